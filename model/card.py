@@ -1,0 +1,138 @@
+"""The model card: what the model is, what it learnt from, how good it is, where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from glossator.model.bundle import Bundle
+from glossator.model.tasks import Task
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def render(bundle: Bundle) -> str:
+    """The card in Markdown, from what the bundle knows of itself."""
+    facts = bundle.provenance
+    parameters = sum(p.numel() for p in bundle.network.parameters())
+    network = bundle.network.config
+    parts = [
+        f"# {facts.get('name', 'A Glossator model')}",
+        f"A multi-task attention RNN: {network.vocabulary:,} tokens, embedding "
+        f"{network.embedding}, bidirectional {network.cell.upper()} {network.hidden} + "
+        f"{network.hidden}, one additive attention of {network.attention} units a task; {parameters:,} parameters. At most "
+        f"{bundle.tokenizer.max_tokens} tokens of a text are read.",
+        "## Data",
+        *_data(facts),
+        "## Quality on the test split",
+        *_quality(bundle),
+        "## Course of training",
+        *_history(bundle.tasks, facts.get("history", [])),
+        "## Limits",
+        *(f"- **{task.name}**: {_limits(task)}" for task in bundle.tasks),
+    ]
+    return "\n\n".join(part for part in parts if part).replace("\n\n- ", "\n- ") + "\n"
+
+
+def summary(bundle: Bundle) -> str:
+    """A table for the terminal: each task's score beside the baseline's."""
+    rows = _rows(bundle)
+    if not rows:
+        return "not measured: the data has no rows of split test"
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _data(facts: Mapping[str, Any]) -> list[str]:
+    rows = facts.get("rows", {})
+    lines = [
+        f"{rows.get('train', 0):,} texts to learn from, {rows.get('validation', 0):,} to validate "
+        f"(early stopping, calibration), {rows.get('test', 0):,} to test. A row may carry labels "
+        "for some tasks only; a missing label teaches nothing."
+    ]
+    if sources := facts.get("sources"):
+        lines.append(_table([["source", "texts"], *([k, f"{v:,}"] for k, v in sources.items())]))
+    labels = [
+        [task, ", ".join(f"{label} {count:,}" for label, count in counts.items())]
+        for task, counts in facts.get("labels", {}).items()
+    ]
+    lines.append(_table([["task", "labelled texts"], *labels]))
+    return lines
+
+
+def _quality(bundle: Bundle) -> list[str]:
+    rows = _rows(bundle)
+    if not rows:
+        return ["Not measured: the data had no rows of split test."]
+    return [
+        _table(rows),
+        "Value and 95% bootstrap interval over test rows. The baseline is TF-IDF (character 1- to "
+        "4-grams, word 1- and 2-grams) with logistic regression, ridge for a regression, fitted on "
+        "the same training rows. ECE: expected calibration error, 15 bins.",
+    ]
+
+
+def _rows(bundle: Bundle) -> list[list[str]]:
+    measured = bundle.metrics.get("test", {})
+    if not measured:
+        return []
+    beside = bundle.metrics.get("baseline", {})
+    rows = [["task", "texts", "rows", "metric", "model", "baseline", "ECE"]]
+    for task in bundle.tasks:
+        for part, metrics in measured.get(task.name, {}).items():
+            other = beside.get(task.name, {}).get(part, {})
+            ece = f"{metrics['ece']:.3f}" if "ece" in metrics else ""
+            for name in ("mae", "r2") if task.kind == "regression" else ("accuracy", "macro_f1"):
+                rows.append(
+                    [
+                        *(task.name, part, f"{metrics['rows']:,}", name),
+                        *(_interval(metrics[name]), _interval(other.get(name))),
+                        ece if name == "accuracy" else "",
+                    ]
+                )
+    return rows
+
+
+def _interval(value: list[float] | None) -> str:
+    return f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]" if value else "–"
+
+
+def _history(tasks: tuple[Task, ...], history: list[dict[str, Any]]) -> list[str]:
+    if not history:
+        return []
+    columns = ["loss", *(task.name for task in tasks), "mean"]
+    rows = [
+        [name, _curve([h[name] for h in history]), ", ".join(f"{h[name]:.3f}" for h in history)]
+        for name in columns
+    ]
+    return [
+        "Training loss, and on validation each task's score (macro-F1, or R² of a regression) "
+        "after each epoch; the epoch of the best mean is kept.",
+        _table([["", "curve", "epoch by epoch"], *rows]),
+    ]
+
+
+def _curve(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    step = (high - low) / (len(_BARS) - 1) or 1.0
+    return "".join(_BARS[round((value - low) / step)] for value in values)
+
+
+def _limits(task: Task) -> str:
+    general = {
+        "single": f"always answers one of {', '.join(task.labels)}, also where none fits; use "
+        "`accepted` and `confidence` to leave doubtful texts alone.",
+        "multi": f"answers any number of {', '.join(task.labels)}; none where none was likely.",
+        "regression": "answers outside the range of the training labels are extrapolations.",
+    }[task.kind]
+    sensitive = " Sensitive: labelled only when named in `--tasks`." if task.sensitive else ""
+    return f"{task.limits} It {general}{sensitive}".strip()
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = (" | ".join(row) for row in rows)
+    rule = " | ".join("---" for _ in rows[0])
+    return "\n".join(f"| {line} |" for line in (head, rule, *body))

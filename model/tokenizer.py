@@ -1,0 +1,206 @@
+"""Text to tokens: NFKC, then a byte-level BPE, with character spans into the original text.
+
+The reference is Hugging Face `tokenizers`; `tokenizer.json` in a bundle is its own format. A
+byte-level BPE can encode any text, so there is no unknown token. A token's length in bytes is
+fixed, so where it stands follows from a cumulative sum: no offsets are asked of the tokenizer.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+MAX_CHARS = 16_384
+"""Characters of a text that are read at all: a comment may be a pasted book."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of n texts, one after the other."""
+
+    ids: NDArray[np.int32]
+    """[t] token ids of all the texts."""
+    offsets: NDArray[np.int64]
+    """[n + 1]: text i has the tokens `offsets[i]:offsets[i + 1]`."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[n] tokens of each text."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where each token stands, in Unicode characters of its original text, half-open."""
+
+    start: NDArray[np.int64]
+    """[t]; the first character that the token has a part in."""
+    end: NDArray[np.int64]
+    """[t]; behind the last character that the token has a part in."""
+
+
+class Tokenizer:
+    """A byte-level BPE over NFKC text that keeps at most `max_tokens` tokens of a text."""
+
+    def __init__(self, tokenizer: HFTokenizer, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.enable_truncation(max_tokens)
+        self.max_tokens = max_tokens
+        alphabet = _byte_of_letter()
+        vocabulary = tokenizer.get_vocab()
+        self.size = len(vocabulary)
+        self._bytes = np.zeros(self.size, np.int64)
+        for token, index in vocabulary.items():
+            if not all(letter in alphabet for letter in token):
+                raise ValueError(f"token {token!r} is not made of bytes: not a byte-level BPE")
+            self._bytes[index] = len(token)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary: int, max_tokens: int) -> Tokenizer:
+        """A tokenizer of at most `vocabulary` tokens learnt from `texts`; same texts, same tokens.
+
+        Byte-level BPE as in Radford et al. 2019 (GPT-2), with its pre-tokenizer.
+        """
+        tokenizer = HFTokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.NFKC()
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            min_frequency=2,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator((text[:MAX_CHARS] for text in texts), trainer)
+        return cls(tokenizer, max_tokens)
+
+    @classmethod
+    def from_json(cls, content: str, max_tokens: int) -> Tokenizer:
+        """The tokenizer whose `to_json` gave `content`."""
+        return cls(HFTokenizer.from_str(content), max_tokens)
+
+    def to_json(self) -> str:
+        """The whole tokenizer, as Hugging Face `tokenizers` reads it."""
+        return str(self._tokenizer.to_str())
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """The tokens of each text; releases the GIL for most of the time."""
+        encodings = self._tokenizer.encode_batch_fast(
+            [text[:MAX_CHARS] for text in texts], add_special_tokens=False
+        )
+        rows = [encoding.ids for encoding in encodings]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        ids = np.fromiter((i for row in rows for i in row), np.int32, count=int(offsets[-1]))
+        return Tokens(ids, offsets)
+
+    def spans(self, texts: Sequence[str], tokens: Tokens) -> Spans:
+        """The original characters behind each token, widened to whole characters.
+
+        Args:
+            texts: the n texts that `encode` was given.
+            tokens: what it gave.
+        """
+        changed: dict[int, _Alignment] = {}
+        normalized: list[str] = []
+        for row, text in enumerate(texts):
+            text = text[:MAX_CHARS]
+            if not unicodedata.is_normalized("NFKC", text):
+                changed[row] = _align(text, str(self._tokenizer.normalizer.normalize_str(text)))
+                text = changed[row].normalized
+            normalized.append(text)
+
+        content = np.frombuffer("".join(normalized).encode(), np.uint8)
+        character = np.cumsum((content & 0xC0) != 0x80) - 1
+        counts = np.array([len(text) for text in normalized], np.int64)
+        first_character = np.concatenate([[0], np.cumsum(counts)])
+        first_byte = np.searchsorted(character, first_character[:-1])
+        lengths = tokens.lengths
+        ends = np.cumsum(self._bytes[tokens.ids])
+        before = np.concatenate([[0], ends])[tokens.offsets[:-1]]
+        ends += np.repeat(first_byte - before, lengths)
+        shift = np.repeat(first_character[:-1], lengths)
+        start = character[ends - self._bytes[tokens.ids]] - shift
+        end = character[ends - 1] - shift + 1
+        for row, alignment in changed.items():
+            at = slice(tokens.offsets[row], tokens.offsets[row + 1])
+            start[at] = alignment.start[start[at]]
+            end[at] = alignment.end[end[at] - 1]
+        return Spans(start, end)
+
+    def truncated(self, texts: Sequence[str], tokens: Tokens) -> NDArray[np.bool_]:
+        """[n] whether a text goes on behind the last token that was kept."""
+        cut = np.array([len(text) > MAX_CHARS for text in texts], bool)
+        for row in np.flatnonzero(tokens.lengths == self.max_tokens).tolist():
+            ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
+            normalized = self._tokenizer.normalizer.normalize_str(texts[row][:MAX_CHARS])
+            cut[row] |= int(self._bytes[ids].sum()) < len(normalized.encode())
+        return cut
+
+
+@cache
+def _byte_of_letter() -> frozenset[str]:
+    return frozenset(pre_tokenizers.ByteLevel.alphabet())
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """For each character of the normalized text, the original characters it came from."""
+
+    normalized: str
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+def _align(original: str, normalized: str) -> _Alignment:
+    """Cuts `original` where normalization can't reach across, and matches the pieces.
+
+    NFKC of a text is the NFKC of its pieces, one after the other, when each piece begins with a
+    character that neither reorders nor composes with what stands before (Unicode UAX #15).
+    """
+    cuts = [i for i, character in enumerate(original) if i == 0 or _begins_piece(character)]
+    cuts.append(len(original))
+    starts: list[int] = []
+    ends: list[int] = []
+    pieces: list[str] = []
+    for start, end in pairwise(cuts):
+        piece = unicodedata.normalize("NFKC", original[start:end])
+        same = piece == original[start:end]
+        starts += range(start, end) if same else [start] * len(piece)
+        ends += range(start + 1, end + 1) if same else [end] * len(piece)
+        pieces.append(piece)
+    if "".join(pieces) != normalized:
+        # Python and the tokenizer hold different versions of Unicode: this text has a character
+        # that only one of them knows. Point at the whole text rather than at a wrong place.
+        starts, ends = [0] * len(normalized), [len(original)] * len(normalized)
+    return _Alignment(normalized, np.array(starts, np.int64), np.array(ends, np.int64))
+
+
+@cache
+def _begins_piece(character: str) -> bool:
+    first = unicodedata.normalize("NFKD", character)[0]
+    return unicodedata.combining(first) == 0 and first not in _composing()
+
+
+@cache
+def _composing() -> frozenset[str]:
+    """Starters that may compose with the character before: vowel signs, Hangul jamo."""
+    found = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
+    for code in range(0x20000):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            second = chr(int(parts[1], 16))
+            if unicodedata.combining(second) == 0:
+                found.add(second)
+    return frozenset(found)

@@ -1,0 +1,371 @@
+"""Learning: labelled Parquet in, a bundle out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from glossator.model import baseline, card
+from glossator.model.bundle import Bundle
+from glossator.model.calibrate import Calibration, fit
+from glossator.model.data import Dataset, Labels, observed
+from glossator.model.errors import UsageError
+from glossator.model.evaluate import evaluate, logits, predict, score
+from glossator.model.labeller import Labeller
+from glossator.model.network import AttentionRNN, NetworkConfig, TaskOutput
+from glossator.model.tasks import Task
+from glossator.model.tokenizer import Tokenizer, Tokens
+
+Report = Callable[[str], None]
+"""Where progress goes, a line at a time."""
+_CHUNK = 50
+"""Batches whose texts are sorted by length together: less padding, still a random order."""
+_EVERY = 10.0
+"""Seconds between lines of progress."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; stands in the bundle's provenance."""
+
+    vocabulary: int = 16_000
+    """Tokens that the tokenizer may learn."""
+    max_tokens: int = 512
+    """Tokens of a text that are read."""
+    embedding: int = 128
+    """Numbers for a token."""
+    cell: str = "gru"
+    """gru or lstm."""
+    hidden: int = 128
+    """Units a direction."""
+    attention: int = 64
+    """Units of each task's attention."""
+    epochs: int = 8
+    """At most; it stops early."""
+    patience: int = 2
+    """Epochs without a better validation score before it stops."""
+    batch: int = 64
+    """Texts a step."""
+    learning_rate: float = 2e-3
+    """At its height, after a tenth of the steps (one-cycle; Smith & Topin 2018)."""
+    dropout: float = 0.4
+    """On embeddings, states and pooled states."""
+    embedding_dropout: float = 0.1
+    """Share of tokens dropped whole."""
+    smoothing: float = 0.05
+    """Label smoothing of single tasks."""
+    seed: int = 1
+    """Of everything random."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or self.max_tokens < 1:
+            raise UsageError("epochs, batch and max_tokens must be positive")
+        if self.vocabulary < 257:
+            raise UsageError(f"vocabulary {self.vocabulary} has no room beside the 256 bytes")
+
+
+def train(
+    data: Dataset,
+    tasks: tuple[Task, ...],
+    settings: Settings,
+    report: Report,
+    provenance: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Trains, calibrates on the validation rows, and measures on the test rows if there are any.
+
+    Args:
+        data: with rows of split train and validation; rows of split test are only measured on.
+        tasks: what to learn.
+        settings: how.
+        report: receives lines of progress.
+        provenance: what to keep in the bundle about the data.
+    """
+    learn = data.select(data.split == "train")
+    check = data.select(data.split == "validation")
+    _require(learn, check, tasks)
+    started = time.monotonic()
+    torch.manual_seed(settings.seed)
+    texts = f"{len(learn):,} texts to learn from, {len(check):,} to validate"
+    report(f"{texts}; learning the tokenizer")
+    tokenizer = Tokenizer.train(learn.texts, settings.vocabulary, settings.max_tokens)
+    config = NetworkConfig(
+        vocabulary=tokenizer.size,
+        embedding=settings.embedding,
+        cell="lstm" if settings.cell == "lstm" else "gru",
+        hidden=settings.hidden,
+        attention=settings.attention,
+    )
+    scales = {task.name: _initial(task, learn.labels[task.name]) for task in tasks}
+    network, history = _Trainer(config, tasks, scales, tokenizer, settings, report).run(
+        learn, check
+    )
+    uncalibrated = Bundle(tasks, network, tokenizer, {t.name: Calibration() for t in tasks})
+    everything = [task.name for task in tasks]
+    given = logits(Labeller(uncalibrated, everything), check.texts)
+    fitted = {t.name: fit(t, given[t.name], check.labels[t.name], scales[t.name]) for t in tasks}
+    facts = {
+        **(provenance or {}),
+        "settings": asdict(settings),
+        "rows": {s: int((data.split == s).sum()) for s in ("train", "validation", "test")},
+        "labels": {t.name: _counts(t, data) for t in tasks},
+        "sources": _sources(data),
+        "history": history,
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+    bundle = replace(uncalibrated, calibration=fitted, provenance=facts)
+    bundle = replace(bundle, metrics=_measure(bundle, data, report))
+    return replace(bundle, card=card.render(bundle))
+
+
+def _require(learn: Dataset, check: Dataset, tasks: tuple[Task, ...]) -> None:
+    for name, part in (("train", learn), ("validation", check)):
+        for task in tasks:
+            if not len(part) or not observed(task, part.labels[task.name]).any():
+                raise UsageError(
+                    f"task {task.name!r} has no label on any row of split {name!r}: give more "
+                    "rows, or mend the split column"
+                )
+
+
+def _initial(task: Task, labels: Labels) -> Calibration:
+    """A regression is learnt as deviations from the mean, and given back in its own unit."""
+    if task.kind != "regression":
+        return Calibration()
+    seen = labels[observed(task, labels)].astype(np.float64)
+    return Calibration(scale=float(seen.std()) or 1.0, shift=float(seen.mean()))
+
+
+def _measure(bundle: Bundle, data: Dataset, report: Report) -> dict[str, Any]:
+    """Metrics of the model, and of the baseline fitted on the same rows, on the test split."""
+    test = data.select(data.split == "test")
+    if not len(test):
+        report("no rows of split test: nothing is measured; name a --split column that has them")
+        return {}
+    names = [task.name for task in bundle.tasks]
+    given = predict(Labeller(bundle, names), test.texts)
+    result = {"test": evaluate(bundle.tasks, test, given)}
+    if not baseline.available():
+        report("no baseline beside it: pip install 'glossator[baseline]' brings one")
+        return result
+    learn = data.select(data.split == "train")
+    answers = {}
+    for task in bundle.tasks:
+        report(f"baseline for {task.name}: TF-IDF n-grams and a linear model on the same rows")
+        answers[task.name] = baseline.predict(task, learn, test)
+    result["baseline"] = evaluate(bundle.tasks, test, answers)
+    return result
+
+
+def _counts(task: Task, data: Dataset) -> dict[str, int]:
+    labels = data.labels[task.name]
+    seen = labels[observed(task, labels)]
+    if task.kind == "regression":
+        return {"rows": len(seen)}
+    counts = np.bincount(seen, minlength=len(task.labels)) if seen.ndim == 1 else seen.sum(axis=0)
+    return {label: int(counts[i]) for i, label in enumerate(task.labels)}
+
+
+def _sources(data: Dataset) -> dict[str, int]:
+    names, counts = np.unique(data.source, return_counts=True)
+    return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
+
+
+class _Trainer:
+    """The loop: epochs of batches, an average of the weights, a score after each epoch."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        tasks: tuple[Task, ...],
+        scales: Mapping[str, Calibration],
+        tokenizer: Tokenizer,
+        settings: Settings,
+        report: Report,
+    ) -> None:
+        self.tasks, self.scales, self.tokenizer = tasks, scales, tokenizer
+        self.settings, self.report = settings, report
+        self.network = AttentionRNN(
+            config,
+            tasks,
+            dropout=settings.dropout,
+            embedding_dropout=settings.embedding_dropout,
+        )
+        self.average = AveragedModel(self.network, multi_avg_fn=_average_)
+
+    def run(self, learn: Dataset, check: Dataset) -> tuple[AttentionRNN, list[dict[str, Any]]]:
+        """The network of the best epoch, and the course of training."""
+        settings, threads = self.settings, torch.get_num_threads()
+        tokens, labels = self.tokenizer.encode(learn.texts), self._tensors(learn)
+        generator = np.random.default_rng(settings.seed)
+        steps = -(-len(tokens) // settings.batch)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.learning_rate, total_steps=steps * settings.epochs, pct_start=0.1
+        )
+        history: list[dict[str, Any]] = []
+        best: dict[str, Tensor] = {}
+        progress = _Progress(steps * settings.epochs, self.report)
+        for epoch in range(1, settings.epochs + 1):
+            torch.set_num_threads(threads)  # inference between epochs runs on one
+            losses = []
+            for rows in _batches(tokens, settings.batch, generator):
+                loss = self._loss(self.network(*_padded(tokens, rows)), labels, rows)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                self.average.update_parameters(self.network)
+                losses.append(loss.item())
+                progress.step(epoch, losses)
+            scores = self._score(check)
+            mean = float(np.mean(list(scores.values())))
+            history.append({"epoch": epoch, "loss": float(np.mean(losses)), **scores, "mean": mean})
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            self.report(f"epoch {epoch}: loss {np.mean(losses):.4f}  {shown}  mean {mean:.4f}")
+            if mean >= max(entry["mean"] for entry in history):
+                best = {k: v.clone() for k, v in self.average.module.state_dict().items()}
+                best_epoch = epoch
+            elif epoch - best_epoch >= settings.patience:
+                self.report(f"no better for {settings.patience} epochs: back to {best_epoch}")
+                break
+        self.network.load_state_dict(best)
+        return self.network.eval(), history
+
+    def _tensors(self, data: Dataset) -> dict[str, Tensor]:
+        """Labels as tensors; a regression's as deviations from the mean."""
+        result = {}
+        for task in self.tasks:
+            labels = data.labels[task.name]
+            if task.kind == "regression":
+                labels = (labels - self.scales[task.name].shift) / self.scales[task.name].scale
+            result[task.name] = torch.from_numpy(np.ascontiguousarray(labels))
+            if task.kind != "single":
+                result[task.name] = result[task.name].float()
+        return result
+
+    def _loss(
+        self, outputs: Mapping[str, TaskOutput], labels: Mapping[str, Tensor], rows: Tensor
+    ) -> Tensor:
+        """The mean over tasks of each one's mean over its observed labels; all of equal weight."""
+        terms = [
+            term
+            for task in self.tasks
+            if (
+                term := task_loss(
+                    task,
+                    outputs[task.name].logits,
+                    labels[task.name][rows],
+                    self.settings.smoothing,
+                )
+            )
+            is not None
+        ]
+        if not terms:
+            return torch.zeros((), requires_grad=True)
+        return torch.stack(terms).sum() / len(self.tasks)
+
+    def _score(self, check: Dataset) -> dict[str, float]:
+        network = self.average.module
+        assert isinstance(network, AttentionRNN)
+        network.eval()
+        bundle = Bundle(self.tasks, network, self.tokenizer, self.scales)
+        given = predict(Labeller(bundle, [task.name for task in self.tasks]), check.texts)
+        network.train()
+        result = {}
+        for task in self.tasks:
+            labels = check.labels[task.name]
+            seen = observed(task, labels)
+            result[task.name] = score(task, labels[seen], given[task.name][seen])
+        return result
+
+
+def task_loss(task: Task, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor | None:
+    """The mean loss over the rows that have a label, in units of a guess; None where none has.
+
+    Args:
+        task: the task.
+        logits: [B, outputs].
+        labels: [B] class or -1 (single); [B, labels] or NaN (multi); [B] or NaN (regression).
+        smoothing: label smoothing of a single task (Szegedy et al. 2016).
+    """
+    if task.kind == "single":
+        seen = labels >= 0
+        if not seen.any():
+            return None
+        loss = functional.cross_entropy(logits[seen], labels[seen], label_smoothing=smoothing)
+        return loss / float(np.log(len(task.labels)))
+    if task.kind == "multi":
+        seen = ~labels.isnan().any(dim=1)
+        if not seen.any():
+            return None
+        loss = functional.binary_cross_entropy_with_logits(logits[seen], labels[seen])
+        return loss / float(np.log(2))
+    seen = ~labels.isnan()
+    if not seen.any():
+        return None
+    return functional.mse_loss(logits[seen, 0], labels[seen])
+
+
+def _average_(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Any) -> None:
+    """An exponential moving average that is short at first: a short training must not lag."""
+    decay = min(0.998, (1 + int(count)) / (10 + int(count)))
+    torch._foreach_lerp_(list(averages), list(currents), 1 - decay)
+
+
+def _batches(tokens: Tokens, size: int, generator: np.random.Generator) -> Iterator[Tensor]:
+    """Every row once, in random batches of texts of like length."""
+    order = generator.permutation(len(tokens))
+    lengths = tokens.lengths
+    batches = []
+    for first in range(0, len(order), size * _CHUNK):
+        chunk = order[first : first + size * _CHUNK]
+        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+        batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
+    for index in generator.permutation(len(batches)):
+        yield torch.from_numpy(batches[index])
+
+
+def _padded(tokens: Tokens, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, T] ids and [B] lengths of some texts."""
+    index = rows.numpy()
+    lengths = tokens.lengths[index]
+    place = np.arange(lengths.max())
+    mask = place < lengths[:, None]
+    ids = np.zeros(mask.shape, np.int64)
+    ids[mask] = tokens.ids[(tokens.offsets[index, None] + place)[mask]]
+    return torch.from_numpy(ids), torch.from_numpy(lengths)
+
+
+class _Progress:
+    """A line now and then: where training stands, how long it will take."""
+
+    def __init__(self, steps: int, report: Report) -> None:
+        self.steps, self.report = steps, report
+        self.done = 0
+        self.started = self.last = time.monotonic()
+
+    def step(self, epoch: int, losses: Sequence[float]) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now - self.last < _EVERY:
+            return
+        self.last = now
+        left = (now - self.started) / self.done * (self.steps - self.done)
+        recent = float(np.mean(losses[-200:]))
+        self.report(
+            f"epoch {epoch}: {self.done:,} of at most {self.steps:,} steps, loss {recent:.4f}, "
+            f"at most {left / 60:.1f} min left"
+        )

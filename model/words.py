@@ -1,0 +1,154 @@
+"""What an attention looked at, in words: the few that weigh most, as they stand in the text.
+
+Where a script has spaces, a word's tokens are added up; elsewhere (Chinese, Japanese, Thai) the
+token itself is the unit, widened to whole characters.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glossator.model.tokenizer import Spans, Tokens
+
+_OTHER, _WORD, _SPACE = 0, 1, 2
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x2FDF),  # Han radicals
+    (0x3005, 0x30FF),  # kana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x9FFF),  # Han
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),  # halfwidth kana
+)
+_KNOWN = 0x20000
+"""Code points from here on are Han extensions, tags and private: none has words with spaces."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """The words (or, without spaces, the tokens) of n texts: what a weight is given to."""
+
+    offsets: NDArray[np.int64]
+    """[n + 1]: text i has the units `offsets[i]:offsets[i + 1]`."""
+    start: NDArray[np.int64]
+    """[u] first character in the text."""
+    end: NDArray[np.int64]
+    """[u] behind the last character."""
+    of_token: NDArray[np.int64]
+    """[t] the unit that a token belongs to; -1 where it is nothing but white space."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of n texts that one attention gave most weight, heaviest first in each text."""
+
+    offsets: NDArray[np.int64]
+    """[n + 1]: text i has the words `offsets[i]:offsets[i + 1]`."""
+    start: NDArray[np.int32]
+    """[w] first character in the text."""
+    end: NDArray[np.int32]
+    """[w] behind the last character."""
+    weight: NDArray[np.float32]
+    """[w] share of the attention, 0 to 1."""
+
+
+def units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
+    """Groups the tokens of each text into words."""
+    code = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+    kind = _kinds()[np.minimum(code, _KNOWN)]
+    shift = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=shift[1:])
+    text_of = np.repeat(np.arange(len(texts)), tokens.lengths)
+    start, end = spans.start + shift[text_of], spans.end + shift[text_of]
+
+    start, end = _trim(kind == _SPACE, start, end)
+    kept = np.flatnonzero(start < end)
+    start, end, text_of = start[kept], end[kept], text_of[kept]
+    begins = np.ones(len(kept), bool)
+    if len(kept) > 1:
+        left_end, right_start = end[:-1], start[1:]
+        overlap = right_start < left_end
+        joined = (right_start == left_end) & (kind[left_end - 1] == _WORD)
+        joined &= kind[right_start] == _WORD
+        begins[1:] = ~(overlap | joined) | (text_of[1:] != text_of[:-1])
+
+    unit = np.cumsum(begins) - 1
+    first = np.flatnonzero(begins)
+    of_token = np.full(len(tokens.ids), -1, np.int64)
+    of_token[kept] = unit
+    unit_text = text_of[first]
+    unit_end = np.maximum.reduceat(end, first) if len(first) else end[:0]
+    return Units(
+        offsets=np.searchsorted(unit_text, np.arange(len(texts) + 1)),
+        start=start[first] - shift[unit_text],
+        end=unit_end - shift[unit_text],
+        of_token=of_token,
+    )
+
+
+def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
+    """The `count` heaviest units of each text; of equal weights the earlier one first.
+
+    Args:
+        found: the units of n texts.
+        weights: [t] one attention's weight for each token, each text's summing to 1.
+        count: how many to keep of a text.
+    """
+    seen = found.of_token >= 0
+    total = np.bincount(found.of_token[seen], weights[seen], minlength=len(found.start))
+    weight = total.astype(np.float32)
+    sizes = np.diff(found.offsets)
+    text = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(text)) - np.repeat(found.offsets[:-1], sizes)
+    # One sort of one integer a unit: text, then weight downwards (a positive float's bits grow
+    # with it), then place. 17 + 31 + 15 bits.
+    if len(sizes) > 1 << 17 or (sizes.size and sizes.max() >= 1 << 15):
+        raise ValueError(f"too many texts ({len(sizes)}) or words in a text for one call")
+    falling = (1 << 31) - 1 - weight.view(np.uint32).astype(np.int64)
+    order = np.sort((text << 46) | (falling << 15) | place)
+    keep = np.minimum(sizes, count)
+    offsets = np.concatenate([[0], np.cumsum(keep)])
+    rank = np.arange(offsets[-1]) - np.repeat(offsets[:-1], keep)
+    chosen = order[np.repeat(found.offsets[:-1], keep) + rank]
+    unit = np.repeat(found.offsets[:-1], keep) + (chosen & ((1 << 15) - 1))
+    return Words(
+        offsets=offsets,
+        start=found.start[unit].astype(np.int32),
+        end=found.end[unit].astype(np.int32),
+        weight=weight[unit],
+    )
+
+
+def _trim(
+    space: NDArray[np.bool_], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Takes white space off both ends of spans; a span of nothing else ends up empty."""
+    if not len(space):
+        return start, end
+    place = np.arange(len(space))
+    following = np.minimum.accumulate(np.where(space, len(space), place)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.where(space, -1, place))
+    return np.minimum(following[start], end), np.maximum(preceding[end - 1] + 1, start)
+
+
+@cache
+def _kinds() -> NDArray[np.uint8]:
+    """[_KNOWN + 1] for each code point: white space, part of a spaced word, or other."""
+    kinds = np.zeros(_KNOWN + 1, np.uint8)
+    for code in range(_KNOWN):
+        character = chr(code)
+        if character.isspace():
+            kinds[code] = _SPACE
+        elif unicodedata.category(character)[0] in "LMN" or character in "'’_":
+            kinds[code] = _WORD
+    for low, high in _UNSPACED:
+        kinds[low : high + 1][kinds[low : high + 1] == _WORD] = _OTHER
+    return kinds

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from glossator.model.errors import UsageError
+from glossator.pipeline import publish as publishing
+from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.manifest import Manifest, OutputFile, Totals
+from glossator.pipeline.publish import (
+    check_output,
+    lock,
+    publish,
+    published,
+    recover,
+    staging,
+    state,
+)
+
+
+def part(index: int, digest: str) -> str:
+    return f"part-{index:05d}-{digest * 12}.parquet"
+
+
+OLD = {part(i, "a"): b"old %d" % i for i in range(3)} | {f"_rejects/{part(1, 'a')}": b"old no"}
+NEW = {part(0, "a"): b"new 0", part(1, "b"): b"new one"} | {f"_rejects/{part(0, 'b')}": b"new no"}
+"""Fewer files than OLD, of which one has the name of an old one."""
+
+
+def manifest(run_id: str, content: dict[str, bytes]) -> Manifest:
+    files = [OutputFile(name, 1, len(data), "sha") for name, data in content.items()]
+    return Manifest(
+        run_id=run_id,
+        model="m",
+        options={},
+        inputs=(),
+        parts=tuple(file for file in files if "/" not in file.name),
+        rejects=tuple(file for file in files if "/" in file.name),
+        totals=Totals(0, 0, 0, 0, 0, {}),
+        labels={},
+        metrics={},
+        timings={},
+        versions={},
+    )
+
+
+def stage(out: str, run_id: str, content: dict[str, bytes]) -> Manifest:
+    fs, root = fsspec.core.url_to_fs(staging(out, run_id))
+    for name, data in {**content, "_records/a.json": b"{}", f".a.{'0' * 32}.tmp": b"x"}.items():
+        fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(f"{root}/{name}", data)
+    return manifest(run_id, content)
+
+
+def tree(out: Path) -> dict[str, bytes | None]:
+    return {
+        str(p.relative_to(out)): p.read_bytes() if p.is_file() else None for p in out.rglob("*")
+    }
+
+
+def visible(out: Path) -> dict[str, bytes | None]:
+    """What a reader may look at."""
+    names = ("_staging", "_publishing.json")
+    return {name: data for name, data in tree(out).items() if not name.startswith(names)}
+
+
+def expected(run_id: str, content: dict[str, bytes]) -> dict[str, bytes | None]:
+    text = manifest(run_id, content).to_json().encode()
+    return {**content, "_rejects": None, "_manifest.json": text, "_SUCCESS": b""}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An output with the old run published, the new one staged, and a file of the user's."""
+    out = tmp_path / "out"
+    publish(str(out), "old", stage(str(out), "old", OLD))
+    (out / "part-of-the-user.parquet").write_bytes(b"mine")
+    stage(str(out), "new", NEW)
+    return out
+
+
+USERS = {"part-of-the-user.parquet": b"mine"}
+
+
+def test_publish_over_an_earlier_run(out: Path) -> None:
+    assert visible(out) == {**expected("old", OLD), **USERS}
+    assert state(str(out), "old") == "published"
+    assert state(str(out), "new") == "resumable"
+    assert state(str(out), "other") == "new"
+    publish(str(out), "new", manifest("new", NEW))
+    assert tree(out) == {**expected("new", NEW), **USERS}
+    assert state(str(out), "new") == "published"
+    assert state(str(out), "old") == "new"
+    assert published(str(out)) == manifest("new", NEW)
+
+
+def in_child(action: Callable[[], None], steps: int) -> bool:
+    """Run in a child that is killed before its `steps`-th change of the file system.
+
+    Gives whether it was killed; False says that it came to its end.
+    """
+    child = os.fork()
+    if child == 0:
+        left = steps
+
+        def watch(event: str, args: tuple[object, ...]) -> None:
+            nonlocal left
+            changes = event in {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}
+            if changes or (event == "open" and isinstance(args[2], int) and args[2] & os.O_CREAT):
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+
+        sys.addaudithook(watch)
+        try:
+            action()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def killed_everywhere(
+    out: Path, tmp_path: Path, action: Callable[[str], None]
+) -> Iterator[tuple[int, Path]]:
+    """Copies of `out` in each of which the action was killed one step later."""
+    for steps in range(1000):
+        copy = tmp_path / f"copy-{steps}"
+        shutil.copytree(out, copy)
+        if not in_child(lambda copy=copy: action(str(copy)), steps):  # type: ignore[misc]
+            assert steps > 15
+            return
+        yield steps, copy
+
+
+def publish_new(out: str) -> None:
+    publish(out, "new", manifest("new", NEW))
+
+
+def test_killed_at_every_step_and_recovered(out: Path, tmp_path: Path) -> None:
+    after = {**expected("new", NEW), **USERS}
+    journalled = 0
+    for _, copy in killed_everywhere(out, tmp_path, publish_new):
+        if (copy / "_publishing.json").exists():
+            journalled += 1
+            if (copy / "_SUCCESS").exists():  # a reader that honours it sees one run, whole
+                assert visible(copy) in ({**expected("old", OLD), **USERS}, after)
+            assert recover(str(copy)) == "new"
+        else:
+            untouched = {k: v for k, v in visible(copy).items() if not k.endswith(".tmp")}
+            assert untouched in ({**expected("old", OLD), **USERS}, after)
+            assert recover(str(copy)) is None
+            if untouched != after:
+                assert state(str(copy), "new") == "resumable"
+                publish_new(str(copy))
+        assert tree(copy) == after
+        assert recover(str(copy)) is None
+    assert journalled > 10
+
+
+def test_killed_again_while_it_recovers(out: Path, tmp_path: Path) -> None:
+    after = {**expected("new", NEW), **USERS}
+    for steps, copy in killed_everywhere(out, tmp_path, publish_new):
+        if steps % 4 or not (copy / "_publishing.json").exists():
+            continue
+        again = 0
+        while in_child(lambda copy=copy: recover(str(copy)), again):  # type: ignore[misc]
+            again += 1
+        recover(str(copy))
+        assert tree(copy) == after
+
+
+def test_first_publication_killed_has_no_success(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    stage(str(first), "new", NEW)
+    for _, copy in killed_everywhere(first, tmp_path, publish_new):
+        assert (published(str(copy)) is None) == (not (copy / "_SUCCESS").exists())
+        if (copy / "_SUCCESS").exists():
+            assert visible(copy) == expected("new", NEW)
+        check_output(str(copy))
+
+
+def test_run_that_is_not_whole_is_not_published(out: Path) -> None:
+    (out / "_staging" / "new" / part(1, "b")).write_bytes(b"shorter")
+    (out / "_staging" / "new" / part(1, "b")).write_bytes(b"short")
+    before = tree(out)
+    with pytest.raises(ReconcileError, match=rf"{part(1, 'b')} is not whole in staging"):
+        publish_new(str(out))
+    assert tree(out) == before
+
+
+def test_damaged_publication_is_not_published(out: Path) -> None:
+    (out / part(2, "a")).unlink()
+    assert state(str(out), "old") == "new"
+    publish(str(out), "old", stage(str(out), "old", OLD))
+    assert tree(out) == {**expected("old", OLD), **USERS}
+
+
+def test_same_run_published_again_after_a_kill_takes_the_new_files(out: Path) -> None:
+    """`_SUCCESS` and the manifest of the run stand there already: they prove nothing."""
+    (out / part(2, "a")).write_bytes(b"damage")
+    files = stage(str(out), "old", OLD)
+    journalled = 0
+    for _, copy in killed_everywhere(out, out.parent, lambda o: publish(o, "old", files)):
+        if recover(str(copy)):
+            journalled += 1
+            assert visible(copy) == {**expected("old", OLD), **USERS}
+    assert journalled > 10
+
+
+def test_lost_file_is_reported_and_not_published(out: Path) -> None:
+    publishing.put_bytes(fsspec.filesystem("file"), f"{out}/_publishing.json", b'{"run_id": "new"}')
+    text = manifest("new", NEW).to_json()
+    (out / "_staging" / "new" / "_manifest.json").write_text(text)
+    (out / "_staging" / "new" / part(1, "b")).unlink()
+    with pytest.raises(ReconcileError, match=r"is lost: remove .*_publishing\.json and run again"):
+        recover(str(out))
+    assert published(str(out)) is None
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no change of the memory store happen after so many."""
+    left = [steps]
+    kind = type(fsspec.filesystem("memory"))
+
+    def guarded(change: Any) -> Any:
+        def change_or_die(*args: Any, **options: Any) -> Any:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return change(*args, **options)
+
+        return change_or_die
+
+    for name in ("put_file", "cp_file", "rm_file", "rm"):
+        monkeypatch.setattr(kind, name, guarded(getattr(kind, name)))
+
+
+def test_object_store_that_cannot_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = fsspec.filesystem("memory")
+    target = "memory://publish/out"
+    after = {k: v for k, v in expected("new", NEW).items() if v is not None}
+    killed, steps = True, 0
+    while killed:
+        publish(target, "old", stage(target, "old", OLD))
+        files = stage(target, "new", NEW)
+        kill_after(steps, monkeypatch)
+        try:
+            publish(target, "new", files)
+            killed = False
+        except Killed:
+            steps += 1
+        monkeypatch.undo()
+        recover(target)
+        if state(target, "new") != "published":
+            publish(target, "new", files)
+        assert after == {
+            name.removeprefix("/publish/out/"): fs.cat_file(name) for name in fs.find("/publish")
+        }
+        fs.rm("/publish", recursive=True)
+    assert steps > 15
+
+
+def test_output_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    check_output(str(tmp_path / "none"))
+    check_output(str(tmp_path))
+    (tmp_path / "data.csv").write_text("a,b")
+    with pytest.raises(UsageError, match=r"holds files .*\(data\.csv.*name an empty or new folder"):
+        check_output(str(tmp_path))
+    with pytest.raises(UsageError, match="is a file: name a folder"):
+        check_output(str(tmp_path / "data.csv"))
+    for ours in ("_staging", "_publishing.json"):
+        (tmp_path / ours).mkdir()
+        check_output(str(tmp_path))
+        (tmp_path / ours).rmdir()
+    (tmp_path / "_manifest.json").write_text('{"format": "something else"}')
+    with pytest.raises(UsageError, match=r"_manifest\.json: its format is 'something else', not"):
+        check_output(str(tmp_path))
+    (tmp_path / "_manifest.json").write_text(manifest("new", NEW).to_json())
+    check_output(str(tmp_path))
+
+
+HOLD = """
+import sys
+from glossator.pipeline.publish import lock
+with lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_runs_lock_each_other_out(tmp_path: Path) -> None:
+    held = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(held)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdout.readline() == "held\n"
+    with pytest.raises(UsageError, match=f"process {process.pid} is writing"), lock(str(held)):
+        pass
+    process.kill()
+    process.wait()
+    assert (held / "_staging" / ".lock").exists()
+    with lock(str(held)):  # the kernel let go of it
+        assert (held / "_staging" / ".lock").read_text() == str(os.getpid())
+        with pytest.raises(UsageError, match=f"process {os.getpid()} is writing"), lock(str(held)):
+            pass
+    assert not (held / "_staging").exists()
+
+
+def test_publish_under_the_lock_leaves_only_the_output(out: Path) -> None:
+    with lock(str(out)):
+        publish_new(str(out))
+        assert (out / "_staging" / ".lock").exists()
+    assert tree(out) == {**expected("new", NEW), **USERS}
+
+
+def test_lock_keeps_what_can_be_resumed(out: Path) -> None:
+    with lock(str(out)):
+        pass
+    assert state(str(out), "new") == "resumable"
+
+
+def test_lock_file_that_was_removed_meanwhile_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last holder tidies up between our opening of the file and our locking of it."""
+    import fcntl
+
+    flock, path, calls = fcntl.flock, tmp_path / "_staging" / ".lock", []
+
+    def slow(file: object, how: int) -> None:
+        if not calls:
+            path.unlink()
+        calls.append(how)
+        flock(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with lock(str(tmp_path)):
+        assert len(calls) == 2 and path.read_text() == str(os.getpid())
+
+
+def test_lock_elsewhere_does_nothing() -> None:
+    with lock("memory://locked/out"), lock("memory://locked/out"):
+        assert not fsspec.filesystem("memory").exists("/locked")

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.local import LocalFileOpener
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glossator.pipeline.errors import CorruptSplit, SourceChangedError
+from glossator.pipeline.plan import Plan, Split, make_plan
+from glossator.pipeline.read import Piece, check, read
+
+
+def plan(path: Path, *keys: str, text: str = "text", rows_per_split: int = 50_000) -> Plan:
+    return make_plan([str(path)], text=text, keys=keys, identity="m", rows_per_split=rows_per_split)
+
+
+def pieces(plan: Plan, **limits: int) -> list[list[Piece]]:
+    return [list(read(split, plan.text, plan.keys, **limits)) for split in plan.splits]
+
+
+def invalid_strings(values: list[bytes | None]) -> pa.Array:
+    """A string column as Parquet readers give it: nobody has validated it."""
+    raw = pa.array(values, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), raw.null_count)
+
+
+@given(
+    st.lists(st.text(max_size=8) | st.none(), max_size=200),
+    st.integers(1, 60),
+    st.integers(1, 40),
+    st.integers(1, 30),
+    st.integers(1, 40),
+)
+@settings(max_examples=40, deadline=None)
+def test_pieces_are_the_file(
+    texts: list[str | None], row_group: int, split_rows: int, max_rows: int, max_bytes: int
+) -> None:
+    table = pa.table({"n": range(len(texts)), "text": pa.array(texts, pa.string()), "x": texts})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.parquet")
+        pq.write_table(table, path, row_group_size=row_group)
+        planned = plan(path, "n", rows_per_split=split_rows)
+        with patch("glossator.pipeline.read._BATCH_ROWS", 7):
+            read_back = pieces(planned, max_rows=max_rows, max_bytes=max_bytes)
+    assert [t for split in read_back for p in split for t in p.text.to_pylist()] == texts
+    rows = [n for split in read_back for p in split for n in p.keys["n"].to_pylist()]
+    assert rows == list(range(len(texts)))
+    for split, its in zip(planned.splits, read_back, strict=True):
+        ends = [piece.first_row for piece in its] + [split.stop]
+        assert ends[0] == split.start
+        for piece, end in zip(its, ends[1:], strict=True):
+            sizes = [len((text or "").encode()) for text in piece.text.to_pylist()]
+            assert piece.first_row + len(sizes) == end
+            # full with its last row and not before, but for the last of the split
+            full = [
+                n for n in range(1, len(sizes) + 1) if n == max_rows or sum(sizes[:n]) >= max_bytes
+            ]
+            assert full == [len(sizes)] or (end == split.stop and not full)
+
+
+def test_cuts_inside_a_large_row_group(tmp_path: Path) -> None:
+    texts = [None if i % 7 == 0 else f"comment {i}" * (i % 5) for i in range(12_345)]
+    table = pa.table({"text": texts, "id": range(12_345)})
+    pq.write_table(table, tmp_path / "a.parquet", data_page_size=4096)
+    planned = plan(tmp_path / "a.parquet", "id", rows_per_split=1_000)
+    assert len(planned.splits) == 12
+    read_back = [piece for split in pieces(planned) for piece in split]
+    assert pa.chunked_array([p.text for p in read_back]).to_pylist() == texts
+    assert pa.concat_tables([p.keys for p in read_back])["id"].to_pylist() == list(range(12_345))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.binary(),
+        pa.large_binary(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.binary()),
+    ],
+    ids=str,
+)
+def test_text_and_keys_of_every_type(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = ["a", None, "你好", "a"] * 700
+    strings = pa.array(texts)
+    if pa.types.is_dictionary(kind):
+        column = strings.cast(kind.value_type).dictionary_encode().cast(kind)
+    else:
+        column = strings.cast(kind)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"who": column, "text": column}), path, row_group_size=1000)
+    planned = plan(path, "who", "text", rows_per_split=10_000)
+    ((piece,),) = pieces(planned)
+    assert piece.text.type == pa.large_string()
+    assert piece.text.to_pylist() == texts
+    assert piece.keys.schema == planned.keys
+    assert piece.keys["text"].cast(pa.large_string()).to_pylist() == texts
+    assert piece.keys["who"].equals(piece.keys["text"])
+
+
+def test_without_keys(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
+    ((piece,),) = pieces(plan(tmp_path / "a.parquet"))
+    assert (piece.keys.num_columns, len(piece.text)) == (0, 2)
+
+
+def test_column_whose_name_begins_another(tmp_path: Path) -> None:
+    table = pa.table({"text.raw": ["x"], "text": ["a"], "id.old": [1], "id": [2]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    ((piece,),) = pieces(plan(tmp_path / "a.parquet", "id"))
+    assert (piece.text.to_pylist(), piece.keys.to_pylist()) == (["a"], [{"id": 2}])
+
+
+def test_key_that_is_not_utf8_is_written_so_that_it_can_be_read(tmp_path: Path) -> None:
+    who = invalid_strings([b"ann", None, b"b\xffb"])
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "who": who}), tmp_path / "a.parquet")
+    ((piece,),) = pieces(plan(tmp_path / "a.parquet", "who"))
+    assert piece.keys["who"].to_pylist() == ["ann", None, "b�b"]
+
+
+def expected_reason(value: bytes | None) -> str | None:
+    if value is None:
+        return "null"
+    try:
+        return "empty" if not value.decode().strip() else None
+    except UnicodeDecodeError:
+        return "undecodable"
+
+
+SPACES = st.text(st.sampled_from(" \t\n\u3000\u00a0\u2028\x1c\u200b"), max_size=3)
+
+
+@given(st.lists(st.none() | st.binary(max_size=5) | (SPACES | st.text()).map(str.encode)))
+@settings(deadline=None)
+def test_check_finds_exactly_the_rows_without_text(values: list[bytes | None]) -> None:
+    raw = pa.array(values, pa.binary())
+    for column in (raw, invalid_strings(values), raw.dictionary_encode()):
+        checked = check(column)
+        assert checked.reason.to_pylist() == [expected_reason(value) for value in values]
+        assert pc.equal(checked.reason.fill_null(""), "undecodable").equals(
+            checked.detail.is_valid()
+        )
+
+
+def test_detail_of_undecodable_text() -> None:
+    assert check(pa.array([b"ok", b"caf\xe9!"])).detail.to_pylist() == [
+        None,
+        "byte 0xe9 at offset 3: invalid continuation byte",
+    ]
+
+
+def test_undecodable_text_in_a_file(tmp_path: Path) -> None:
+    values = [b"fine", b"\xff", None, b" "] * 3
+    pq.write_table(pa.table({"text": invalid_strings(values)}), tmp_path / "a.parquet")
+    read_back = pieces(plan(tmp_path / "a.parquet"), max_rows=5)[0]
+    reasons = [r for piece in read_back for r in check(piece.text).reason.to_pylist()]
+    assert reasons == [expected_reason(value) for value in values]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Plan:
+    """Four row groups, in the third of which the text's pages are overwritten."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"comment number {i * 7919}" for i in range(8000)]})
+    pq.write_table(table, path, row_group_size=2000, data_page_size=2048, use_dictionary=False)
+    planned = plan(path, rows_per_split=2000)
+    column = pq.read_metadata(path).row_group(2).column(0)
+    content = bytearray(path.read_bytes())
+    middle = column.data_page_offset + column.total_compressed_size // 2
+    content[middle : middle + 3000] = b"\xa5" * 3000
+    path.write_bytes(content)
+    return planned
+
+
+def test_corrupt_page_condemns_its_split_alone(damaged: Plan) -> None:
+    for i, split in enumerate(damaged.splits):
+        if i != 2:
+            assert sum(len(p.text) for p in read(split, "text", damaged.keys)) == 2000
+    with pytest.raises(CorruptSplit, match=r"a\.parquet: rows 4000 to 6000 cannot be dec") as info:
+        list(read(damaged.splits[2], "text", damaged.keys))
+    assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)
+
+
+def test_flipped_bit_is_found_by_the_page_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"comment {i}" for i in range(100)]})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    planned = plan(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"comment 50", b"comment 5O"))
+    with pytest.raises(CorruptSplit, match="CRC"):
+        list(read(planned.splits[0], "text", planned.keys))
+
+
+def flaky(monkeypatch: pytest.MonkeyPatch, fault: Any, times: int) -> None:
+    """Let the first reads of data pages (not of the footer) come through `fault`."""
+    left = [times]
+
+    def read_one(self: Any, count: int = -1) -> bytes:
+        data: bytes = self.f.read(count)
+        if self.f.tell() > 4 and left[0]:
+            left[0] -= 1
+            return fault(data)
+        return data
+
+    monkeypatch.setattr(LocalFileOpener, "read", read_one, raising=False)
+
+
+def small(tmp_path: Path) -> Plan:
+    pq.write_table(pa.table({"text": ["one", "two"] * 50}), tmp_path / "a.parquet")
+    return plan(tmp_path / "a.parquet")
+
+
+def fail(_: bytes) -> bytes:
+    raise ConnectionError("the store went away")
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def spoil(data: bytes) -> bytes:
+    return b"\xa5" * len(data)
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "message"),
+    [
+        (fail, 1, "the store went away"),
+        (fail, 1000, "the store went away"),
+        (cut, 1, "the store gave"),
+        (cut, 1000, "the store gave"),
+        (spoil, 1, None),
+    ],
+)
+def test_failing_store_is_not_corruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Any, times: int, message: str | None
+) -> None:
+    planned = small(tmp_path)
+    content = (tmp_path / "a.parquet").read_bytes()
+    footer = content[-(int.from_bytes(content[-8:-4], "little") + 8) :]
+    monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
+    flaky(monkeypatch, fault, times)
+    with pytest.raises(OSError, match=message):
+        list(read(planned.splits[0], "text", planned.keys))
+
+
+def test_lasting_damage_in_the_store_is_corruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counterpart of the test above: the same injection, told apart by the second attempt."""
+    planned = small(tmp_path)
+    content = (tmp_path / "a.parquet").read_bytes()
+    footer = content[-(int.from_bytes(content[-8:-4], "little") + 8) :]
+    monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
+    flaky(monkeypatch, spoil, 1000)
+    with pytest.raises(CorruptSplit):
+        list(read(planned.splits[0], "text", planned.keys))
+
+
+def test_replaced_file_is_not_read(tmp_path: Path) -> None:
+    planned = small(tmp_path)
+    pq.write_table(pa.table({"text": ["three"]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceChangedError, match="replaced after this run was planned"):
+        list(read(planned.splits[0], "text", planned.keys))
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(FileNotFoundError):
+        list(read(planned.splits[0], "text", planned.keys))
+
+
+def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    init = LocalFileOpener.__init__
+
+    def remember(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        opened.append(self)
+
+    monkeypatch.setattr(LocalFileOpener, "__init__", remember)
+    planned = small(tmp_path)
+    list(read(planned.splits[0], "text", planned.keys))
+    unfinished = read(Split(**vars(planned.splits[0])), "text", planned.keys, max_rows=1)
+    next(unfinished)
+    unfinished.close()
+    assert opened and all(file.closed for file in opened)

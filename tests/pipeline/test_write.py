@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from glossator.pipeline.errors import CorruptSplit, ReconcileError
+from glossator.pipeline.manifest import build, parse, reconcile
+from glossator.pipeline.plan import Plan, Source, Split, make_plan
+from glossator.pipeline.read import check, read
+from glossator.pipeline.write import SplitRecord, SplitWriter, finished, reject_schema, rejects
+
+KEYS = pa.schema({"id": pa.int64()})
+LABEL = pa.struct({"label": pa.dictionary(pa.int8(), pa.string()), "score": pa.float32()})
+SCHEMA = pa.schema([*KEYS, pa.field("sentiment", LABEL)])
+SPLIT = Split(3, "/in/a.parquet", 10, 14, "part-00003-0123456789ab", "f")
+
+
+def labelled(*ids: int) -> pa.Table:
+    labels = pa.array(["pos" if i % 2 else "neg" for i in ids]).dictionary_encode()
+    struct = pa.StructArray.from_arrays(
+        [labels.cast(LABEL[0].type), pa.array([0.5] * len(ids), pa.float32())], fields=list(LABEL)
+    )
+    return pa.table([pa.array(ids, pa.int64()), struct], schema=SCHEMA)
+
+
+def rejected(*ids: int) -> pa.Table:
+    rows = [{"id": i, "source_row": i, "stage": "check", "reason": "null"} for i in ids]
+    return pa.Table.from_pylist(rows, schema=reject_schema(KEYS))
+
+
+def write(staging: object, split: Split = SPLIT) -> SplitRecord:
+    with SplitWriter(str(staging), split, SCHEMA, KEYS) as writer:
+        writer.write(labelled(10, 11))
+        writer.write(labelled())
+        writer.write(labelled(13))
+        writer.reject(rejected(12))
+    return writer.commit(rows_read=4, labels={"sentiment": {"pos": 2}}, metrics={"seconds": 1.0})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_and_record(tmp_path: Path) -> None:
+    record = write(tmp_path)
+    part = f"{SPLIT.name}.parquet"
+    assert sorted(files(tmp_path)) == [
+        f"_records/{SPLIT.name}.json",
+        f"_rejects/{part}",
+        part,
+    ]
+    assert pq.read_table(tmp_path / part)["id"].to_pylist() == [10, 11, 13]
+    assert pq.read_table(tmp_path / part)["sentiment"].to_pylist()[1]["label"] == "pos"
+    assert pq.read_metadata(tmp_path / part).num_row_groups == 2
+    assert pq.read_table(tmp_path / "_rejects" / part)["source_row"].to_pylist() == [12]
+    for name, size, digest in (
+        (part, record.part_bytes, record.part_sha256),
+        (f"_rejects/{part}", record.rejects_bytes, record.rejects_sha256),
+    ):
+        content = (tmp_path / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
+    assert (record.rows_labelled, record.rows_rejected, record.rejects) == (3, 1, {"null": 1})
+    assert finished(str(tmp_path)) == {SPLIT.name: record}
+
+
+def test_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    write(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    with SplitWriter(str(tmp_path / "c"), SPLIT, SCHEMA, KEYS) as writer:
+        writer.write(pa.concat_tables([labelled(10), labelled(11)]))  # in other chunks
+        writer.write(labelled(13))
+    name = f"{SPLIT.name}.parquet"
+    assert pq.read_table(tmp_path / "c" / name).equals(pq.read_table(tmp_path / "a" / name))
+
+
+def test_how_a_table_is_chunked_leaves_no_trace(tmp_path: Path) -> None:
+    for name, step in (("a", 5_000), ("b", 777)):
+        with SplitWriter(str(tmp_path / name), SPLIT, SCHEMA, KEYS) as writer:
+            ids = [range(i, min(i + step, 5_000)) for i in range(0, 5_000, step)]
+            writer.write(pa.concat_tables([labelled(*chunk) for chunk in ids]))
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_split_without_rows_has_a_part(tmp_path: Path) -> None:
+    with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
+        pass
+    record = writer.commit(rows_read=0, labels={}, metrics={})
+    assert list(files(tmp_path)) == [f"{SPLIT.name}.parquet", f"_records/{SPLIT.name}.json"]
+    assert pq.read_schema(tmp_path / f"{SPLIT.name}.parquet").names == ["id", "sentiment"]
+    assert (record.rows_labelled, record.rejects_bytes) == (0, None)
+    assert finished(str(tmp_path)) == {SPLIT.name: record}
+
+
+def test_error_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> None:
+    def fail_half_way() -> None:
+        with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
+            writer.write(labelled(10))
+            writer.reject(rejected(12))
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
+    assert files(tmp_path) == {}
+    write(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
+    assert files(tmp_path) == before
+
+
+def test_remote_store_gets_whole_files(tmp_path: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    try:
+        record = write("memory://write/run")
+        write(tmp_path)
+        for name, content in files(tmp_path).items():
+            assert fs.cat_file(f"/write/run/{name}") == content
+        assert finished("memory://write/run") == {SPLIT.name: record}
+        assert len(fs.find("/write")) == 3
+    finally:
+        fs.rm("/write", recursive=True)
+
+
+@pytest.mark.parametrize("lost", ["part", "rejects", "record", "shorter", "half a record"])
+def test_what_is_not_whole_is_not_finished(tmp_path: Path, lost: str) -> None:
+    write(tmp_path)
+    write(tmp_path, replace(SPLIT, index=4, name="part-00004-0123456789ab"))
+    part = tmp_path / f"{SPLIT.name}.parquet"
+    record = tmp_path / "_records" / f"{SPLIT.name}.json"
+    if lost == "part":
+        part.unlink()
+    elif lost == "rejects":
+        (tmp_path / "_rejects" / part.name).unlink()
+    elif lost == "record":
+        record.unlink()
+    elif lost == "shorter":
+        part.write_bytes(part.read_bytes()[:-1])
+    else:
+        record.write_text(record.read_text()[:50])
+    assert list(finished(str(tmp_path))) == ["part-00004-0123456789ab"]
+
+
+def test_nothing_is_finished_where_nothing_is(tmp_path: Path) -> None:
+    assert finished(str(tmp_path / "none")) == {}
+
+
+def test_corrupt_split_is_one_reject(tmp_path: Path) -> None:
+    with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
+        writer.unreadable("Corrupt snappy compressed data")
+    record = writer.commit(rows_read=0, labels={}, metrics={})
+    assert (record.rows_read, record.rows_unreadable, record.files_unreadable) == (0, 4, 0)
+    assert (record.rows_rejected, record.rejects) == (0, {"corrupt": 1})
+    table = pq.read_table(tmp_path / "_rejects" / f"{SPLIT.name}.parquet")
+    assert table.to_pylist() == [
+        {
+            "id": None,
+            "source_file": "/in/a.parquet",
+            "source_row": None,
+            "stage": "read",
+            "reason": "corrupt",
+            "detail": "rows 10 to 14 (exclusive): Corrupt snappy compressed data",
+        }
+    ]
+
+
+def test_unreadable_file_is_one_reject(tmp_path: Path) -> None:
+    split = Split(0, "/in/a.parquet", 0, 0, "part-00000-0123456789ab", "", error="no footer")
+    with SplitWriter(str(tmp_path), split, SCHEMA, KEYS) as writer:
+        writer.unreadable("no footer")
+    record = writer.commit(rows_read=0, labels={}, metrics={})
+    assert (record.rows_unreadable, record.files_unreadable) == (0, 1)
+    assert record.rejects == {"unreadable": 1}
+
+
+def test_rejects_are_exactly_the_rows_without_text(tmp_path: Path) -> None:
+    texts = [None if i % 5 == 0 else " \u3000"[: i % 3] if i % 3 == 0 else "x" for i in range(99)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts, "id": range(1000, 1099)}), path, row_group_size=20)
+    plan = make_plan([str(path)], text=None, keys=["id"], identity="m", rows_per_split=40)
+    found = [
+        row
+        for split in plan.splits
+        for piece in read(split, plan.text, plan.keys, max_rows=7)
+        for row in rejects(split, piece, check(piece.text)).to_pylist()
+    ]
+    assert found == [
+        {
+            "id": 1000 + i,
+            "source_file": str(path),
+            "source_row": i,
+            "stage": "check",
+            "reason": "null" if text is None else "empty",
+            "detail": None,
+        }
+        for i, text in enumerate(texts)
+        if text is None or not text.strip()
+    ]
+
+
+def test_damaged_file_is_accounted_for_to_the_row(tmp_path: Path) -> None:
+    """Damage late in a split, after pieces of it were written already."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"comment {i * 7919}" for i in range(8000)], "id": range(8000)})
+    pq.write_table(table, path, row_group_size=2000, data_page_size=2048, use_dictionary=False)
+    plan = make_plan([str(path)], text=None, keys=["id"], identity="m", rows_per_split=4000)
+    column = pq.read_metadata(path).row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    damage = column.data_page_offset + column.total_compressed_size // 2
+    content[damage : damage + 3000] = b"\xa5" * 3000
+    path.write_bytes(content)
+
+    records = []
+    for split in plan.splits:
+        rows = 0
+        try:
+            with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
+                for piece in read(split, plan.text, plan.keys, max_rows=500):
+                    rows += len(piece.text)
+                    writer.write(piece.keys)
+        except CorruptSplit as error:
+            assert rows > 0
+            rows = 0
+            with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
+                writer.unreadable(error.detail)
+        records.append(writer.commit(rows_read=rows, labels={}, metrics={}))
+
+    totals = build(plan, records, model="", options={}, timings={}, versions={}).totals
+    assert (totals.rows_read, totals.rows_labelled, totals.rows_unreadable) == (4000, 4000, 4000)
+    assert totals.rejects == {"corrupt": 1}
+    assert pq.read_metadata(tmp_path / f"{plan.splits[0].name}.parquet").num_rows == 0
+    ids = pq.read_table(tmp_path / f"{plan.splits[1].name}.parquet")["id"].to_pylist()
+    assert ids == list(range(4000, 8000))
+
+
+def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
+    source = Source("/in/a.parquet", 1, "f", 18, "d")
+    splits = (
+        replace(SPLIT, start=0, stop=14),
+        replace(SPLIT, index=4, start=14, stop=18, name="b"),
+    )
+    plan = Plan((source,), splits, "text", KEYS, "run")
+    records = [write(tmp_path, split) for split in splits]
+    return plan, [replace(records[0], rows_read=14, rows_labelled=13), records[1]]
+
+
+def test_manifest_sums_up_and_is_read_back(tmp_path: Path) -> None:
+    plan, records = two_splits(tmp_path)
+    manifest = build(
+        plan, records[::-1], model="m", options={"a": 1}, timings={"s": 1.5}, versions={"v": "1"}
+    )
+    assert parse(manifest.to_json(), "here") == manifest
+    assert json.loads(manifest.to_json())["format"] == "glossator-output-1"
+    assert [part.rows for part in manifest.parts] == [13, 3]
+    assert [file.rows for file in manifest.rejects] == [1, 1]
+    totals = manifest.totals
+    assert (totals.rows_read, totals.rows_labelled, totals.rows_rejected) == (18, 16, 2)
+    assert (totals.rejects, manifest.labels) == ({"null": 2}, {"sentiment": {"pos": 4 / 16}})
+
+
+def test_records_that_do_not_account_for_the_plan(tmp_path: Path) -> None:
+    plan, (first, second) = two_splits(tmp_path)
+    reconcile(plan, [first, second])
+    name = first.part
+    for records, message in (
+        ([first], "split b .* has 0 records"),
+        ([first, second, second], "split b .* has 2 records"),
+        ([first, second, replace(second, part="c")], "not planned: c"),
+        ([replace(first, rows_read=13), second], rf"split {name}.*labelled \+ rej.*13 is not 14"),
+        ([replace(first, rows_read=13, rows_labelled=12), second], "= planned .*13 is not 14"),
+        ([replace(first, rows_unreadable=1), second], "= planned .*15 is not 14"),
+        ([replace(first, rejects={}), second], "lines of rejects .*0 is not 1"),
+        ([replace(first, files_unreadable=1), second], "files unreadable .*1 is not 0"),
+        ([replace(first, start=1), second], "range does not hold"),
+        ([replace(first, source="/in/b"), second], "source does not hold"),
+    ):
+        with pytest.raises(ReconcileError, match=message):
+            reconcile(plan, records)
+
+
+def test_splits_that_do_not_tile_their_file(tmp_path: Path) -> None:
+    plan, (first, second) = two_splits(tmp_path)
+    with pytest.raises(ReconcileError, match=r"/in/a\.parquet has 19 rows, its splits end at 18"):
+        reconcile(replace(plan, sources=(replace(plan.sources[0], rows=19),)), [first, second])
+    gap = (plan.splits[0], replace(plan.splits[1], start=15, stop=19))
+    record = replace(second, start=15, stop=19)
+    with pytest.raises(ReconcileError, match="starts at row 15, those before it end at 14"):
+        reconcile(replace(plan, splits=gap), [first, record])
