@@ -1,0 +1,1 @@
+"""The Beam job that labels comments: Parquet in, labels and attention out."""

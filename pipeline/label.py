@@ -1,0 +1,278 @@
+"""Rows in, labels out, in Arrow: the plain functions behind the job's one expensive stage."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from glossator.model import bundle as bundles
+from glossator.model.errors import UsageError
+from glossator.model.labeller import MOST_TEXTS, Answers, Labeller
+from glossator.model.tasks import Task
+from glossator.model.words import Words
+from glossator.pipeline.errors import CorruptSplit
+from glossator.pipeline.plan import Split
+from glossator.pipeline.read import Checked, Piece, check, read
+from glossator.pipeline.write import SplitRecord, SplitWriter, rejects
+
+WORD = pa.struct(
+    [
+        pa.field("text", pa.string()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("weight", pa.float32()),
+    ]
+)
+"""One attended word; `start` and `end` in Unicode characters of the original text."""
+
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How to label: all that a worker needs to know, small enough to be sent to it."""
+
+    model: str
+    """A bundle's URI, or `bundle.DEFAULT`."""
+    digest: str
+    """The digest of the bundle that was planned with; another one is refused."""
+    tasks: tuple[str, ...]
+    text: str
+    keys: pa.Schema
+    top: int
+    """Attended words that are kept of a comment and task."""
+    staging: str
+    """Where parts, rejects and records go."""
+
+
+@dataclass
+class Tally:
+    """What labelling came to, added up over the pieces of a split."""
+
+    rows: int = 0
+    """Rows read."""
+    labels: dict[str, Counter[str]] = field(default_factory=dict)
+    """How often each label of each task was given."""
+    metrics: Counter[str] = field(default_factory=Counter)
+    """Counts, and seconds by stage."""
+
+    def since(self, started: float, stage: str) -> float:
+        """Books the time since `started` on a stage; the time now."""
+        now = time.monotonic()
+        self.metrics[f"{stage}_seconds"] += now - started  # type: ignore[assignment]
+        return now
+
+
+@cache
+def _load(model: str, digest: str, tasks: tuple[str, ...]) -> Labeller:
+    bundle = bundles.load(model)
+    if bundle.digest != digest:
+        raise UsageError(
+            f"model {model} has digest {bundle.digest[:12]}, the job was planned with "
+            f"{digest[:12]}: it was replaced meanwhile; run again"
+        )
+    return Labeller(bundle, tasks)
+
+
+def labeller(labelling: Labelling) -> Labeller:
+    """The labeller, loaded once in a process however many threads ask."""
+    # this process has a thread a core already: the tokenizer's own would only compete
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with _LOADING:
+        return _load(labelling.model, labelling.digest, labelling.tasks)
+
+
+def output_schema(tasks: Sequence[Task], keys: pa.Schema) -> pa.Schema:
+    """The columns of the parts: keys, where the row came from, a struct for each task."""
+    return pa.schema(
+        [
+            *keys,
+            pa.field("source_file", pa.string()),
+            pa.field("source_row", pa.int64()),
+            *(pa.field(task.name, task_type(task)) for task in tasks),
+        ]
+    )
+
+
+def task_type(task: Task) -> pa.StructType:
+    """The struct in which a task's answer is given."""
+    if task.kind == "single":
+        fields = [
+            ("label", pa.dictionary(_index_type(task), pa.string())),
+            ("confidence", pa.float32()),
+            ("accepted", pa.bool_()),
+        ]
+    elif task.kind == "multi":
+        fields = [("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
+    else:
+        fields = [("value", pa.float32())]
+    return pa.struct([*fields, ("attention", pa.list_(WORD)), ("entropy", pa.float32())])
+
+
+def label_split(split: Split, labelling: Labelling) -> SplitRecord:
+    """Labels a split and leaves its files and its record in staging.
+
+    A split that can't be decoded becomes one reject; what had been written of it is discarded.
+    """
+    model = labeller(labelling)
+    detail = split.error
+    if detail is None:
+        try:
+            return _label_pieces(split, labelling, model)
+        except CorruptSplit as error:
+            detail = error.detail
+    writer = _writer(split, labelling, model)
+    with writer:
+        writer.unreadable(detail)
+    return writer.commit(rows_read=0, labels={}, metrics={})
+
+
+def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> list[pa.StructArray]:
+    """A struct array for each task of the labeller, in its order.
+
+    Args:
+        model: the labeller.
+        texts: large_string, none null or blank. Each distinct text is labelled once.
+        top: how many attended words to keep of a text and task.
+        tally: receives counts of labels and metrics.
+    """
+    encoded = texts.dictionary_encode()
+    distinct, rows = encoded.dictionary, encoded.indices
+    parts: list[list[pa.StructArray]] = [[] for _ in model.tasks]
+    for first in range(0, max(1, len(distinct)), MOST_TEXTS):
+        some = distinct.slice(first, MOST_TEXTS)
+        labelled = model.label(some.to_pylist(), top)
+        for i, answers in enumerate(labelled.answers):
+            parts[i].append(_struct(answers, some))
+        tally.metrics["tokens"] += int(labelled.tokens.sum())
+        tally.metrics["truncated_texts"] += int(labelled.truncated.sum())
+    tally.metrics["distinct_texts"] += len(distinct)
+    columns = [pa.concat_arrays(part).take(rows) for part in parts]
+    for task, column in zip(model.tasks, columns, strict=True):
+        tally.labels.setdefault(task.name, Counter()).update(_counts(task, column))
+    return columns
+
+
+def _writer(split: Split, labelling: Labelling, model: Labeller) -> SplitWriter:
+    schema = output_schema(model.tasks, labelling.keys)
+    return SplitWriter(labelling.staging, split, schema, labelling.keys)
+
+
+def _label_pieces(split: Split, labelling: Labelling, model: Labeller) -> SplitRecord:
+    tally, writer = Tally(), _writer(split, labelling, model)
+    clock = time.monotonic()
+    with writer:
+        for piece in read(split, labelling.text, labelling.keys):
+            clock = tally.since(clock, "read")
+            checked = check(piece.text)
+            writer.reject(rejects(split, piece, checked))
+            table = _label_piece(piece, checked, split, labelling, model, tally)
+            clock = tally.since(clock, "label")
+            writer.write(table)
+            clock = tally.since(clock, "write")
+            tally.rows += len(piece.text)
+    return writer.commit(rows_read=tally.rows, labels=tally.labels, metrics=tally.metrics)
+
+
+def _label_piece(
+    piece: Piece,
+    checked: Checked,
+    split: Split,
+    labelling: Labelling,
+    model: Labeller,
+    tally: Tally,
+) -> pa.Table:
+    kept = np.flatnonzero(checked.reason.is_null().to_numpy(zero_copy_only=False))
+    texts = piece.text.take(pa.array(kept)).cast(pa.large_string())
+    columns = [
+        *piece.keys.take(kept).columns,
+        pa.repeat(pa.scalar(split.source), len(kept)),
+        pa.array(kept + piece.first_row, pa.int64()),
+        *label_texts(model, texts, labelling.top, tally),
+    ]
+    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.keys))
+
+
+def _struct(answers: Answers, texts: pa.Array) -> pa.StructArray:
+    """The answers to distinct texts as one array."""
+    task, given = answers.task, answers.probabilities
+    if task.kind == "single":
+        confidence = given.max(axis=1).astype(np.float32)
+        indices = pa.array(given.argmax(axis=1), _index_type(task))
+        columns = [
+            pa.DictionaryArray.from_arrays(indices, pa.array(task.labels, pa.string())),
+            pa.array(confidence),
+            pa.array(confidence >= np.float32(answers.accept)),
+        ]
+    elif task.kind == "multi":
+        chosen = given >= 0.5
+        offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
+        names = pa.array(task.labels, pa.string()).take(pa.array(np.nonzero(chosen)[1]))
+        columns = [
+            _lists(offsets, names),
+            _lists(offsets, pa.array(given[chosen].astype(np.float32))),
+        ]
+    else:
+        columns = [pa.array(given[:, 0].astype(np.float32))]
+    columns += [_words(answers.words, texts), pa.array(answers.entropy)]
+    return pa.StructArray.from_arrays(columns, fields=list(task_type(task)))
+
+
+def _words(words: Words, texts: pa.Array) -> pa.ListArray:
+    """Attended words as lists of structs, cut out of the texts' own bytes."""
+    start, end = _byte_spans(words, texts)
+    lengths = end - start
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    source = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
+    content = _content(texts)[source]
+    cut = pa.StringArray.from_buffers(
+        len(start), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(content)
+    )
+    columns = [cut, pa.array(words.start), pa.array(words.end), pa.array(words.weight)]
+    return _lists(words.offsets, pa.StructArray.from_arrays(columns, fields=list(WORD)))
+
+
+def _byte_spans(words: Words, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where words stand in the bytes of all texts together."""
+    content = _content(texts)
+    characters = np.append(np.flatnonzero((content & 0xC0) != 0x80), len(content))
+    first_byte = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
+    first = np.searchsorted(characters, first_byte[:-1] - first_byte[:1])
+    shift = np.repeat(first, np.diff(words.offsets))
+    return characters[words.start + shift], characters[words.end + shift]
+
+
+def _content(texts: pa.Array) -> NDArray[np.uint8]:
+    """The UTF-8 of all texts, one after the other."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
+    data = texts.buffers()[2]
+    whole = np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
+    return whole[offsets[0] : offsets[-1]]
+
+
+def _lists(offsets: NDArray[Any], values: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+def _counts(task: Task, column: pa.StructArray) -> dict[str, int]:
+    if task.kind == "regression":
+        return {}
+    if task.kind == "single":
+        given = np.bincount(column.field("label").indices, minlength=len(task.labels))
+        return {label: int(given[i]) for i, label in enumerate(task.labels)}
+    found = column.field("labels").flatten().value_counts().to_pylist()
+    return dict.fromkeys(task.labels, 0) | {v["values"]: v["counts"] for v in found}
+
+
+def _index_type(task: Task) -> pa.DataType:
+    return pa.int8() if len(task.labels) < 128 else pa.int32()

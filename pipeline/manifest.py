@@ -1,0 +1,245 @@
+"""The account of a run: what went in, what came out, and that the two agree."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from glossator.model.errors import UsageError
+from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.plan import Plan, Source, Split
+from glossator.pipeline.write import REJECTS, SplitRecord
+
+MANIFEST = "_manifest.json"
+"""The manifest's name in the output."""
+FORMAT = "glossator-output-1"
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A part or a rejects file."""
+
+    name: str
+    """Relative to the output."""
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts over all splits."""
+
+    rows_read: int
+    """All that were read are labelled or rejected: the sum of the next two."""
+    rows_labelled: int
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows in corrupt splits: never read, so in neither of the above."""
+    files_unreadable: int
+    rejects: dict[str, int]
+    """Lines in the rejects by reason; a corrupt split or unreadable file is one."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `_manifest.json` says."""
+
+    run_id: str
+    model: str
+    """The model's digest."""
+    options: dict[str, Any]
+    inputs: tuple[Source, ...]
+    parts: tuple[OutputFile, ...]
+    rejects: tuple[OutputFile, ...]
+    totals: Totals
+    labels: dict[str, dict[str, float]]
+    """For each task the share of the labelled rows that have each label."""
+    metrics: dict[str, float]
+    """Sums over all splits: distinct texts, tokens, and each stage's seconds of all threads."""
+    timings: dict[str, float]
+    versions: dict[str, str]
+
+    @property
+    def files(self) -> tuple[OutputFile, ...]:
+        """All files that belong to the output, but for those that describe it."""
+        return self.parts + self.rejects
+
+    def to_json(self) -> str:
+        """The text of `_manifest.json`."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def parse(text: str | bytes, where: str) -> Manifest:
+    """Read the text of a manifest; `where` is its place, for the message.
+
+    Raises:
+        UsageError: it is not a manifest, or not one of the format known here.
+    """
+    try:
+        fields = json.loads(text)
+        found = fields.pop("format", None)
+    except (ValueError, AttributeError, TypeError):
+        fields, found = {}, None
+    if found != FORMAT:
+        raise UsageError(
+            f"{where}: its format is {found!r}, not {FORMAT!r}: it was written by something else"
+            " or by another version; choose another --output"
+        )
+    return Manifest(
+        **{
+            **fields,
+            "inputs": tuple(Source(**source) for source in fields["inputs"]),
+            "parts": tuple(OutputFile(**file) for file in fields["parts"]),
+            "rejects": tuple(OutputFile(**file) for file in fields["rejects"]),
+            "totals": Totals(**fields["totals"]),
+        }
+    )
+
+
+def build(
+    plan: Plan,
+    records: Iterable[SplitRecord],
+    *,
+    model: str,
+    options: Mapping[str, Any],
+    timings: Mapping[str, float],
+    versions: Mapping[str, str],
+) -> Manifest:
+    """The manifest of a run whose splits are all done.
+
+    Raises:
+        ReconcileError: the records don't account for the plan.
+    """
+    records = sorted(records, key=lambda record: record.index)
+    reconcile(plan, records)
+    totals = _totals(records)
+    return Manifest(
+        run_id=plan.run_id,
+        model=model,
+        options=dict(options),
+        inputs=plan.sources,
+        parts=tuple(
+            OutputFile(f"{r.part}.parquet", r.rows_labelled, r.part_bytes, r.part_sha256)
+            for r in records
+        ),
+        rejects=tuple(
+            OutputFile(
+                f"{REJECTS}/{r.part}.parquet",
+                sum(r.rejects.values()),
+                r.rejects_bytes,
+                r.rejects_sha256,
+            )
+            for r in records
+            if r.rejects_bytes is not None and r.rejects_sha256 is not None
+        ),
+        totals=totals,
+        labels=_shares(records, totals.rows_labelled),
+        metrics=_metrics(records),
+        timings=dict(timings),
+        versions=dict(versions),
+    )
+
+
+def reconcile(plan: Plan, records: Iterable[SplitRecord]) -> None:
+    """Check that every planned row is accounted for exactly once.
+
+    Raises:
+        ReconcileError: says which split or file, and the numbers.
+    """
+    by_part: dict[str, list[SplitRecord]] = defaultdict(list)
+    for record in records:
+        by_part[record.part].append(record)
+    for split in plan.splits:
+        found = by_part.pop(split.name, [])
+        if len(found) != 1:
+            raise ReconcileError(f"{_which(split)} has {len(found)} records, not one")
+        _reconcile_split(split, found[0])
+    if by_part:
+        raise ReconcileError(f"records of splits that were not planned: {', '.join(by_part)}")
+    _reconcile_ranges(plan)
+
+
+def _reconcile_split(split: Split, record: SplitRecord) -> None:
+    planned = split.stop - split.start
+    without_row = int(record.rows_unreadable > 0) + record.files_unreadable
+    for what, left, right in (
+        ("source", record.source, split.source),
+        ("range", (record.start, record.stop), (split.start, split.stop)),
+        (
+            "rows read = labelled + rejected",
+            record.rows_read,
+            record.rows_labelled + record.rows_rejected,
+        ),
+        (
+            "rows read + unreadable = planned",
+            record.rows_read + record.rows_unreadable,
+            planned,
+        ),
+        ("files unreadable", record.files_unreadable, int(split.error is not None)),
+        (
+            "lines of rejects = rows rejected + what has no row",
+            sum(record.rejects.values()),
+            record.rows_rejected + without_row,
+        ),
+    ):
+        if left != right:
+            raise ReconcileError(f"{_which(split)}: {what} does not hold: {left} is not {right}")
+
+
+def _reconcile_ranges(plan: Plan) -> None:
+    """The splits of each file cover its rows without gap or overlap."""
+    ends = {source.uri: 0 for source in plan.sources}
+    for split in sorted(plan.splits, key=lambda split: (split.source, split.start)):
+        if split.start != ends.get(split.source):
+            raise ReconcileError(
+                f"{_which(split)} starts at row {split.start},"
+                f" those before it end at {ends.get(split.source)}"
+            )
+        ends[split.source] = split.stop
+    for source in plan.sources:
+        if ends[source.uri] != source.rows:
+            raise ReconcileError(
+                f"{source.uri} has {source.rows} rows, its splits end at {ends[source.uri]}"
+            )
+
+
+def _which(split: Split) -> str:
+    return f"split {split.name} ({split.source}, rows {split.start} to {split.stop})"
+
+
+def _totals(records: Iterable[SplitRecord]) -> Totals:
+    rejects: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    for record in records:
+        rejects.update(record.rejects)
+        sums.update(
+            rows_read=record.rows_read,
+            rows_labelled=record.rows_labelled,
+            rows_rejected=record.rows_rejected,
+            rows_unreadable=record.rows_unreadable,
+            files_unreadable=record.files_unreadable,
+        )
+    return Totals(**sums, rejects=dict(sorted(rejects.items())))
+
+
+def _metrics(records: Iterable[SplitRecord]) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for record in records:
+        for name, amount in record.metrics.items():
+            sums[name] += amount
+    return {name: round(amount, 3) for name, amount in sorted(sums.items())}
+
+
+def _shares(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, float]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        for task, labels in record.labels.items():
+            counts[task].update(labels)
+    return {
+        task: {label: count / rows if rows else 0.0 for label, count in sorted(labels.items())}
+        for task, labels in sorted(counts.items())
+    }

@@ -1,0 +1,131 @@
+"""What was asked for, checked before any work is done."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from glossator.model.bundle import DEFAULT
+from glossator.model.errors import UsageError
+
+FORMAT = 1
+"""Raised when the same input and model give other bytes than before."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """The flags of `glossator label` that are ours."""
+
+    inputs: tuple[str, ...]
+    """Parquet files, globs or folders, as fsspec URIs."""
+    output: str
+    """A folder's fsspec URI."""
+    model: str = DEFAULT
+    """A bundle's URI."""
+    text: str | None = None
+    """The text column; None where it is clear."""
+    keys: tuple[str, ...] = ()
+    """Columns carried into the output."""
+    tasks: tuple[str, ...] | None = None
+    """Names; None for all that are not sensitive."""
+    date: str | None = None
+    """What `{date}` in inputs and output stands for."""
+    top: int = 5
+    """Attended words kept of a comment and task."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise UsageError("no input: name Parquet files, a folder or a glob with --input")
+        if not 0 <= self.top <= 100:
+            raise UsageError(f"--top {self.top} is not between 0 and 100")
+        if self.date is not None:
+            _require_date(self.date)
+        for name, value in (("--input", " ".join(self.inputs)), ("--output", self.output)):
+            if fields := sorted(set(re.findall(r"\{(\w+)\}", value)) - {"date"}):
+                raise UsageError(f"{name} {value}: unknown field {{{fields[0]}}}; known: {{date}}")
+            if "{date}" in value and self.date is None:
+                raise UsageError(f"{name} {value} has {{date}} in it: say which with --date")
+
+    def resolved(self) -> LabelOptions:
+        """The same with `{date}` filled in."""
+        if self.date is None:
+            return self
+        return LabelOptions(
+            **{
+                **self.__dict__,
+                "inputs": tuple(i.replace("{date}", self.date) for i in self.inputs),
+                "output": self.output.replace("{date}", self.date),
+            }
+        )
+
+
+def identity(model_digest: str, tasks: Iterable[str], top: int) -> str:
+    """Digest of all that decides the output's bytes beside the input and its columns."""
+    parts = [FORMAT, model_digest, list(tasks), top]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def beam_options(arguments: Sequence[str], workers: int) -> PipelineOptions:
+    """Beam's own options, with our defaults where none are given.
+
+    Without a runner the job runs here: one process, a thread a worker, so the model is in memory
+    once and there is no worker process that could be killed alone.
+
+    Raises:
+        UsageError: a flag that Beam does not know either, or a value that it refuses.
+    """
+    given, unknown = _parse(arguments)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        known = [option for action in _parser()._actions for option in action.option_strings]
+        close = difflib.get_close_matches(flag, [*known, *_OURS], n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; see glossator label --help"
+        raise UsageError(f"unknown flag {unknown[0]}: neither Glossator's nor Beam's{hint}")
+    if given.runner is None:
+        local = [
+            "--runner=FnApiRunner",
+            "--direct_running_mode=multi_threading",
+            f"--direct_num_workers={workers}",
+        ]
+        return PipelineOptions([*local, *arguments])
+    return PipelineOptions(list(arguments))
+
+
+_OURS = ("--input", "--output", "--model", "--text", "--key", "--tasks", "--date", "--workers")
+
+
+def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    return _parser().parse_known_args(list(arguments))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in _subclasses(PipelineOptions):
+        if "_add_argparse_args" in options.__dict__:
+            options._add_argparse_args(parser)  # type: ignore[attr-defined]
+    return parser
+
+
+def _subclasses(parent: type) -> list[type]:
+    children: list[type] = parent.__subclasses__()
+    return children + [grandchild for child in children for grandchild in _subclasses(child)]
+
+
+def _require_date(text: str) -> None:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--date {text} is not a date: write it YYYY-MM-DD") from None

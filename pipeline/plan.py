@@ -1,0 +1,381 @@
+"""Which rows are read, and in what portions: inputs become sources, sources become splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem
+
+from glossator.model.errors import UsageError
+
+ADDED_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
+"""Columns that the output or the rejects add, which no key may be called."""
+
+TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
+"""Column names that speak of text, after `text` itself."""
+
+CUTS_PER_ROW_GROUP = 32
+"""A row group is cut no finer: each piece decodes again what precedes it in the row group."""
+
+_FOOTER_GUESS_BYTES = 64 << 10
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file, as it was when the run was planned."""
+
+    uri: str
+    """With its protocol where remote, a plain absolute path where local; in `source_file`."""
+    size: int
+    fingerprint: str
+    """The store's own word for this content, or the time of change in nanoseconds."""
+    rows: int
+    footer_sha256: str
+    """Empty where the footer can't be read."""
+    error: str | None = None
+    """Why the footer can't be read; None if it can."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The unit of work, of retry and of resume: a range of rows of one file."""
+
+    index: int
+    source: str
+    start: int
+    stop: int
+    name: str
+    """The output's file names without suffix; derived from the input and the model alone."""
+    footer_sha256: str
+    error: str | None = None
+    """Why the file can't be read: this split has no rows and yields one reject."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run reads, and what it is called."""
+
+    sources: tuple[Source, ...]
+    splits: tuple[Split, ...]
+    text: str
+    keys: pa.Schema
+    """The key columns with the types that they have in the output."""
+    run_id: str
+
+
+@dataclass(frozen=True)
+class _File:
+    source: Source
+    schema: pa.Schema | None
+    row_groups: tuple[int, ...]
+
+
+def make_plan(
+    inputs: Sequence[str],
+    *,
+    text: str | None,
+    keys: Sequence[str],
+    identity: str,
+    rows_per_split: int = 50_000,
+) -> Plan:
+    """Find the input files, read their footers and divide their rows.
+
+    Args:
+        inputs: fsspec URIs of files, globs or folders (every `*.parquet` below it).
+        text: the column to label; None to take the one that is clearly the text.
+        keys: columns that are carried into the output.
+        identity: digest of the model and of all options that change the output's bytes.
+        rows_per_split: a split is about so long.
+
+    Raises:
+        UsageError: an input matches nothing, or its columns don't fit.
+    """
+    found = {uri: (fs, path, info) for item in inputs for uri, fs, path, info in _find(item)}
+    if not found:
+        raise UsageError("no input was given: name a Parquet file, a folder or a glob")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        files = list(pool.map(lambda uri: _file(uri, *found[uri]), sorted(found)))
+    if all(file.schema is None for file in files):
+        first = files[0].source
+        raise UsageError(
+            f"none of the {len(files)} input files can be read as Parquet"
+            f" (the first, {first.uri}: {first.error}): check --input"
+        )
+    text = text or _guess_text(files, keys)
+    schema = _key_schema(files, text, keys)
+    splits = _splits(files, [identity, text, str(schema)], rows_per_split)
+    sources = tuple(file.source for file in files)
+    run_id = _digest(
+        [
+            [[s.uri, s.size, s.fingerprint, s.footer_sha256] for s in sources],
+            [split.name for split in splits],
+            identity,
+        ]
+    )[:16]
+    return Plan(sources, splits, text, schema, run_id)
+
+
+def open_store(uri: str) -> tuple[Any, str]:
+    """The fsspec file system that a URI names, and the path there.
+
+    Raises:
+        UsageError: no file system is known by that protocol, or its package is not installed.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{uri}: {error}") from error
+    return fs, path
+
+
+def is_local(fs: Any) -> bool:
+    """Whether paths of this fsspec file system are paths of this machine."""
+    return "file" in protocols(fs)
+
+
+def protocols(fs: Any) -> tuple[str, ...]:
+    """The names that this fsspec file system has in URIs."""
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def read_footer(fs: Any, path: str, size: int) -> bytes:
+    """The last bytes of a Parquet file, from its metadata on; empty if there is no footer."""
+    tail = fs.cat_file(path, start=max(0, size - _FOOTER_GUESS_BYTES), end=size)
+    if len(tail) != min(size, _FOOTER_GUESS_BYTES):
+        raise OSError(f"{path}: its last {len(tail)} bytes came, its size is {size}: read again")
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail[-4:] not in (b"PAR1", b"PARE") or length > size:
+        return b""
+    if length > len(tail):
+        tail = fs.cat_file(path, start=size - length, end=size)
+    return tail[-length:]
+
+
+def _find(uri: str) -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
+    """Yield (uri, file system, path, info) of each file that an input names."""
+    fs, path = open_store(uri)
+    fs = _StrictLocal() if is_local(fs) else fs
+    fs.invalidate_cache()  # a listing from an earlier run in this process may be out of date
+    try:
+        infos = _list(fs, path)
+    except (FileNotFoundError, NotADirectoryError):
+        infos = []
+    except PermissionError as error:
+        raise UsageError(f"{uri}: access denied ({error}): check the permissions") from error
+    if not infos:
+        raise UsageError(f"{uri}: no Parquet file is there: check the spelling of --input")
+    for info in infos:
+        name = info["name"]
+        yield (name if is_local(fs) else fs.unstrip_protocol(name)), fs, name, info
+
+
+class _StrictLocal(LocalFileSystem):
+    """Raises where fsspec passes over folders that it may not list, and so loses their rows."""
+
+    def walk(self, *args: Any, **kwargs: Any) -> Any:
+        return super().walk(*args, **{**kwargs, "on_error": "raise"})
+
+
+def _list(fs: Any, path: str) -> list[dict[str, Any]]:
+    try:  # the path itself comes first: a file's name may hold the characters of a glob
+        info = fs.info(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return _matching(fs, path) if has_magic(path) else []
+    return [info] if info["type"] == "file" else _below(fs, path)
+
+
+def _matching(fs: Any, path: str) -> list[dict[str, Any]]:
+    parts = PurePosixPath(path).parts
+    root = next(i for i, part in enumerate(parts) if has_magic(part))
+    infos: list[dict[str, Any]] = []
+    for name, listed in fs.glob(path, detail=True).items():
+        if _hidden(parts[root:]) or not _hidden(PurePosixPath(name).parts[root:]):
+            info = _target(fs, listed)
+            infos += [info] if info["type"] == "file" else _below(fs, name)
+    return infos
+
+
+def _below(fs: Any, folder: str) -> list[dict[str, Any]]:
+    """The files `*.parquet` in a folder and its folders, but for links to folders."""
+    depth = len(PurePosixPath(folder).parts)
+    infos = [
+        _target(fs, info)
+        for name, info in fs.find(folder, detail=True).items()
+        if name.endswith(".parquet") and not _hidden(PurePosixPath(name).parts[depth:])
+    ]
+    return [info for info in infos if info["type"] == "file"]
+
+
+def _target(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What a link in a listing leads to, under the link's name."""
+    target: dict[str, Any] = fs.info(info["name"]) if info["type"] == "other" else info
+    return target
+
+
+def _hidden(parts: Sequence[str]) -> bool:
+    """Whether Spark, DuckDB and Arrow would pass over a path: `_SUCCESS`, `_rejects/`, `.tmp`."""
+    return any(part.startswith(("_", ".")) for part in parts)
+
+
+def _file(uri: str, fs: Any, path: str, info: dict[str, Any]) -> _File:
+    try:
+        footer = read_footer(fs, path, info["size"])
+        fingerprint = _fingerprint(fs, path, info)
+    except FileNotFoundError as error:
+        raise UsageError(f"{uri}: gone since it was listed: run again") from error
+    except PermissionError as error:
+        raise UsageError(f"{uri}: access denied ({error}): check the permissions") from error
+    source = Source(uri, info["size"], fingerprint, 0, "")
+    try:
+        if not footer:
+            raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        schema = metadata.schema.to_arrow_schema()
+    except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
+        why = " ".join(str(error).split())
+        return _File(Source(uri, source.size, fingerprint, 0, "", error=why), None, ())
+    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    digest = hashlib.sha256(footer).hexdigest()
+    return _File(Source(uri, source.size, fingerprint, sum(groups), digest), schema, groups)
+
+
+def _fingerprint(fs: Any, path: str, info: dict[str, Any]) -> str:
+    if is_local(fs):  # fsspec gives the time as a float, too coarse for two writes in a row
+        return f"mtime_ns:{Path(path).stat().st_mtime_ns}"
+    for name in ("ETag", "etag", "md5Hash", "md5", "crc32c", "generation"):
+        if info.get(name):
+            return f"{name.lower()}:{info[name]}"
+    return f"modified:{fs.modified(path).isoformat()}"
+
+
+def _guess_text(files: Sequence[_File], keys: Sequence[str]) -> str:
+    """The column of the first readable file that is clearly the text."""
+    file = next(file for file in files if file.schema is not None)
+    names = [field.name for field in file.schema or () if is_text(field.type)]
+    others = [name for name in names if name not in keys]
+    for candidates in (
+        [name for name in names if name.lower() == "text"],
+        [name for name in names if name.lower() in TEXT_NAMES],
+        others,
+    ):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise UsageError(
+        f"{file.source.uri}: which column is the text? It may be one of"
+        f" {', '.join(others) or 'none: no column holds strings'}: name it with --text COLUMN"
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold text: strings, bytes and dictionaries of them."""
+    return _normal(kind) in (pa.large_string(), pa.large_binary())
+
+
+def _normal(kind: pa.DataType) -> pa.DataType:
+    """One type for all that is one type in Parquet, so that files of many writers agree."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if str(kind) in ("string", "large_string", "string_view"):
+        return pa.large_string()
+    if str(kind) in ("binary", "large_binary", "binary_view"):
+        return pa.large_binary()
+    return kind
+
+
+def _key_schema(files: Sequence[_File], text: str, keys: Sequence[str]) -> pa.Schema:
+    """The key columns' types, on which all readable files must agree."""
+    for key in keys:
+        if key in ADDED_COLUMNS:
+            raise UsageError(f"--key {key}: the output has a column of that name: rename the key")
+        if keys.count(key) > 1:
+            raise UsageError(f"--key {key} is given twice: name it once")
+    readable = [file for file in files if file.schema is not None]
+    for file in readable:
+        if not is_text(_type(file, text, "--text")):
+            kind = _type(file, text, "--text")
+            raise UsageError(f"{file.source.uri}: --text {text} is {kind}, not text: name another")
+    return pa.schema([pa.field(key, _key_type(readable, key)) for key in keys])
+
+
+def _key_type(files: Sequence[_File], key: str) -> pa.DataType:
+    kind = _normal(_type(files[0], key, "--key"))
+    if pa.types.is_nested(kind):
+        raise UsageError(f"{files[0].source.uri}: --key {key} is {kind}: a key is a flat column")
+    for file in files[1:]:
+        other = _normal(_type(file, key, "--key"))
+        if other != kind:
+            raise UsageError(
+                f"--key {key} is {kind} in {files[0].source.uri} but {other} in {file.source.uri}:"
+                " give the files one type, or label them in two runs"
+            )
+    return kind
+
+
+def _type(file: _File, column: str, flag: str) -> pa.DataType:
+    assert file.schema is not None
+    places = file.schema.get_all_field_indices(column)
+    if len(places) != 1:
+        what = "no column" if not places else f"{len(places)} columns"
+        raise UsageError(
+            f"{file.source.uri}: {what} {column!r} ({flag});"
+            f" its columns are {', '.join(file.schema.names)}"
+        )
+    return file.schema.field(places[0]).type
+
+
+def _splits(
+    files: Sequence[_File], identity: Sequence[str], rows_per_split: int
+) -> tuple[Split, ...]:
+    ranges = [
+        (file.source, start, stop)
+        for file in files
+        for start, stop in row_ranges(file.row_groups, rows_per_split)
+    ]
+    splits = []
+    for index, (source, start, stop) in enumerate(ranges):
+        # no time of change in here: the same content in two runs gives the same names
+        digest = _digest([source.uri, source.size, source.footer_sha256, start, stop, *identity])
+        name = f"part-{index:05d}-{digest[:12]}"
+        splits.append(
+            Split(index, source.uri, start, stop, name, source.footer_sha256, source.error)
+        )
+    return tuple(splits)
+
+
+def row_ranges(row_groups: Sequence[int], rows_per_split: int) -> list[tuple[int, int]]:
+    """Half-open row ranges that tile a file, each of about `rows_per_split` rows.
+
+    Adjacent small row groups share a range; a large one is cut into equal pieces. A file
+    without rows has one range without rows: its output has a part that can be read.
+    """
+    ranges = []
+    start = stop = 0
+    for rows in row_groups:
+        if stop > start and stop + rows - start > rows_per_split:
+            ranges.append((start, stop))
+            start = stop
+        pieces = min(CUTS_PER_ROW_GROUP, (2 * rows + rows_per_split) // (2 * rows_per_split))
+        if pieces > 1:
+            cuts = [stop + rows * i // pieces for i in range(pieces + 1)]
+            ranges += pairwise(cuts)
+            start = stop + rows
+        stop += rows
+    if stop > start or not ranges:
+        ranges.append((start, stop))
+    return ranges
+
+
+def _digest(values: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

@@ -1,0 +1,273 @@
+"""A split's rows as Arrow, in bounded memory, and which of them have no text to label."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from glossator.pipeline.errors import CorruptSplit, SourceChangedError
+from glossator.pipeline.plan import Split, open_store, read_footer
+
+_BATCH_ROWS = 1024
+"""Decoded at once: few enough that long texts stay small, many enough to be fast."""
+_BUFFER_BYTES = 4 << 20
+"""Fetched at once and held for each column, instead of the column's whole row group."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of a split."""
+
+    first_row: int
+    """The number of its first row in the file."""
+    text: pa.Array
+    """large_string where every row is valid UTF-8, else large_binary."""
+    keys: pa.Table
+    """The key columns in the plan's types; without keys it has no columns."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with each text; both arrays are as long as the texts."""
+
+    reason: pa.Array
+    """`null`, `empty`, `undecodable`, or null where the text can be labelled."""
+    detail: pa.Array
+
+
+def read(
+    split: Split,
+    text: str,
+    keys: pa.Schema,
+    *,
+    max_rows: int = 65_536,
+    max_bytes: int = 64 << 20,
+) -> Iterator[Piece]:
+    """Yield the split's rows in order, in pieces.
+
+    A piece ends with the row that brings it to `max_rows`, or its text to `max_bytes`, so that
+    its bounds follow from the data alone. Memory is bounded whatever the row groups' size.
+
+    Raises:
+        CorruptSplit: the bytes came and cannot be decoded. Pieces may have been yielded before:
+            none of the split's rows counts as read, and the whole range is one reject.
+        SourceChangedError: this is no longer the file that was planned.
+        OSError: the store failed; a retry may succeed.
+    """
+    try:
+        yield from _pieces(_batches(split, text, keys)[1], split.start, keys, max_rows, max_bytes)
+    except (pa.ArrowException, OSError) as error:
+        detail = _corruption(split, text, keys)
+        if detail is None:
+            raise
+        raise CorruptSplit(split.source, split.start, split.stop, detail) from error
+
+
+def check(text: pa.Array) -> Checked:
+    """Find the rows without a text to label: null, only whitespace, or not UTF-8."""
+    detail = pa.nulls(len(text), pa.string())
+    text = as_text(text)
+    undecodable = pa.array(np.zeros(len(text), bool))
+    if text.type != pa.large_string():
+        text, detail = _decode_rows(text)
+        undecodable = pc.is_valid(detail)
+    empty = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(text)), 0)
+    reason = pc.case_when(
+        pc.make_struct(undecodable, pc.is_null(text), empty),
+        pa.scalar("undecodable"),
+        pa.scalar("null"),
+        pa.scalar("empty"),
+    )
+    return Checked(reason, detail)
+
+
+def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A string-like column as large_string if it is all UTF-8, else as large_binary.
+
+    Parquet readers don't validate strings, so the column's type says nothing.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    raw = _plain(column, pa.large_binary())
+    try:
+        return raw.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return raw
+
+
+def _decode_rows(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Texts with null where a row is not UTF-8, and for those rows the reason."""
+    texts: list[str | None] = []
+    details: list[str | None] = []
+    for value in raw.to_pylist():
+        try:
+            texts.append(None if value is None else value.decode())
+            details.append(None)
+        except UnicodeDecodeError as error:
+            byte = value[error.start]
+            texts.append(None)
+            details.append(f"byte 0x{byte:02x} at offset {error.start}: {error.reason}")
+    return pa.array(texts, pa.large_string()), pa.array(details, pa.string())
+
+
+def _pieces(
+    batches: Iterator[pa.Table], row: int, keys: pa.Schema, max_rows: int, max_bytes: int
+) -> Iterator[Piece]:
+    """Join and cut batches (the text, then the keys) where a piece is full."""
+    held: list[pa.Table] = []
+    rows = size = 0
+    for batch in batches:
+        while batch.num_rows:
+            lengths = pc.binary_length(batch.column(0)).fill_null(0).to_numpy()
+            sizes = size + np.cumsum(lengths, dtype=np.int64)
+            full = int(np.searchsorted(sizes, max_bytes)) + 1
+            take = min(full, max_rows - rows, batch.num_rows)
+            held.append(batch.slice(0, take))
+            rows, size = rows + take, int(sizes[take - 1])
+            batch = batch.slice(take)
+            if rows == max_rows or size >= max_bytes:
+                yield _piece(held, row, keys)
+                held, row, rows, size = [], row + rows, 0, 0
+    if held:
+        yield _piece(held, row, keys)
+
+
+def _piece(held: Sequence[pa.Table], row: int, keys: pa.Schema) -> Piece:
+    table = pa.concat_tables(held)
+    columns = [_key(table.column(i + 1), field.type) for i, field in enumerate(keys)]
+    return Piece(row, as_text(table.column(0)), pa.Table.from_arrays(columns, schema=keys))
+
+
+def _key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """A key as it is written: a string that is not UTF-8 would spoil the output for readers."""
+    if kind != pa.large_string():
+        return column
+    text = as_text(column)
+    if text.type == kind:
+        return text
+    return pa.array(
+        [v if v is None else v.decode(errors="replace") for v in text.to_pylist()], kind
+    )
+
+
+def _batches(split: Split, text: str, keys: pa.Schema) -> tuple[_Watched, Iterator[pa.Table]]:
+    """The split's rows in small tables (raw text, then keys), and the file they come from."""
+    fs, path = open_store(split.source)
+    size = fs.size(path)
+    footer = read_footer(fs, path, size)
+    if hashlib.sha256(footer).hexdigest() != split.footer_sha256:
+        raise SourceChangedError(
+            f"{split.source}: it was replaced after this run was planned: run again"
+        )
+    metadata = pq.read_metadata(pa.BufferReader(footer))
+    file = _Watched(fs.open(path, "rb", cache_type="none"), size)
+    return file, _decode(file, metadata, split, text, keys)
+
+
+def _decode(
+    file: _Watched, metadata: pq.FileMetaData, split: Split, text: str, keys: pa.Schema
+) -> Iterator[pa.Table]:
+    groups, first = _overlapping(metadata, split)
+    left = split.stop - split.start
+    skip = split.start - first
+    with file:
+        parquet = pq.ParquetFile(
+            file,
+            metadata=metadata,
+            pre_buffer=False,
+            buffer_size=_BUFFER_BYTES,
+            page_checksum_verification=True,
+        )
+        batches = parquet.iter_batches(_BATCH_ROWS, groups, [text, *keys.names], use_threads=False)
+        while left:
+            batch = next(batches, None)
+            if batch is None:
+                raise pa.ArrowInvalid(f"{left} rows fewer than the footer says")
+            rows = batch.slice(skip, left)
+            skip -= min(skip, batch.num_rows)
+            left -= rows.num_rows
+            if rows.num_rows:
+                yield _select(rows, text, keys)
+
+
+def _overlapping(metadata: pq.FileMetaData, split: Split) -> tuple[list[int], int]:
+    """The row groups that hold the split's rows, and the number of the first row in them."""
+    groups: list[int] = []
+    first = stop = 0
+    for i in range(metadata.num_row_groups):
+        start, stop = stop, stop + metadata.row_group(i).num_rows
+        if start < split.stop and stop > split.start:
+            first = first if groups else start
+            groups.append(i)
+    return groups, first
+
+
+def _select(batch: pa.RecordBatch, text: str, keys: pa.Schema) -> pa.Table:
+    # by name: Parquet gives columns in the file's order, and the text may be a key as well
+    columns = [_plain(batch.column(text), pa.large_binary())]
+    for field in keys:
+        # bytes until the piece is whole: then its strings are validated at once
+        kind = pa.large_binary() if field.type == pa.large_string() else field.type
+        columns.append(_plain(batch.column(field.name), kind))
+    return pa.Table.from_arrays(columns, names=[str(i) for i in range(len(columns))])
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(kind)
+
+
+def _corruption(split: Split, text: str, keys: pa.Schema) -> str | None:
+    """Why the split cannot be decoded although the store gives every byte, else None.
+
+    All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
+    """
+    file, batches = _batches(split, text, keys)
+    try:
+        for _ in batches:
+            pass
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if file.failed:
+            raise
+        return " ".join(str(error).split())
+    return None
+
+
+class _Watched:
+    """A file that remembers whether its store failed, for Arrow reports both alike."""
+
+    def __init__(self, file: Any, size: int):
+        self.failed = False
+        self._file = file
+        self._size = size
+
+    def read(self, count: int = -1) -> bytes:
+        rest = max(0, self._size - self._file.tell())
+        wanted = min(count, rest) if count >= 0 else rest
+        try:
+            data: bytes = self._file.read(wanted)
+            if len(data) != wanted:
+                raise OSError(f"the store gave {len(data)} bytes of {wanted}")
+        except BaseException:
+            self.failed = True
+            raise
+        return data
+
+    def __enter__(self) -> _Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)

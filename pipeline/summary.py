@@ -1,0 +1,116 @@
+"""What a run came to, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from glossator.model.explain import Mark, marked
+from glossator.pipeline.job import Outcome
+from glossator.pipeline.plan import open_store
+from glossator.pipeline.read import as_text as as_text_column
+
+_BAR = 24
+
+
+def as_text(outcome: Outcome) -> str:
+    """The account of a run, a few lines."""
+    manifest, totals = outcome.manifest, outcome.manifest.totals
+    if outcome.state == "unchanged":
+        return (
+            f"{outcome.output} holds this already: the same input and model were published before "
+            f"({totals.rows_labelled:,} labelled rows, run {manifest.run_id}); nothing was done"
+        )
+    lines = [
+        f"{totals.rows_read:,} rows read = {totals.rows_labelled:,} labelled + "
+        f"{totals.rows_rejected:,} rejected, in {outcome.seconds:.1f} s",
+        *(f"  rejected: {count:,} {reason}" for reason, count in totals.rejects.items()),
+    ]
+    if totals.rows_unreadable or totals.files_unreadable:
+        lines.append(
+            f"  NOT READ: {totals.rows_unreadable:,} rows and {totals.files_unreadable:,} whole "
+            f"files are corrupt; {outcome.output}/_rejects names them"
+        )
+    for task, shares in manifest.labels.items():
+        lines.append(f"{task}:")
+        width = max(map(len, shares), default=0)
+        for label, share in shares.items():
+            lines.append(f"  {label:<{width}}  {'█' * round(share * _BAR):<{_BAR}}  {share:6.1%}")
+    parts = len(manifest.parts)
+    lines.append(f"published {parts:,} part{'s' * (parts != 1)} in {outcome.output}")
+    return "\n".join(lines)
+
+
+def as_json(outcome: Outcome) -> str:
+    """The same for machines: the manifest without its lists of files."""
+    manifest = asdict(outcome.manifest)
+    kept = {k: v for k, v in manifest.items() if k not in ("inputs", "parts", "rejects")}
+    return json.dumps(
+        {
+            "state": outcome.state,
+            "output": outcome.output,
+            "seconds": round(outcome.seconds, 3),
+            "resumed_splits": outcome.resumed_splits,
+            "parts": len(outcome.manifest.parts),
+            **kept,
+        },
+        ensure_ascii=False,
+    )
+
+
+def examples(outcome: Outcome, count: int, *, colour: bool) -> str:
+    """Some labelled comments, evenly spread over the first part that has any, words marked."""
+    manifest = outcome.manifest
+    part = next((part for part in manifest.parts if part.rows), None)
+    if part is None or not count:
+        return ""
+    table = _rows(f"{outcome.output}/{part.name}", part.rows, count)
+    text_column, tasks = manifest.options["text"], manifest.options["tasks"]
+    lines = []
+    for row in table.to_pylist():
+        text = _text(row["source_file"], row["source_row"], text_column)
+        lines.append("")
+        for task in tasks:
+            lines.append(f"{task:<10} {_answer(row[task]):<14} {_marked(text, row[task], colour)}")
+    return "\n".join(lines)
+
+
+def _rows(uri: str, rows: int, count: int) -> pa.Table:
+    fs, path = open_store(uri)
+    with fs.open(path, "rb") as file:
+        table = pq.read_table(file)
+    step = max(1, rows // count)
+    return table.take(list(range(0, rows, step))[:count])
+
+
+def _text(uri: str, row: int, column: str) -> str:
+    """One text of an input file, without reading more than its beginning."""
+    fs, path = open_store(uri)
+    with fs.open(path, "rb") as file:
+        for batch in _batches(pq.ParquetFile(file), column):
+            if row < batch.num_rows:
+                return str(as_text_column(batch.column(0).slice(row, 1))[0].as_py())
+            row -= batch.num_rows
+    raise IndexError(f"{uri} has no row {row} more")
+
+
+def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
+    yield from file.iter_batches(1024, columns=[column], use_threads=False)
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    if "label" in answer:
+        return f"{answer['label']} {answer['confidence']:.0%}{'' if answer['accepted'] else ' ?'}"
+    if "labels" in answer:
+        return ", ".join(answer["labels"]) or "none"
+    return f"{answer['value']:.3g}"
+
+
+def _marked(text: str, answer: dict[str, Any], colour: bool) -> str:
+    marks = [Mark(word["start"], word["end"], word["weight"]) for word in answer["attention"]]
+    return marked(text, marks, colour)
