@@ -31,7 +31,6 @@ from glossator.model.errors import UsageError
 if TYPE_CHECKING:
     import requests
 
-DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = (
     "application/vnd.pypi.simple.v1+json, "
     "application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -57,7 +56,7 @@ class Archive:
 class Settings:
     """How packages are reached: what pip has been told."""
 
-    indexes: tuple[str, ...] = (DEFAULT_INDEX,)
+    indexes: tuple[str, ...]
     """Base addresses of simple indexes, tried in this order."""
     cert: str | None = None
     """A bundle of certificates to trust instead of the default."""
@@ -72,7 +71,6 @@ def pip_settings() -> Settings:
     options = {**_pip_config(), **_pip_environment()}
     if options.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
         return Settings(indexes=())
-    main = options.get("index-url") or options.get("pypi-url") or DEFAULT_INDEX
     given = options.get("timeout") or options.get("default-timeout") or "15"
     try:
         timeout_secs = float(given)
@@ -81,6 +79,7 @@ def pip_settings() -> Settings:
             f"pip's option timeout is {given!r}, which is no number of seconds: "
             "mend it in the environment (PIP_TIMEOUT) or with 'pip config set global.timeout 60'"
         ) from error
+    main = options.get("index-url") or options.get("pypi-url") or _pip_default_index()
     return Settings(
         indexes=(main, *options.get("extra-index-url", "").split()),
         cert=options.get("cert") or None,
@@ -90,12 +89,30 @@ def pip_settings() -> Settings:
 
 
 def _pip_config() -> dict[str, str]:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    return parse_pip_config(_pip("config", "list"))
+
+
+def _pip_default_index() -> str:
+    """The index that pip uses where it has been told none; its help is where it says so."""
+    said = re.search(r"--index-url.*?\(default\s+(\S+?)\)", _pip("download", "--help"), re.DOTALL)
+    if not said:
+        raise UsageError(
+            "no package index is known: install pip, or name one in PIP_INDEX_URL as for pip"
+        )
+    return said[1]
+
+
+def _pip(*arguments: str) -> str:
+    """What pip prints; nothing where there is no pip, as an environment need not have one."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    wide = {**os.environ, "COLUMNS": "1000"}
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True, env=wide
+        )
     except (OSError, subprocess.SubprocessError):
-        return {}  # an environment need not have pip: its variables still count
-    return parse_pip_config(listed.stdout)
+        return ""
+    return run.stdout
 
 
 def parse_pip_config(listing: str) -> dict[str, str]:

@@ -117,7 +117,9 @@ def plain_pip(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_without_configuration_the_settings_are_pips_defaults(
     plain_pip: pytest.MonkeyPatch,
 ) -> None:
-    assert fetch.pip_settings() == Settings((fetch.DEFAULT_INDEX,), None, None, 15.0)
+    from pip._internal.models.index import PyPI  # where pip itself holds its default
+
+    assert fetch.pip_settings() == Settings((PyPI.simple_url,), None, None, 15.0)
 
 
 def test_the_settings_are_those_of_pips_environment(plain_pip: pytest.MonkeyPatch) -> None:
