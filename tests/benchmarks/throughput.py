@@ -1,0 +1,115 @@
+"""How fast the job labels, and how its engine compares with what one would write first.
+
+    python tests/benchmarks/throughput.py --input 'comments/*.parquet'
+
+Runs `glossator label` with each number of workers into a fresh folder, and prints rows a second
+(start-up included) and the peak memory of the process. Then scores a sample on one thread with the
+engine and with the plain network (`nn.GRU`, packed, batches of 64 in input order) and prints the
+ratio of the two, run in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from glossator.model import bundle as bundles
+from glossator.model.engine import Engine
+from glossator.model.network import AttentionRNN
+from glossator.model.tokenizer import Tokens
+
+_BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--input", required=True)
+    parser.add_argument("--model", default=bundles.DEFAULT)
+    parser.add_argument("--text", default="text")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--sample", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(processor())
+    for workers in options.workers:
+        whole_job(options.input, options.model, options.text, workers)
+    compare(options.input, options.model, options.text, options.sample, options.rounds)
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    flags = next(line for line in lines if line.startswith("flags")).split()
+    wide = [flag for flag in ("avx2", "avx512f", "avx512_bf16") if flag in flags]
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, {' '.join(wide)}"
+
+
+def whole_job(source: str, model: str, text: str, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "glossator.pipeline", "--json", f"--workers={workers}"]
+        command += [f"--input={source}", f"--model={model}", f"--text={text}"]
+        before = time.monotonic()
+        run = subprocess.run(
+            [*command, f"--output={folder}/out"], stdout=subprocess.PIPE, check=True
+        )
+        seconds = time.monotonic() - before
+    account = json.loads(run.stdout)
+    rows, metrics = account["totals"]["rows_read"], account["metrics"]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    stages = {k: v for k, v in metrics.items() if k.endswith("_seconds")}
+    print(
+        f"{workers} workers: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, "
+        f"{metrics['tokens'] / seconds / 1e3:,.0f} thousand tokens/s, peak so far {peak:.2f} GiB, "
+        f"thread seconds {stages}"
+    )
+
+
+def compare(source: str, model: str, text: str, sample: int, rounds: int) -> None:
+    bundle = bundles.load(model)
+    with fsspec.open_files(source, "rb")[0] as stream:
+        batch = next(pq.ParquetFile(stream).iter_batches(sample, columns=[text]))
+    tokens = bundle.tokenizer.encode(batch.column(0).to_pylist())
+    engine, tasks = Engine(bundle.network), [task.name for task in bundle.tasks]
+    ours, plain = [], []
+    for _ in range(rounds):
+        before = time.monotonic()
+        engine.run(tokens, tasks)
+        ours.append(time.monotonic() - before)
+        before = time.monotonic()
+        packed(bundle.network, tokens)
+        plain.append(time.monotonic() - before)
+    ratios = [b / a for a, b in zip(ours, plain, strict=True)]
+    speed = len(tokens.ids) / statistics.median(ours) / 1e3
+    print(
+        f"engine, 1 thread, {len(tasks)} tasks: {speed:,.0f} thousand tokens/s, "
+        f"{statistics.median(ratios):.2f} times the plain network (each round: "
+        f"{', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+    )
+
+
+@torch.inference_mode()
+def packed(network: AttentionRNN, tokens: Tokens) -> None:
+    lengths = tokens.lengths
+    for first in range(0, len(tokens), _BATCH):
+        some = lengths[first : first + _BATCH]
+        mask = np.arange(some.max()) < some[:, None]
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = tokens.ids[tokens.offsets[first] : tokens.offsets[first + len(some)]]
+        network(torch.from_numpy(ids), torch.from_numpy(some))
+
+
+if __name__ == "__main__":
+    main()
