@@ -20,14 +20,15 @@ def render(bundle: Bundle) -> str:
         f"# {facts.get('name', 'A Glossator model')}",
         f"A multi-task attention RNN: {network.vocabulary:,} tokens, embedding "
         f"{network.embedding}, bidirectional {network.cell.upper()} {network.hidden} + "
-        f"{network.hidden}, one additive attention of {network.attention} units a task; {parameters:,} parameters. At most "
+        f"{network.hidden}, one additive attention of {network.attention} units a task; "
+        f"{parameters:,} parameters. At most "
         f"{bundle.tokenizer.max_tokens} tokens of a text are read.",
         "## Data",
         *_data(facts),
         "## Quality on the test split",
         *_quality(bundle),
         "## Course of training",
-        *_history(bundle.tasks, facts.get("history", [])),
+        *_history(bundle),
         "## Limits",
         *(f"- **{task.name}**: {_limits(task)}" for task in bundle.tasks),
     ]
@@ -39,6 +40,16 @@ def summary(bundle: Bundle) -> str:
     rows = _rows(bundle)
     if not rows:
         return "not measured: the data has no rows of split test"
+    return _aligned(rows)
+
+
+def curves(bundle: Bundle) -> str:
+    """The course of training for the terminal: a curve each for the loss and the scores."""
+    rows = [[*row[:2], row[2].split(", ")[-1]] for row in _course(bundle)]
+    return _aligned([["", "course", "last"], *rows]) if rows else ""
+
+
+def _aligned(rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
@@ -100,18 +111,23 @@ def _interval(value: list[float] | None) -> str:
     return f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]" if value else "–"
 
 
-def _history(tasks: tuple[Task, ...], history: list[dict[str, Any]]) -> list[str]:
-    if not history:
+def _history(bundle: Bundle) -> list[str]:
+    rows = _course(bundle)
+    if not rows:
         return []
-    columns = ["loss", *(task.name for task in tasks), "mean"]
-    rows = [
-        [name, _curve([h[name] for h in history]), ", ".join(f"{h[name]:.3f}" for h in history)]
-        for name in columns
-    ]
     return [
         "Training loss, and on validation each task's score (macro-F1, or R² of a regression) "
         "after each epoch; the epoch of the best mean is kept.",
         _table([["", "curve", "epoch by epoch"], *rows]),
+    ]
+
+
+def _course(bundle: Bundle) -> list[list[str]]:
+    history = bundle.provenance.get("history", [])
+    names = ["loss", *(task.name for task in bundle.tasks), "mean"] if history else []
+    return [
+        [name, _curve([h[name] for h in history]), ", ".join(f"{h[name]:.3f}" for h in history)]
+        for name in names
     ]
 
 

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class Tokenizer:
         rows = [encoding.ids for encoding in encodings]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.fromiter((i for row in rows for i in row), np.int32, count=int(offsets[-1]))
+        ids = np.fromiter(chain.from_iterable(rows), np.int32, count=int(offsets[-1]))
         return Tokens(ids, offsets)
 
     def spans(self, texts: Sequence[str], tokens: Tokens) -> Spans:

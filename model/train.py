@@ -24,6 +24,7 @@ from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN, NetworkConfig, TaskOutput
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
+from glossator.model.words import MAX_TOKENS
 
 Report = Callable[[str], None]
 """Where progress goes, a line at a time."""
@@ -49,7 +50,7 @@ class Settings:
     """Units a direction."""
     attention: int = 64
     """Units of each task's attention."""
-    epochs: int = 8
+    epochs: int = 5
     """At most; it stops early."""
     patience: int = 2
     """Epochs without a better validation score before it stops."""
@@ -67,8 +68,10 @@ class Settings:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or self.max_tokens < 1:
-            raise UsageError("epochs, batch and max_tokens must be positive")
+        if self.epochs < 1 or self.batch < 1:
+            raise UsageError("epochs and batch must be positive")
+        if not 1 <= self.max_tokens <= MAX_TOKENS:
+            raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:
             raise UsageError(f"vocabulary {self.vocabulary} has no room beside the 256 bytes")
 

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from glossator.model.tokenizer import Spans, Tokens
 
+MAX_TOKENS = 1 << 15
+"""Tokens of a text that can be told apart."""
+_MAX_TEXTS = 1 << 17
 _OTHER, _WORD, _SPACE = 0, 1, 2
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -110,7 +113,7 @@ def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
     place = np.arange(len(text)) - np.repeat(found.offsets[:-1], sizes)
     # One sort of one integer a unit: text, then weight downwards (a positive float's bits grow
     # with it), then place. 17 + 31 + 15 bits.
-    if len(sizes) > 1 << 17 or (sizes.size and sizes.max() >= 1 << 15):
+    if len(sizes) > _MAX_TEXTS or (sizes.size and sizes.max() > MAX_TOKENS):
         raise ValueError(f"too many texts ({len(sizes)}) or words in a text for one call")
     falling = (1 << 31) - 1 - weight.view(np.uint32).astype(np.int64)
     order = np.sort((text << 46) | (falling << 15) | place)
@@ -118,7 +121,7 @@ def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
     offsets = np.concatenate([[0], np.cumsum(keep)])
     rank = np.arange(offsets[-1]) - np.repeat(offsets[:-1], keep)
     chosen = order[np.repeat(found.offsets[:-1], keep) + rank]
-    unit = np.repeat(found.offsets[:-1], keep) + (chosen & ((1 << 15) - 1))
+    unit = np.repeat(found.offsets[:-1], keep) + (chosen & (MAX_TOKENS - 1))
     return Words(
         offsets=offsets,
         start=found.start[unit].astype(np.int32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -189,6 +190,7 @@ def train(
         report(f"{rows.dropped:,} rows without a text are left out")
     trained = learn(rows, tasks, settings, report, {"name": name, "data": list(data)})
     digest = bundle.save(trained, output)
+    click.echo(card.curves(trained) + "\n")
     click.echo(card.summary(trained))
     click.echo(f"\nwrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
 
@@ -291,6 +293,8 @@ def corpora_build(directory: str) -> None:
 
 def main(arguments: list[str] | None = None, command: click.Command = cli) -> None:
     """Runs a command: 0 done, 1 failed, 2 asked for what can't be done."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger().addFilter(_is_news)
     try:
         command.main(args=arguments, prog_name="glossator", standalone_mode=False)
     except UsageError as error:
@@ -304,6 +308,11 @@ def main(arguments: list[str] | None = None, command: click.Command = cli) -> No
         sys.exit(error.exit_code)
     except JobError as error:
         _fail(str(error), 1)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Beam warns of Google's packages whether or not anyone wants to use them."""
+    return not record.getMessage().startswith("apitools not found")
 
 
 def _fail(message: str, code: int) -> NoReturn:
