@@ -113,7 +113,14 @@ def load(where: str | Path) -> Bundle:
             raise ValueError(f"{tokenizer.size} tokens, network.vocabulary differs")
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         # RuntimeError: torch's word for weights of other names or shapes
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"model {where} does not fit together: {reason}; train it anew") from error

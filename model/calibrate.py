@@ -40,7 +40,9 @@ def probabilities(task: Task, logits: NDArray[Any], calibration: Calibration) ->
     if task.kind == "regression":
         return scaled
     if task.kind == "multi":
-        return np.asarray(1 / (1 + np.exp(-scaled)))
+        # e^-|x| can't overflow; both branches are the sigmoid
+        tail = np.exp(-np.abs(scaled))
+        return np.asarray(np.where(scaled >= 0, 1, tail) / (1 + tail))
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
@@ -80,5 +82,7 @@ def _accept_from(confidence: NDArray[Any], right: NDArray[Any], target: float) -
     """The lowest confidence from which labels were right in a share of `target` or more."""
     order = np.argsort(-confidence, kind="stable")
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero((precision >= target) & (np.arange(len(order)) + 1 >= FEWEST))
+    # rows of one confidence are accepted together or not at all
+    last = np.append(np.diff(confidence[order]) != 0, True)
+    enough = np.flatnonzero(last & (precision >= target) & (np.arange(len(order)) + 1 >= FEWEST))
     return float(confidence[order[enough[-1]]]) if len(enough) else Calibration.accept

@@ -102,7 +102,7 @@ def load(patterns: Sequence[str], tasks: Sequence[Task], text: str, split: str) 
 def _open(pattern: str) -> Any:
     try:
         found = fsspec.open_files(pattern, "rb")
-        if not found or not all(file.fs.exists(file.path) for file in found):
+        if not found or not all(file.fs.isfile(file.path) for file in found):
             raise FileNotFoundError
     except FileNotFoundError:
         raise UsageError(f"no file matches {pattern}; give Parquet files or a glob") from None
@@ -122,11 +122,16 @@ def _read(file: str, tasks: Sequence[Task], text: str, split: str) -> Dataset:
             table = parquet.read(columns=[name for name in names if name in wanted])
         except pa.ArrowException as error:
             raise UsageError(f"{file} is not a readable Parquet file: {error}") from error
-    texts = table[text].cast(pa.large_string())
+    try:
+        texts = table[text].cast(pa.large_string())
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"{file}: column {text!r} holds {table[text].type}, which is no text: {error}"
+        ) from error
     kept = pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0), False)
     dropped = len(table) - int(pc.sum(kept).as_py() or 0)
     table = table.filter(kept)
-    lines: list[str] = table[text].to_pylist()
+    lines: list[str] = texts.filter(kept).to_pylist()
     return Dataset(
         texts=lines,
         labels={task.name: _labels(table, task, file) for task in tasks},
@@ -151,11 +156,12 @@ def _split(table: pa.Table, column: str, texts: list[str], file: str) -> NDArray
             f"{file}: column {column!r} holds {wrong[0]!r}; a split is train, validation or test "
             "(name another column with --split)"
         )
+    given = given.astype("<U10")  # wide enough for any of them
     for row in np.flatnonzero(given == ""):
         digest = hashlib.blake2b(texts[row].encode(), digest_size=8).digest()
         held_out = int.from_bytes(digest, "big") < HELD_OUT * 2**64
         given[row] = "validation" if held_out else "train"
-    return given.astype("<U10")
+    return given
 
 
 def _labels(table: pa.Table, task: Task, file: str) -> Labels:
@@ -167,7 +173,7 @@ def _labels(table: pa.Table, task: Task, file: str) -> Labels:
     if task.kind == "regression":
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise UsageError(f"{file}: column {task.name!r} is {column.type}, not a number")
-        return np.asarray(column.cast(pa.float32()).to_numpy(zero_copy_only=False))
+        return np.asarray(column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False))
     index = {label: i for i, label in enumerate(task.labels)}
     values = column.to_pylist()
     try:

@@ -113,7 +113,8 @@ def _multi(task: Task, labels: Labels, given: NDArray[Any]) -> Metrics:
         both = (truth[rows] & chosen[rows]).sum(axis=0)
         total = truth[rows].sum(axis=0) + chosen[rows].sum(axis=0)
         f1 = np.divide(2 * both, total, out=np.zeros(size), where=total > 0)
-        return float((truth[rows] == chosen[rows]).mean()), float(f1[total > 0].mean())
+        macro_f1 = f1.sum() / max(1, (total > 0).sum())  # 0 where no label occurs at all
+        return float((truth[rows] == chosen[rows]).mean()), float(macro_f1)
 
     return _bootstrap(len(labels), ("accuracy", "macro_f1"), statistics)
 

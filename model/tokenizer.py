@@ -87,8 +87,16 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, content: str, max_tokens: int) -> Tokenizer:
-        """The tokenizer whose `to_json` gave `content`."""
-        return cls(HFTokenizer.from_str(content), max_tokens)
+        """The tokenizer whose `to_json` gave `content`.
+
+        Raises:
+            ValueError: it is no tokenizer, or not a byte-level BPE.
+        """
+        try:
+            tokenizer = HFTokenizer.from_str(content)
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"not a tokenizer: {error}") from error
+        return cls(tokenizer, max_tokens)
 
     def to_json(self) -> str:
         """The whole tokenizer, as Hugging Face `tokenizers` reads it."""

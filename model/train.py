@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -70,12 +71,25 @@ class Settings:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
             raise UsageError("epochs and batch must be positive")
+        if self.cell not in ("gru", "lstm"):
+            raise UsageError(f"cell {self.cell!r} is not one of gru, lstm")
         if not 1 <= self.max_tokens <= MAX_TOKENS:
             raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:
             raise UsageError(f"vocabulary {self.vocabulary} has no room beside the 256 bytes")
 
 
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Gives torch its threads back: inference takes them, and sums depend on how many there are."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_threads_kept()
 def train(
     data: Dataset,
     tasks: tuple[Task, ...],
@@ -211,11 +225,13 @@ class _Trainer:
         tokens, labels = self.tokenizer.encode(learn.texts), self._tensors(learn)
         generator = np.random.default_rng(settings.seed)
         steps = -(-len(tokens) // settings.batch)
+        # with ten steps in all, torch's schedule would divide by its warm-up's length, zero
+        most = max(11, steps * settings.epochs)
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.learning_rate, total_steps=steps * settings.epochs, pct_start=0.1
+            optimizer, settings.learning_rate, total_steps=most, pct_start=0.1
         )
         history: list[dict[str, Any]] = []
         best: dict[str, Tensor] = {}

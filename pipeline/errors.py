@@ -1,6 +1,10 @@
 """What stops a job and is not the caller's mistake (that is `UsageError`)."""
 
 
+class JobError(Exception):
+    """The job began and did not end: nothing was published, and a rerun resumes."""
+
+
 class CorruptSplit(Exception):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and the bytes are not Parquet."""
 
@@ -16,13 +20,9 @@ class CorruptSplit(Exception):  # noqa: N818 - caught and turned into a reject, 
         return f"{self.file}: rows {self.start} to {self.stop} cannot be decoded: {self.detail}"
 
 
-class SourceChangedError(Exception):
+class SourceChangedError(JobError):
     """An input is no longer the file that was planned; a new run plans it as it is now."""
 
 
-class ReconcileError(Exception):
+class ReconcileError(JobError):
     """The rows that were written do not account for the rows that were planned."""
-
-
-class JobError(Exception):
-    """The job began and did not end: nothing was published, and a rerun resumes."""

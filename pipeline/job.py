@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,9 +129,14 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines and "Traceback" in str(error) else " ".join(lines)
-    name = type(error).__name__
-    return f"{name}: {reason}; nothing was published, run it again to resume"
+    if lines and "Traceback" in str(error):  # the worker's, as text
+        reason = re.sub(r" \[while running '[^']*'\]$", "", lines[-1])
+    else:
+        reason = f"{type(error).__module__}.{type(error).__name__}: {' '.join(lines)}"
+    # our own errors say all in words; of others the name says something, its module nothing
+    reason = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", reason)
+    reason = re.sub(r"^glossator\.[\w.]+: |^(\w+\.)+(?=\w+: )", "", reason)
+    return f"{reason}; nothing was published, run it again to resume"
 
 
 def _anchored(uri: str) -> str:

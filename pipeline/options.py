@@ -126,6 +126,8 @@ def _subclasses(parent: type) -> list[type]:
 
 def _require_date(text: str) -> None:
     try:
-        date.fromisoformat(text)
+        written = date.fromisoformat(text).isoformat()
     except ValueError:
-        raise UsageError(f"--date {text} is not a date: write it YYYY-MM-DD") from None
+        written = None
+    if written != text:  # some versions of Python read other notations too
+        raise UsageError(f"--date {text} is not a date: write it YYYY-MM-DD")

@@ -44,6 +44,8 @@ def check_output(out: str) -> None:
         info = fs.info(root)
     except FileNotFoundError:
         return
+    except NotADirectoryError as error:
+        raise UsageError(f"{out}: lies below a file: name another --output") from error
     if info["type"] != "directory":
         raise UsageError(f"{out}: is a file: name a folder for --output")
     manifest = _read(fs, f"{root}/{MANIFEST}")

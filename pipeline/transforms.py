@@ -13,7 +13,7 @@ from apache_beam.metrics import Metrics
 from glossator.pipeline import manifest
 from glossator.pipeline.label import Labelling, label_split, labeller
 from glossator.pipeline.plan import Plan, Split
-from glossator.pipeline.publish import publish
+from glossator.pipeline.publish import publish, published, recover, state
 from glossator.pipeline.write import SplitRecord, finished
 
 NAMESPACE = "glossator"
@@ -67,7 +67,15 @@ class Publish(beam.DoFn):
 
 
 def publish_run(publication: Publication) -> manifest.Manifest:
-    """Reconciles the records in staging with the plan, and publishes."""
+    """Reconciles the records in staging with the plan, and publishes.
+
+    A retry may come after all was published, and staging is cleared: then there is nothing to do.
+    """
+    run_id = publication.plan.run_id
+    recover(publication.output)
+    earlier = published(publication.output)
+    if earlier is not None and state(publication.output, run_id) == "published":
+        return earlier
     records = finished(publication.labelling.staging)
     built = manifest.build(
         publication.plan,
@@ -77,5 +85,5 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         timings={"wall_seconds": round(time.time() - publication.started, 3)},
         versions=publication.versions,
     )
-    publish(publication.output, publication.plan.run_id, built)
+    publish(publication.output, run_id, built)
     return built

@@ -1,0 +1,167 @@
+"""The verbs that need no pipeline: train, evaluate, explain, corpora."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from glossator.model.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="FILES",
+    help="Labelled Parquet files or globs; may be given more than once.",
+)
+@click.option("--tasks", "tasks_file", required=True, metavar="FILE", help="tasks.toml")
+@click.option("--output", required=True, metavar="BUNDLE", help="The folder to write.")
+@click.option("--text", default="text", show_default=True, metavar="COLUMN")
+@click.option(
+    "--split",
+    default="split",
+    show_default=True,
+    metavar="COLUMN",
+    help="Says train, validation or test; without it a tenth is held out by a hash.",
+)
+@click.option("--name", default="A Glossator model", help="The model card's title.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a setting, e.g. epochs=4; see docs/training.md.",
+)
+def train(
+    data: tuple[str, ...],
+    tasks_file: str,
+    output: str,
+    text: str,
+    split: str,
+    name: str,
+    changes: tuple[str, ...],
+) -> None:
+    """Train a model on labelled Parquet and write it as a bundle."""
+    from glossator.model import bundle, card
+    from glossator.model.data import load
+    from glossator.model.tasks import load_tasks
+    from glossator.model.train import train as learn
+
+    settings = _settings(changes)
+    if (
+        Path(output).exists()
+        and not Path(output, "bundle.json").exists()
+        and (not Path(output).is_dir() or any(Path(output).iterdir()))
+    ):
+        raise UsageError(f"--output {output} holds something else than a bundle: name another")
+    tasks = load_tasks(tasks_file)
+    rows = load(data, tasks, text, split)
+    report = _Lines()
+    if rows.dropped:
+        report(f"{rows.dropped:,} rows without a text are left out")
+    trained = learn(rows, tasks, settings, report, {"name": name, "data": list(data)})
+    digest = bundle.save(trained, output)
+    click.echo(card.curves(trained) + "\n")
+    click.echo(card.summary(trained))
+    click.echo(f"\nwrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
+
+
+class _Lines:
+    """Lines of progress that stay."""
+
+    def __call__(self, line: str) -> None:
+        click.echo(line, err=True)
+
+
+def _settings(changes: tuple[str, ...]) -> Any:
+    from glossator.model.train import Settings
+
+    types: dict[str, Any] = {f.name: type(f.default) for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in types:
+            raise UsageError(f"--set {change}: no setting {name!r}; there are {', '.join(types)}")
+        try:
+            values[name] = types[name](value)
+        except ValueError:
+            kind = types[name].__name__
+            raise UsageError(f"--set {change}: {value!r} is not a number ({kind})") from None
+    return Settings(**values)
+
+
+@click.command()
+@click.option("--data", multiple=True, required=True, metavar="FILES", help="Labelled Parquet.")
+@click.option("--model", default="default", show_default=True, metavar="BUNDLE")
+@click.option("--text", default="text", show_default=True, metavar="COLUMN")
+@click.option("--split", default="split", show_default=True, metavar="COLUMN")
+@click.option("--on", default="test", show_default=True, help="The split to measure on.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+def evaluate(
+    data: tuple[str, ...], model: str, text: str, split: str, on: str, as_json: bool
+) -> None:
+    """Measure a bundle on labelled rows, with intervals."""
+    from glossator.model import bundle as bundles
+    from glossator.model import card
+    from glossator.model import evaluate as evaluation
+    from glossator.model.data import load
+    from glossator.model.labeller import Labeller
+
+    bundle = bundles.load(model)
+    rows = load(data, bundle.tasks, text, split)
+    chosen = rows.select(rows.split == on)
+    if not len(chosen):
+        raise UsageError(f"no row of split {on!r} in column {split!r}: name another with --on")
+    labeller = Labeller(bundle, [task.name for task in bundle.tasks])
+    given = evaluation.predict(labeller, chosen.texts)
+    metrics = evaluation.evaluate(bundle.tasks, chosen, given)
+    if as_json:
+        click.echo(json.dumps(metrics))
+    else:
+        click.echo(card.summary(replace(bundle, metrics={"test": metrics})))
+
+
+@click.command()
+@click.argument("text")
+@click.option("--model", default="default", show_default=True, metavar="BUNDLE")
+@click.option("--tasks", metavar="A,B", help="By default all but sensitive ones.")
+@click.option("--top", default=5, show_default=True, help="Words to mark.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -> None:
+    """Label one TEXT and mark the words that each task attended to."""
+    from glossator.model import bundle as bundles
+    from glossator.model.explain import answers_json, explanation
+    from glossator.model.labeller import Labeller
+
+    if not text.strip():
+        raise UsageError("the text is empty: give some words to label")
+    names = None if tasks is None else [n.strip() for n in tasks.split(",") if n.strip()]
+    labelled = Labeller(bundles.load(model), names).label([text], top)
+    if as_json:
+        click.echo(json.dumps(answers_json(text, labelled), ensure_ascii=False))
+        return
+    for line in explanation(text, labelled, colour=sys.stdout.isatty()):
+        click.echo(line)
+
+
+@click.group()
+def corpora() -> None:
+    """Public labelled text, to train from."""
+
+
+@corpora.command("build")
+@click.argument("directory")
+def corpora_build(directory: str) -> None:
+    """Fetch, check and convert the public corpora into DIRECTORY."""
+    from glossator.model.corpora import build
+
+    summary = build(directory, progress=_Lines())
+    rows = sum(counts["rows"] for splits in summary.values() for counts in splits.values())
+    click.echo(f"{rows:,} rows of {len(summary)} sources in {directory}, with tasks.toml")

@@ -1,0 +1,167 @@
+"""Jobs in processes of their own, to be killed, starved and interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILES = 40
+ROWS = 600
+PATIENCE_SECS = 180.0
+"""No command here takes so long: what does, hangs."""
+
+
+class Job:
+    """One `glossator label` over many small files, in a session of its own."""
+
+    def __init__(self, inputs: Path, bundle: Path) -> None:
+        self.arguments = ["--input", str(inputs), "--model", str(bundle), "--key", "id"]
+        self.inputs = inputs
+        self.bundle = bundle
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, out: Path, *more: object, **options: Any) -> subprocess.Popen[str]:
+        """The job, begun."""
+        command = [sys.executable, "-m", "glossator.pipeline", *self.arguments]
+        process = subprocess.Popen(
+            [*command, "--output", str(out), *map(str, more)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, out: Path, *more: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """The job from beginning to end."""
+        return self.end(self.start(out, *more, **options))
+
+    def end(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+        """What it came to; fails if it hangs, or leaves a process behind."""
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECS)
+        assert session(process.pid) == []
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def close(self) -> None:
+        """Ends what a failing test left."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+
+
+def session(leader: int) -> list[int]:
+    """The processes that live in a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] not in "ZX" and int(fields[3]) == leader:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture(scope="session")
+def big_input(
+    tmp_path_factory: pytest.TempPathFactory,
+    comments: Callable[..., list[str]],
+    write_comments: Callable[..., Path],
+) -> Path:
+    """Files enough that a job over them takes some seconds, with some rejects."""
+    folder = tmp_path_factory.mktemp("big")
+    for i in range(FILES):
+        texts = [None, *(f"{text} {i} {j}" for j, text in enumerate(comments(ROWS, seed=i)))]
+        write_comments(folder / f"{i:03d}.parquet", texts, first_id=i * (ROWS + 1))
+    return folder
+
+
+@pytest.fixture
+def big_job(big_input: Path, bundle: Path) -> Iterator[Job]:
+    job = Job(big_input, bundle)
+    yield job
+    job.close()
+
+
+@pytest.fixture
+def small_job(
+    tmp_path: Path,
+    bundle: Path,
+    comments: Callable[..., list[str]],
+    write_comments: Callable[..., Path],
+) -> Iterator[Job]:
+    """Of two files; its inputs may be spoilt."""
+    for i in range(2):
+        write_comments(tmp_path / "in" / f"{i}.parquet", comments(50, seed=i))
+    job = Job(tmp_path / "in", bundle)
+    yield job
+    job.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    big_input: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, bytes], float]:
+    """The files that the big job makes when nothing happens to it, and its seconds of work."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    run = Job(big_input, bundle).run(out, "--json")
+    assert run.returncode == 0, run.stderr
+    return files(out), float(json.loads(run.stdout)["seconds"])
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Parts and rejects that a reader sees."""
+    found = [*out.glob("part-*"), *(out / "_rejects").glob("part-*")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+
+
+def intact(out: Path) -> dict[str, str] | None:
+    """The digests of a publication, checked against its manifest; None if there is none."""
+    if not (out / "_SUCCESS").exists():
+        return None
+    manifest = json.loads((out / "_manifest.json").read_text())
+    listed = {f["name"]: f["sha256"] for kind in ("parts", "rejects") for f in manifest[kind]}
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in files(out).items()}
+    assert found == listed
+    return found
+
+
+@pytest.fixture(scope="session")
+def files_of() -> Callable[[Path], dict[str, bytes]]:
+    return files
+
+
+@pytest.fixture(scope="session")
+def publication_of() -> Callable[[Path], dict[str, str] | None]:
+    return intact
+
+
+@pytest.fixture(scope="session")
+def processes_of() -> Callable[[int], list[int]]:
+    return session
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., None]:
+    """Waits until something is so, or a process has ended."""
+
+    def wait(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+        end = time.monotonic() + PATIENCE_SECS
+        while not condition() and process.poll() is None:
+            assert time.monotonic() < end, "it never came"
+            time.sleep(0.0001)
+
+    return wait

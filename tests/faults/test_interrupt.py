@@ -1,0 +1,64 @@
+"""A job that is asked to stop, and two that want the same output."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Files = Callable[[Path], dict[str, bytes]]
+Publication = Callable[[Path], "dict[str, str] | None"]
+Undisturbed = tuple[dict[str, bytes], float]
+Wait = Callable[..., None]
+
+AT_ONCE_SECS = 10.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_at_once_and_can_be_resumed(
+    number: signal.Signals,
+    tmp_path: Path,
+    big_job: Any,
+    undisturbed: Undisturbed,
+    files_of: Files,
+    publication_of: Publication,
+    wait_for: Wait,
+) -> None:
+    out = tmp_path / "out"
+    process = big_job.start(out)
+    wait_for(lambda: any(out.glob("_staging/*/_records/*.json")), process)
+    asked = time.monotonic()
+    process.send_signal(number)
+    run = big_job.end(process)
+    assert time.monotonic() - asked < AT_ONCE_SECS
+    assert run.returncode == 1 and run.stdout == ""
+    told = [line for line in run.stderr.splitlines() if line.startswith("glossator: ")]
+    assert len(told) == 1 and f"stopped by {number.name}" in told[0]
+    assert "run it again to resume" in told[0] and "Traceback" not in run.stderr
+    assert publication_of(out) is None
+
+    again = big_job.run(out)
+    assert again.returncode == 0 and "resuming: " in again.stderr
+    assert files_of(out) == undisturbed[0]
+
+
+def test_second_job_on_the_same_output_is_refused(
+    tmp_path: Path, big_job: Any, undisturbed: Undisturbed, files_of: Files, wait_for: Wait
+) -> None:
+    out = tmp_path / "out"
+    first = big_job.start(out)
+    wait_for((out / "_staging" / ".lock").exists, first)
+    first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
+    try:
+        second = big_job.run(out)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2 and second.stdout == ""
+    (line,) = second.stderr.splitlines()
+    assert f"process {first.pid} is writing this output" in line and "wait for it" in line
+    assert big_job.end(first).returncode == 0
+    assert files_of(out) == undisturbed[0]

@@ -1,0 +1,157 @@
+"""`kill -9` at any moment: readers see a whole publication or none, and a rerun finishes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Files = Callable[[Path], dict[str, bytes]]
+Publication = Callable[[Path], "dict[str, str] | None"]
+Undisturbed = tuple[dict[str, bytes], float]
+Wait = Callable[..., None]
+Processes = Callable[[int], list[int]]
+
+
+def kill(process: subprocess.Popen[str], processes_of: Processes) -> None:
+    """Kills the job's process alone; whatever else it started has to go by itself, at once."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 5
+    while processes_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(process.pid) == []
+
+
+def records(out: Path) -> int:
+    """Splits that are done."""
+    return len(list(out.glob("_staging/*/_records/part-*.json")))
+
+
+def publishing(out: Path) -> Callable[[], bool]:
+    return (out / "_publishing.json").exists
+
+
+def finish(big_job: Any, out: Path, undisturbed: Undisturbed, files_of: Files) -> dict[str, Any]:
+    """The next run ends well, and what it publishes is what it would always have been."""
+    run = big_job.run(out, "--json")
+    assert run.returncode == 0, run.stderr
+    assert files_of(out) == undisturbed[0]
+    assert not (out / "_staging").exists() and not (out / "_publishing.json").exists()
+    said: dict[str, Any] = json.loads(run.stdout)
+    return said
+
+
+def test_killed_again_and_again(
+    tmp_path: Path,
+    big_job: Any,
+    undisturbed: Undisturbed,
+    files_of: Files,
+    publication_of: Publication,
+    processes_of: Processes,
+    wait_for: Wait,
+) -> None:
+    """Each run goes on where the one before was killed: twice at work, once as it publishes."""
+    out, chance, done = tmp_path / "out", random.Random(1), 0
+    for _ in range(2):
+        process = big_job.start(out)
+        wait_for(lambda: records(out) > done, process)  # noqa: B023 - used before done changes
+        time.sleep(chance.random() * undisturbed[1] / 3)
+        kill(process, processes_of)
+        assert publication_of(out) is None
+        assert records(out) > done
+        done = records(out)
+    process = big_job.start(out)
+    assert f"resuming: {done} are done" in process.stderr.readline()
+    wait_for(publishing(out), process)
+    kill(process, processes_of)
+    publication_of(out)
+    finish(big_job, out, undisturbed, files_of)
+
+
+@pytest.mark.parametrize("moment", ["labelling", "publishing", "moving"])
+def test_killed_over_an_earlier_publication(
+    moment: str,
+    tmp_path: Path,
+    other_bundle: Path,
+    big_job: Any,
+    undisturbed: Undisturbed,
+    files_of: Files,
+    publication_of: Publication,
+    processes_of: Processes,
+    wait_for: Wait,
+) -> None:
+    out = tmp_path / "out"
+    assert big_job.run(out, "--model", other_bundle).returncode == 0
+    before = publication_of(out)
+    assert before and before.keys().isdisjoint(undisturbed[0])
+    first_names = sorted(undisturbed[0])[-4:]
+    process = big_job.start(out)
+    moments: dict[str, Callable[[], object]] = {
+        "labelling": lambda: records(out),
+        "publishing": publishing(out),
+        "moving": lambda: any((out / name).exists() for name in first_names),
+    }
+    wait_for(moments[moment], process)
+    kill(process, processes_of)
+    now = publication_of(out)
+    if moment == "labelling":
+        assert now == before
+    else:
+        assert now in (None, before) or now.keys() == undisturbed[0].keys()
+    begun = publishing(out)()
+    said = finish(big_job, out, undisturbed, files_of)
+    if begun:  # the next run had only to go on with the publication
+        assert said["state"] == "unchanged"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_random(
+    seed: int,
+    tmp_path: Path,
+    big_job: Any,
+    undisturbed: Undisturbed,
+    files_of: Files,
+    publication_of: Publication,
+    processes_of: Processes,
+) -> None:
+    process = big_job.start(tmp_path / "out")
+    assert "labelling" in process.stderr.readline()  # nothing happens before
+    time.sleep(random.Random(seed).random() * undisturbed[1])
+    kill(process, processes_of)
+    publication_of(tmp_path / "out")
+    finish(big_job, tmp_path / "out", undisturbed, files_of)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_random_while_publishing(
+    seed: int,
+    tmp_path: Path,
+    other_bundle: Path,
+    big_job: Any,
+    undisturbed: Undisturbed,
+    files_of: Files,
+    publication_of: Publication,
+    processes_of: Processes,
+    wait_for: Wait,
+) -> None:
+    out = tmp_path / "out"
+    assert big_job.run(out, "--model", other_bundle).returncode == 0
+    before = publication_of(out)
+    process = big_job.start(out)
+    wait_for(publishing(out), process)
+    time.sleep(random.Random(seed).random() * 0.03)
+    kill(process, processes_of)
+    now = publication_of(out)
+    assert now in (before, None) or now.keys() == undisturbed[0].keys()
+    finish(big_job, out, undisturbed, files_of)

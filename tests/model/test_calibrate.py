@@ -1,0 +1,170 @@
+"""Probabilities that mean what they say: known temperatures, known precisions."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import expit, log_softmax, softmax
+
+from glossator.model.calibrate import Calibration, fit, probabilities
+from glossator.model.tasks import Task
+
+SINGLE = Task("mood", "single", ("a", "b", "c"))
+MULTI = Task("topics", "multi", ("s", "p"))
+REGRESSION = Task("stars", "regression")
+
+Floats = NDArray[np.float64]
+
+
+def numbers(columns: int) -> st.SearchStrategy[Floats]:
+    value = st.floats(-60, 60, width=32)
+    row = st.lists(value, min_size=columns, max_size=columns)
+    return st.lists(row, min_size=1, max_size=8).map(lambda rows: np.array(rows, np.float32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(numbers(3), st.floats(0.1, 10))
+def test_probabilities_are_scipys(logits: Floats, scale: float) -> None:
+    scaled = Calibration(scale=scale)
+    given = probabilities(SINGLE, logits, scaled)
+    assert given.dtype == np.float64
+    np.testing.assert_allclose(given, softmax(logits.astype(float) * scale, axis=1), atol=1e-12)
+    given = probabilities(MULTI, logits[:, :2], scaled)
+    np.testing.assert_allclose(given, expit(logits[:, :2].astype(float) * scale), atol=1e-12)
+    given = probabilities(REGRESSION, logits[:, :1], Calibration(scale=scale, shift=-2.0))
+    np.testing.assert_allclose(given, logits[:, :1].astype(float) * scale - 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_huge_logits_are_neither_nan_nor_a_warning() -> None:
+    logits = np.array([[3e4, -3e4, 0], [-3e4, -3e4, -3e4]], np.float32)
+    assert probabilities(SINGLE, logits, Calibration()).tolist() == [[1, 0, 0], [1 / 3] * 3]
+    assert probabilities(MULTI, logits[:, :2], Calibration()).tolist() == [[1, 0], [0, 0]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(numbers(3))
+def test_a_row_is_computed_for_itself(logits: Floats) -> None:
+    for task, columns in ((SINGLE, 3), (MULTI, 2)):
+        whole = probabilities(task, logits[:, :columns], Calibration(scale=1.3))
+        for i, row in enumerate(logits):
+            own = probabilities(task, row[None, :columns], Calibration(scale=1.3))
+            assert np.array_equal(whole[i], own[0])
+
+
+def drawn(task: Task, rows: int, scale: float) -> tuple[Floats, NDArray[np.int64]]:
+    """Logits, and labels drawn with the probabilities that the scaled logits stand for."""
+    generator = np.random.default_rng(11)
+    logits = generator.normal(size=(rows, task.outputs)) * 2 / scale
+    if task.kind == "multi":
+        return logits, (generator.random(logits.shape) < expit(logits * scale)).astype(np.float32)
+    shares = softmax(logits * scale, axis=1)
+    return logits, (shares.cumsum(axis=1) < generator.random((rows, 1))).sum(axis=1)
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI])
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_a_known_scale_is_recovered(task: Task, scale: float) -> None:
+    logits, labels = drawn(task, 6000, scale)
+    fitted = fit(task, logits, labels, Calibration())
+    assert fitted.scale == pytest.approx(scale, rel=0.08)
+    assert fitted.shift == 0
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI])
+def test_no_other_scale_has_less_loss(task: Task) -> None:
+    logits, labels = drawn(task, 500, 1.6)
+
+    def loss(scale: float) -> float:
+        if task.kind == "single":
+            chosen = log_softmax(logits * scale, axis=1)[np.arange(500), labels]
+            return float(-chosen.mean())
+        return float(-np.log(expit(np.where(labels == 1, 1, -1) * logits * scale)).mean())
+
+    found = fit(task, logits, labels, Calibration()).scale
+    # the grid is 2.3% wide
+    assert loss(found) <= min(loss(found * factor) for factor in (0.5, 0.9, 0.97, 1.03, 1.1, 2))
+
+
+def test_rows_without_a_label_are_left_out() -> None:
+    for task in (SINGLE, MULTI):
+        logits, labels = drawn(task, 400, 2.0)
+        expected = fit(task, logits, labels, Calibration())
+        missing = -1 if task.kind == "single" else np.nan
+        nothing = np.full((300, *labels.shape[1:]), missing, labels.dtype)
+        more = np.concatenate([logits, -50 * np.ones((300, task.outputs))])
+        assert fit(task, more, np.concatenate([labels, nothing]), Calibration()) == expected
+        assert fit(task, more[400:], nothing, Calibration()) == Calibration()
+
+
+def accepted_precision(
+    target: float, logits: Floats, labels: NDArray[np.int64]
+) -> tuple[float, int, float]:
+    task = Task("mood", "single", ("a", "b", "c"), target_precision=target)
+    fitted = fit(task, logits, labels, Calibration())
+    given = probabilities(task, logits, fitted)
+    accepted = given.max(axis=1) >= fitted.accept
+    right = (given.argmax(axis=1) == labels)[accepted]
+    return fitted.accept, int(accepted.sum()), float(right.mean()) if len(right) else 1.0
+
+
+@pytest.mark.parametrize("target", [0.7, 0.8, 0.9, 0.95])
+def test_accepted_labels_are_as_often_right_as_was_asked(target: float) -> None:
+    logits, labels = drawn(SINGLE, 3000, 1.5)
+    accept, rows, precision = accepted_precision(target, logits, labels)
+    assert precision >= target
+    assert rows >= 50
+    assert accept < 1
+    # and no lower threshold would do
+    task = Task("mood", "single", ("a", "b", "c"), target_precision=target)
+    given = probabilities(task, logits, fit(task, logits, labels, Calibration()))
+    confidence, right = given.max(axis=1), given.argmax(axis=1) == labels
+    for lower in np.unique(confidence[confidence < accept]):
+        assert right[confidence >= lower].mean() < target
+
+
+@settings(max_examples=60, deadline=None)
+@example([(2, 60, 60)], 0.8)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 70), st.integers(0, 30)), min_size=1, max_size=6
+    ),
+    st.sampled_from([0.5, 0.8, 0.9]),
+)
+def test_so_they_are_where_many_rows_are_as_confident(
+    blocks: list[tuple[int, int, int]], target: float
+) -> None:
+    rows = [(level, i >= right) for level, right, wrong in blocks for i in range(right + wrong)]
+    logits = np.array([[level / 2, 0, 0] for level, _ in rows]).reshape(-1, 3)
+    labels = np.array([int(wrong) for _, wrong in rows], np.int64)
+    accept, count, precision = accepted_precision(target, logits, labels)
+    assert precision >= target
+    assert count == 0 or count >= 50
+    assert (accept > 1) == (count == 0)
+
+
+def test_nothing_is_accepted_where_the_precision_is_out_of_reach() -> None:
+    generator = np.random.default_rng(2)
+    logits, labels = generator.normal(size=(500, 3)), generator.integers(0, 3, 500)
+    accept, rows, _ = accepted_precision(0.95, logits, labels)
+    assert (accept > 1, rows) == (True, 0)
+    # 49 rows, all right, are too few to say so
+    certain = np.eye(3)[np.zeros(49, int)] * 9
+    assert accepted_precision(0.9, certain, np.zeros(49, int))[:2] == (Calibration.accept, 0)
+    certain = np.eye(3)[np.zeros(50, int)] * 9
+    assert accepted_precision(0.9, certain, np.zeros(50, int))[1] == 50
+
+
+def test_a_regression_keeps_its_mean_and_deviation() -> None:
+    initial = Calibration(scale=2.5, shift=-7.0)
+    assert fit(REGRESSION, np.ones((3, 1)), np.array([1.0, np.nan, 2.0]), initial) is initial
+
+
+def test_it_survives_json() -> None:
+    fitted = Calibration(scale=1 / 3, shift=0.1, accept=0.9000000000000001)
+    assert Calibration(**json.loads(json.dumps(fitted.to_json()))) == fitted

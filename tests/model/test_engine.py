@@ -1,0 +1,166 @@
+"""Bulk inference: agrees with the network, and a text's result is its own, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glossator.model.engine import Engine, Scores
+from glossator.model.network import AttentionRNN
+from glossator.model.tokenizer import Tokenizer, Tokens
+
+MakeNetwork = Callable[[str], AttentionRNN]
+MakeTokens = Callable[..., Tokens]
+
+TASKS = ["mood", "topics", "stars", "gender"]
+
+
+@pytest.fixture(scope="module", params=["gru", "lstm"])
+def network(request: pytest.FixtureRequest, make_network: MakeNetwork) -> AttentionRNN:
+    return make_network(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(network: AttentionRNN) -> Engine:
+    return Engine(network)
+
+
+def choose(tokens: Tokens, rows: list[int]) -> Tokens:
+    """Some of the texts, in that order."""
+    parts = [tokens.ids[tokens.offsets[i] : tokens.offsets[i + 1]] for i in rows]
+    ids = np.concatenate([np.zeros(0, np.int32), *parts])
+    return Tokens(ids, np.cumsum([0, *map(len, parts)]).astype(np.int64))
+
+
+def assert_same_bits(
+    whole: dict[str, Scores], tokens: Tokens, part: dict[str, Scores], rows: list[int]
+) -> None:
+    """Whether `part`, of the texts `rows`, is exactly what `whole` says of them."""
+    for name, scores in part.items():
+        at = [np.arange(tokens.offsets[i], tokens.offsets[i + 1]) for i in rows]
+        place = np.concatenate([np.zeros(0, np.int64), *at])
+        assert np.array_equal(scores.logits, whole[name].logits[rows])
+        assert np.array_equal(scores.entropy, whole[name].entropy[rows])
+        assert np.array_equal(scores.attention, whole[name].attention[place])
+
+
+def test_it_agrees_with_the_network_at_every_length(
+    engine: Engine, network: AttentionRNN, make_tokens: MakeTokens
+) -> None:
+    lengths = [*range(1, 70), *range(71, 301, 13), 127, 128, 129, 255, 256, 257, 300]
+    tokens = make_tokens(lengths, seed=1)
+    given = engine.run(tokens, TASKS)
+    for row, length in enumerate(lengths):
+        at = slice(int(tokens.offsets[row]), int(tokens.offsets[row + 1]))
+        ids = torch.from_numpy(tokens.ids[at].astype(np.int64))[None]
+        with torch.no_grad():
+            expected = network(ids, torch.tensor([length]))
+        for name, scores in given.items():
+            weights = expected[name].attention[0].double()
+            np.testing.assert_allclose(
+                scores.logits[row], expected[name].logits[0], rtol=1e-5, atol=1e-5
+            )
+            np.testing.assert_allclose(scores.attention[at], weights, rtol=0, atol=1e-5)
+            entropy = -sum(w * np.log(w) for w in weights.tolist() if w)
+            assert scores.entropy[row] == pytest.approx(entropy, abs=2e-5)
+            assert scores.attention[at].sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.integers(1, 40) | st.integers(1, 200), min_size=1, max_size=90),
+    st.integers(0, 10**6),
+    st.randoms(use_true_random=False),
+)
+def test_batch_equals_single_bit_for_bit(
+    engine: Engine, make_tokens: MakeTokens, lengths: list[int], seed: int, random: object
+) -> None:
+    tokens = make_tokens(lengths, seed)
+    whole = engine.run(tokens, TASKS)
+    rows = list(range(len(lengths)))
+    for row in random.sample(rows, min(6, len(rows))):  # type: ignore[attr-defined]
+        assert_same_bits(whole, tokens, engine.run(choose(tokens, [row]), TASKS), [row])
+    random.shuffle(rows)  # type: ignore[attr-defined]
+    assert_same_bits(whole, tokens, engine.run(choose(tokens, rows), TASKS), rows)
+    some = rows[: len(rows) // 2] * 2 + rows
+    assert_same_bits(whole, tokens, engine.run(choose(tokens, some), TASKS), some)
+
+
+def test_every_place_of_a_full_block_gives_the_same_bits(
+    engine: Engine, make_tokens: MakeTokens
+) -> None:
+    for length, height in ((7, 64), (40, 32), (90, 16)):
+        tokens = make_tokens([length], seed=length)
+        alone = engine.run(tokens, TASKS)
+        others = make_tokens([length] * (height * 2 - 1), seed=2)
+        many = Tokens(
+            np.concatenate([np.tile(tokens.ids, height), others.ids]),
+            np.arange(0, length * height * 3, length, dtype=np.int64),
+        )
+        given = engine.run(many, TASKS)
+        for name, scores in given.items():
+            for row in range(height):
+                assert np.array_equal(scores.logits[row], alone[name].logits[0])
+                assert np.array_equal(
+                    scores.attention[row * length : (row + 1) * length], alone[name].attention
+                )
+
+
+def test_tasks_alone_or_together_in_any_order(engine: Engine, make_tokens: MakeTokens) -> None:
+    lengths = [3, 50, 3, 7, 120, 1, 33]
+    tokens = make_tokens(lengths, seed=5)
+    rows = list(range(len(lengths)))
+    whole = engine.run(tokens, TASKS)
+    for chosen in (["mood"], ["stars"], ["topics", "mood"], TASKS[::-1], []):
+        part = engine.run(tokens, chosen)
+        assert list(part) == chosen
+        assert_same_bits(whole, tokens, part, rows)
+
+
+def test_two_threads_at_once(engine: Engine, make_tokens: MakeTokens) -> None:
+    batches = [make_tokens(list(range(1, 60)), seed=seed) for seed in range(4)]
+    rows = list(range(59))
+    expected = [engine.run(batch, TASKS) for batch in batches]
+    torch.set_num_threads(2)  # as in a process where nothing has been inferred yet
+    with ThreadPoolExecutor(2) as pool:
+        given = list(pool.map(lambda batch: engine.run(batch, TASKS), batches * 3))
+    for i, part in enumerate(given):
+        assert_same_bits(expected[i % 4], batches[i % 4], part, rows)
+
+
+def test_a_second_engine_of_the_same_network_gives_the_same_bits(
+    engine: Engine, network: AttentionRNN, make_tokens: MakeTokens
+) -> None:
+    tokens = make_tokens([4, 44, 9], seed=8)
+    again = Engine(network).run(tokens, TASKS)
+    assert_same_bits(engine.run(tokens, TASKS), tokens, again, [0, 1, 2])
+
+
+def test_the_network_is_left_as_it_was(make_network: MakeNetwork) -> None:
+    network = make_network("gru")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    Engine(network)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_no_texts(engine: Engine, tokenizer: Tokenizer) -> None:
+    given = engine.run(tokenizer.encode([]), TASKS)
+    assert [scores.logits.shape for scores in given.values()] == [(0, 3), (0, 2), (0, 1), (0, 2)]
+    assert all(len(s.attention) == len(s.entropy) == 0 for s in given.values())
+
+
+def test_a_text_without_tokens_is_refused(engine: Engine, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="text 1 has no tokens"):
+        engine.run(tokenizer.encode(["a", "", "b"]), TASKS)
+
+
+def test_one_token_has_all_the_attention(engine: Engine, make_tokens: MakeTokens) -> None:
+    for scores in engine.run(make_tokens([1]), TASKS).values():
+        assert scores.attention.tolist() == [1]
+        assert scores.entropy.tolist() == [0]

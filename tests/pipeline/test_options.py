@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    WorkerOptions,
+)
+
+from glossator.model.errors import UsageError
+from glossator.pipeline.options import LabelOptions, beam_options, identity
+
+
+def options(**given: object) -> LabelOptions:
+    return LabelOptions(**{"inputs": ("in.parquet",), "output": "out", **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--ouput=x", "unknown flag --ouput=x: .*did you mean --output?"),
+        ("--runer=FlinkRunner", "did you mean --runner?"),
+        ("--num_worker=3", "did you mean --num_workers?"),
+        ("--zzzzqqqq", "see glossator label --help"),
+        ("stray", "unknown flag stray"),
+    ],
+)
+def test_unknown_flag_is_an_error_with_a_suggestion(flag: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace("?", "\\?")):
+        beam_options([flag], 2)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--runner=FlinkRunner", "--ouput=x"],
+        ["--runner", "FlinkRunner", "--parallelism=2", "--typo"],
+        ["--num_workers=3", "stray"],
+    ],
+)
+def test_unknown_flag_among_known_ones(flags: list[str]) -> None:
+    with pytest.raises(UsageError, match="neither Glossator's nor Beam's"):
+        beam_options(flags, 2)
+
+
+def test_value_that_beam_refuses() -> None:
+    with pytest.raises(UsageError, match="--direct_num_workers: invalid int value: 'many'"):
+        beam_options(["--direct_num_workers=many"], 2)
+
+
+def test_beam_flags_arrive() -> None:
+    given = beam_options(
+        [
+            "--runner=FlinkRunner",
+            "--num_workers=7",
+            "--environment_type",
+            "EXTERNAL",
+            "--job_name=nightly",
+            "--experiments=a",
+            "--experiments=b",
+            "--sdk_container_image=example/image:1",
+        ],
+        3,
+    )
+    assert given.view_as(StandardOptions).runner == "FlinkRunner"
+    assert given.view_as(WorkerOptions).num_workers == 7
+    assert given.view_as(PortableOptions).environment_type == "EXTERNAL"
+    assert given.view_as(WorkerOptions).sdk_container_image == "example/image:1"
+    assert given.get_all_options(drop_default=True)["job_name"] == "nightly"
+    assert given.get_all_options()["experiments"] == ["a", "b"]
+    assert not given.view_as(SetupOptions).save_main_session
+
+
+def test_without_a_runner_the_job_runs_here_on_threads() -> None:
+    given = beam_options(["--job_name=x"], 3)
+    assert given.view_as(StandardOptions).runner == "FnApiRunner"
+    assert given.view_as(DirectOptions).direct_running_mode == "multi_threading"
+    assert given.view_as(DirectOptions).direct_num_workers == 3
+    assert given.get_all_options()["job_name"] == "x"
+
+
+def test_what_is_said_explicitly_wins() -> None:
+    given = beam_options(["--direct_num_workers=5", "--direct_runner_bundle_repeat=1"], 3)
+    assert given.view_as(DirectOptions).direct_num_workers == 5
+    assert given.view_as(DirectOptions).direct_runner_bundle_repeat == 1
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "FlinkRunner", "PortableRunner"])
+def test_explicit_runner_is_kept_as_it_is(runner: str) -> None:
+    def chosen(given: PipelineOptions) -> dict[str, object]:
+        return dict(given.get_all_options(drop_default=True))
+
+    expected = chosen(PipelineOptions([f"--runner={runner}"]))
+    assert chosen(beam_options([f"--runner={runner}"], 3)) == expected
+
+
+def test_date_is_filled_in() -> None:
+    given = options(
+        inputs=("in/{date}/*.parquet", "more-{date}-{date}", "plain"),
+        output="out/{date}",
+        date="2024-02-29",
+        keys=("{date}",),
+        top=3,
+    )
+    filled = given.resolved()
+    assert filled.inputs == ("in/2024-02-29/*.parquet", "more-2024-02-29-2024-02-29", "plain")
+    assert filled.output == "out/2024-02-29"
+    assert (filled.keys, filled.top, filled.date) == (("{date}",), 3, "2024-02-29")
+    assert filled.resolved() == filled
+
+
+def test_without_a_date_nothing_changes() -> None:
+    assert options().resolved() == options()
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["2024-02-30", "29.02.2024", "yesterday", "", "2024-2-9", "20240229", "2024-W05-1", "../.."],
+)
+def test_bad_date(date: str) -> None:
+    with pytest.raises(UsageError, match="is not a date: write it YYYY-MM-DD"):
+        options(date=date)
+
+
+@pytest.mark.parametrize("where", ["inputs", "output"])
+def test_field_without_its_value(where: str) -> None:
+    value = {"inputs": ("in/{date}",), "output": "out/{date}"}[where]
+    with pytest.raises(UsageError, match=r"has \{date\} in it: say which with --date"):
+        options(**{where: value})
+
+
+@pytest.mark.parametrize("where", ["inputs", "output"])
+@pytest.mark.parametrize("field", ["hour", "Date", "date_"])
+def test_unknown_field(where: str, field: str) -> None:
+    text = f"x/{{{field}}}"
+    with pytest.raises(UsageError, match=rf"unknown field \{{{field}\}}; known: \{{date\}}"):
+        options(**{where: (text,) if where == "inputs" else text}, date="2024-01-01")
+
+
+def test_other_braces_are_left_alone() -> None:
+    given = options(inputs=("x/{a,b}.parquet", "{}"), date="2024-01-01")
+    assert given.resolved().inputs == ("x/{a,b}.parquet", "{}")
+
+
+@pytest.mark.parametrize("top", [-1, 101])
+def test_top_out_of_range(top: int) -> None:
+    with pytest.raises(UsageError, match=f"--top {top} is not between 0 and 100"):
+        options(top=top)
+
+
+def test_no_input() -> None:
+    with pytest.raises(UsageError, match="no input: name Parquet files"):
+        options(inputs=())
+
+
+def test_identity_tells_apart_all_that_changes_the_output() -> None:
+    variants = itertools.product(("m", "n"), (("a", "b"), ("a",), ("ab",)), (5, 6))
+    digests = [identity(model, tasks, top) for model, tasks, top in variants]
+    assert len(set(digests)) == len(digests) == 12
+    assert identity("m", iter(["a", "b"]), 5) == digests[0]
