@@ -124,10 +124,14 @@ def _history(bundle: Bundle) -> list[str]:
 
 def _course(bundle: Bundle) -> list[list[str]]:
     history = bundle.provenance.get("history", [])
-    names = ["loss", *(task.name for task in bundle.tasks), "mean"] if history else []
+    if not history:
+        return []
+    courses = {"loss": [epoch["loss"] for epoch in history]}
+    courses |= {t.name: [epoch["scores"][t.name] for epoch in history] for t in bundle.tasks}
+    courses["mean of scores"] = [epoch["mean"] for epoch in history]
     return [
-        [name, _curve([h[name] for h in history]), ", ".join(f"{h[name]:.3f}" for h in history)]
-        for name in names
+        [name, _curve(values), ", ".join(f"{value:.3f}" for value in values)]
+        for name, values in courses.items()
     ]
 
 

@@ -73,6 +73,8 @@ class Task:
 
 def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
     """A task from its table in a TOML or JSON file called `source`."""
+    if not isinstance(fields, Mapping):
+        raise UsageError(f"{source}: task {name!r} is no table; write it as [tasks.{name}]")
     known = {"kind", "labels", "sensitive", "target_precision", "limits"}
     if unknown := sorted(set(fields) - known):
         raise UsageError(
@@ -81,6 +83,13 @@ def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
         )
     if "kind" not in fields:
         raise UsageError(f"{source}: task {name!r} has no kind; give single, multi or regression")
+    try:
+        precision = float(fields.get("target_precision", 0.9))
+    except (TypeError, ValueError):
+        given = fields["target_precision"]
+        raise UsageError(
+            f"{source}: task {name!r}: target_precision {given!r} is not a number"
+        ) from None
     labels = fields.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise UsageError(f"{source}: task {name!r}: labels must be a list of strings")
@@ -89,7 +98,7 @@ def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
         kind=fields["kind"],
         labels=tuple(labels),
         sensitive=bool(fields.get("sensitive", False)),
-        target_precision=float(fields.get("target_precision", 0.9)),
+        target_precision=precision,
         limits=str(fields.get("limits", "")),
     )
 

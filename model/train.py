@@ -251,7 +251,8 @@ class _Trainer:
                 progress.step(epoch, losses)
             scores = self._score(check)
             mean = float(np.mean(list(scores.values())))
-            history.append({"epoch": epoch, "loss": float(np.mean(losses)), **scores, "mean": mean})
+            loss = float(np.mean(losses))
+            history.append({"epoch": epoch, "loss": loss, "scores": scores, "mean": mean})
             shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
             self.report(f"epoch {epoch}: loss {np.mean(losses):.4f}  {shown}  mean {mean:.4f}")
             if mean >= max(entry["mean"] for entry in history):

@@ -114,6 +114,11 @@ def test_several_files_one_without_a_task_follow_each_other_by_name(tmp_path: Pa
     assert data.split.tolist()[1:] == ["train", "test"]
 
 
+def test_files_are_read_in_the_order_of_their_names_each_once(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{c}.parquet", text=[c], mood=["good"]) for c in "fbdace"]
+    assert read(*files, str(tmp_path / "*.parquet"), files[0]).texts == list("abcdef")
+
+
 def test_a_missing_split_is_chosen_by_a_hash_of_the_text(tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(2000)]
     file = write(tmp_path / "a.parquet", text=texts, mood=["good"] * 2000)

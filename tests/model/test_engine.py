@@ -130,6 +130,7 @@ def test_two_threads_at_once(engine: Engine, make_tokens: MakeTokens) -> None:
     torch.set_num_threads(2)  # as in a process where nothing has been inferred yet
     with ThreadPoolExecutor(2) as pool:
         given = list(pool.map(lambda batch: engine.run(batch, TASKS), batches * 3))
+        assert list(pool.map(lambda _: torch.get_num_threads(), range(2))) == [1, 1]
     for i, part in enumerate(given):
         assert_same_bits(expected[i % 4], batches[i % 4], part, rows)
 

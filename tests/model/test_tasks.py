@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from glossator.model.errors import UsageError
+from glossator.model.tasks import Task, load_tasks, select_tasks
+
+MOOD = Task("mood", "single", ("bad", "good"))
+AGE = Task("age", "regression", sensitive=True)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[tasks.mood]\nlabels = ['a', 'b']", "has no kind"),
+        ("[tasks.mood]\nkind = 'double'\nlabels = ['a', 'b']", "'double' is not one of"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['a']", "too few"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['a', 'a']", "stands twice"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = 'ab'", "list of strings"),
+        ("[tasks.mood]\nkind = 'regression'\nlabels = ['a']", "has no labels"),
+        ("[tasks.mood]\nkind = 'regression'\ncolour = 1", "unknown key 'colour'"),
+        ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 'high'", "'high' is not a number"),
+        ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 2", "not in"),
+        ("[tasks]\nmood = 3", "is no table"),
+        ("[tasks.'a b']\nkind = 'regression'", "letters, digits"),
+        ("[task.mood]\nkind = 'regression'", "unknown table 'task'"),
+        ("", "no tasks"),
+        ("[tasks", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_with_a_tasks_file_is_said(toml: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks.toml").write_text(toml)
+    with pytest.raises(UsageError, match=said):
+        load_tasks(tmp_path / "tasks.toml")
+
+
+def test_a_missing_tasks_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml"):
+        load_tasks(tmp_path / "none.toml")
+
+
+def test_sensitive_tasks_are_selected_only_by_name() -> None:
+    assert select_tasks([AGE, MOOD], None) == (MOOD,)
+    assert select_tasks([AGE, MOOD], ["mood", "age"]) == (AGE, MOOD)
+    for names, said in ((["mod"], "unknown task 'mod'"), ([], "no task was named")):
+        with pytest.raises(UsageError, match=said):
+            select_tasks([AGE, MOOD], names)
+    with pytest.raises(UsageError, match="every task is sensitive"):
+        select_tasks([AGE], None)
