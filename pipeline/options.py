@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -58,12 +58,10 @@ class LabelOptions:
         """The same with `{date}` filled in."""
         if self.date is None:
             return self
-        return LabelOptions(
-            **{
-                **self.__dict__,
-                "inputs": tuple(i.replace("{date}", self.date) for i in self.inputs),
-                "output": self.output.replace("{date}", self.date),
-            }
+        return replace(
+            self,
+            inputs=tuple(uri.replace("{date}", self.date) for uri in self.inputs),
+            output=self.output.replace("{date}", self.date),
         )
 
 

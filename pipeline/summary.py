@@ -37,6 +37,8 @@ def as_text(outcome: Outcome) -> str:
             f"files are corrupt; {outcome.output}/_rejects names them"
         )
     for task, shares in manifest.labels.items():
+        if not shares:  # a regression has no labels to count
+            continue
         lines.append(f"{task}:")
         width = max(map(len, shares), default=0)
         for label, share in shares.items():

@@ -14,6 +14,7 @@ from typing import Any
 
 import apache_beam as beam
 import duckdb
+import fsspec
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -629,3 +630,26 @@ def test_splits_that_are_done_are_not_done_again(
     outcome = job.run(options, beam_options([], 1), lines.append)
     assert outcome.resumed_splits == 2 and "resuming: 2 are done" in lines[0]
     assert sorted(first + done) == sorted(str(path) for path in folder)
+
+
+def test_input_output_and_model_may_lie_in_another_store(
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "in"), "/job/in", recursive=True)
+    memory.put(str(bundle), "/job/model", recursive=True)
+    flags = ("label", "--input=memory://job/in", "--output=memory://job/out", "--key=id")
+    good(glossator(*flags, "--model=memory://job/model"))
+    here = tmp_path / "out"
+    local = ("label", f"--input={tmp_path / 'in'}", f"--output={here}", "--key=id")
+    good(glossator(*local, f"--model={bundle}"))
+    try:
+        there = tmp_path / "fetched"
+        memory.get("/job/out", str(there), recursive=True)
+        assert (there / "_SUCCESS").exists() and not memory.find("/job/out/_staging")
+        for ours, theirs in ((rows(here), rows(there)), (rejects(here), rejects(there))):
+            assert {row.pop("source_file").split(":")[0] for row in theirs} == {"memory"}
+            assert theirs == [{k: v for k, v in row.items() if k != "source_file"} for row in ours]
+        assert "nothing was done" in good(glossator(*flags, "--model=memory://job/model"))
+    finally:
+        memory.rm("/job", recursive=True)
