@@ -251,10 +251,10 @@ class _Trainer:
                 progress.step(epoch, losses)
             scores = self._score(check)
             mean = float(np.mean(list(scores.values())))
-            loss = float(np.mean(losses))
-            history.append({"epoch": epoch, "loss": loss, "scores": scores, "mean": mean})
+            average = float(np.mean(losses))
+            history.append({"epoch": epoch, "loss": average, "scores": scores, "mean": mean})
             shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-            self.report(f"epoch {epoch}: loss {np.mean(losses):.4f}  {shown}  mean {mean:.4f}")
+            self.report(f"epoch {epoch}: loss {average:.4f}  {shown}  mean {mean:.4f}")
             if mean >= max(entry["mean"] for entry in history):
                 best = {k: v.clone() for k, v in self.average.module.state_dict().items()}
                 best_epoch = epoch
