@@ -107,7 +107,7 @@ def label(
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
     options = LabelOptions(inputs=inputs, output=output, keys=keys, tasks=names, **given)
-    engine = beam_options(beam_arguments, workers or len(os.sched_getaffinity(0)))
+    engine = beam_options(beam_arguments, workers or _cores())
     report = _Reporter()
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
@@ -121,6 +121,13 @@ def label(
     click.echo(summary.as_text(outcome))
     if show:
         click.echo(summary.examples(outcome, show, colour=sys.stdout.isatty()))
+
+
+def _cores() -> int:
+    """The cores that this process may use, which in a container are not all there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _interrupted(number: int, _: Any) -> NoReturn:
