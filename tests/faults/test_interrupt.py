@@ -51,7 +51,9 @@ def test_second_job_on_the_same_output_is_refused(
 ) -> None:
     out = tmp_path / "out"
     first = big_job.start(out)
-    wait_for((out / "_staging" / ".lock").exists, first)
+    lock = out / "_staging" / ".lock"
+    # the file is there before it is locked: its holder's number comes after
+    wait_for(lambda: lock.exists() and lock.read_text() == str(first.pid), first)
     first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
     try:
         second = big_job.run(out)
