@@ -53,7 +53,7 @@ class Bundle:
     card: str = ""
     """The model card, Markdown."""
     digest: str = ""
-    """SHA-256 over all that a label depends on; set by `load` and `save`."""
+    """SHA-256 over all that a label depends on; set by `load`, given by `save`."""
 
 
 def save(bundle: Bundle, folder: str | Path) -> str:

@@ -198,7 +198,7 @@ class _Head:
 
 
 def _tanh_of_half_(doubled: Tensor) -> Tensor:
-    """tanh(x) from 2x, in place: 2·σ(2x) - 1 takes a fifth of the time of the library's tanh."""
+    """tanh(x) from 2x, in place: 2·σ(2x) - 1, as the library's sigmoid is the faster one."""
     return doubled.sigmoid_().mul_(2).sub_(1)
 
 
