@@ -1,0 +1,1 @@
+"""Where the job runs: clusters, images, templates and schedules."""

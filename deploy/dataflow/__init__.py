@@ -1,0 +1,1 @@
+"""Google Cloud Dataflow: the flex template and what it is built from."""

@@ -1,0 +1,1 @@
+"""Apache Flink: a local cluster to try things on, and Kubernetes."""

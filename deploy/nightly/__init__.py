@@ -1,0 +1,1 @@
+"""Schedules: the same command every night, with the date it is for."""
