@@ -202,6 +202,11 @@ def _tanh_of_half_(doubled: Tensor) -> Tensor:
     return doubled.sigmoid_().mul_(2).sub_(1)
 
 
+def places(lengths: NDArray[np.int64]) -> int:
+    """How many tokens are computed for texts of these lengths, padding included."""
+    return sum(height * width for _, height, width in _blocks(lengths))
+
+
 def _blocks(lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int, int]]:
     """Rows of like length, and the shape of their block: texts, tokens."""
     widths = _padded(lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import probabilities
-from glossator.model.engine import Engine, Scores
+from glossator.model.engine import Engine, Scores, places
 from glossator.model.tasks import Task, select_tasks
 from glossator.model.tokenizer import Tokens
 from glossator.model.words import Words, heaviest, units
@@ -43,6 +44,10 @@ class Labelled:
     """[n] tokens read of each text."""
     truncated: NDArray[np.bool_]
     """[n] whether the text went on behind them."""
+    places: int
+    """Tokens that were computed, padding included."""
+    seconds: dict[str, float]
+    """What it took, by stage: tokenize, network, attention."""
 
 
 class Labeller:
@@ -68,7 +73,11 @@ class Labeller:
             top: how many attended words to give for each text and task.
         """
         tokenizer = self._bundle.tokenizer
-        tokens, scores = self.score(texts)
+        started = time.monotonic()
+        tokens = tokenizer.encode(texts)
+        encoded = time.monotonic()
+        scores = self._engine.run(tokens, [task.name for task in self.tasks])
+        scored = time.monotonic()
         found = units(texts, tokens, tokenizer.spans(texts, tokens))
         answers = tuple(
             Answers(
@@ -82,4 +91,14 @@ class Labeller:
             )
             for task in self.tasks
         )
-        return Labelled(answers, tokens.lengths, tokenizer.truncated(texts, tokens))
+        return Labelled(
+            answers,
+            tokens.lengths,
+            tokenizer.truncated(texts, tokens),
+            places=places(tokens.lengths),
+            seconds={
+                "tokenize": encoded - started,
+                "network": scored - encoded,
+                "attention": time.monotonic() - scored,
+            },
+        )

@@ -74,7 +74,11 @@ def cli() -> None:
     help="A column to carry into the output; may be given more than once.",
 )
 @click.option("--tasks", metavar="A,B", help="Tasks to label; by default all but sensitive ones.")
-@click.option("--date", metavar="YYYY-MM-DD", help="What {date} in input and output stands for.")
+@click.option(
+    "--date",
+    metavar="YYYY-MM-DD",
+    help="What {date} in input and output stands for; also: today, yesterday (UTC).",
+)
 @click.option("--top", default=5, show_default=True, help="Attended words kept of each comment.")
 @click.option(
     "--workers",
@@ -87,6 +91,20 @@ def cli() -> None:
     default=0,
     metavar="N",
     help="Print N labelled comments at the end.",
+)
+@click.option(
+    "--start-minutes",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Give up when no worker of an engine is ready after so long; 0 never.",
+)
+@click.option(
+    "--stall-minutes",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Give up when no split is done for so long; 0 never.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest's account as JSON.")
 @click.argument("beam_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -132,10 +150,12 @@ def _cores() -> int:
 
 def _interrupted(number: int, _: Any) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
+    from glossator.pipeline.submit import cancel_current
+
     name = signal.Signals(number).name
     click.echo(f"\nglossator: stopped by {name}; run it again to resume", err=True)
-    sys.stderr.flush()
-    os._exit(1)
+    cancel_current()
+    _leave(1)
 
 
 for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.corpora):
@@ -170,6 +190,13 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"glossator: {message}", err=True)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """An engine's threads may still be about: there is nothing to wait for."""
+    if (submit := sys.modules.get("glossator.pipeline.submit")) is not None:
+        submit.leave()
     sys.stderr.flush()
     sys.stdout.flush()
-    os._exit(code)  # an engine's threads may still be about; there is nothing to wait for
+    os._exit(code)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
 import torch
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
@@ -22,27 +25,43 @@ from glossator.pipeline import publish
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.label import Labelling
 from glossator.pipeline.manifest import Manifest
+from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
-from glossator.pipeline.plan import Plan, Split, is_local, make_plan, open_store
-from glossator.pipeline.progress import progress
-from glossator.pipeline.transforms import LabelSplit, Publication, Publish, publish_run
+from glossator.pipeline.plan import Plan, is_local, make_plan, open_store
+from glossator.pipeline.progress import Progress, told
+from glossator.pipeline.runners import Runner, runner_of
+from glossator.pipeline.staging import save_plan
+from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
+from glossator.pipeline.transforms import (
+    LabelSplit,
+    ListSplits,
+    Publication,
+    Publish,
+    publish_run,
+)
 from glossator.pipeline.write import finished
 
 Report = Callable[[str], None]
 """Where progress goes, a line at a time."""
+_RESUME = "nothing was published, run it again to resume"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run came to."""
 
-    state: Literal["published", "unchanged"]
-    """`unchanged`: the same input and model were published before, nothing was done."""
+    state: Literal["published", "unchanged", "submitted"]
+    """`unchanged`: the same input and model were published before, nothing was done;
+    `submitted`: the engine has the job, and nobody waits for it."""
     output: str
-    manifest: Manifest
+    manifest: Manifest | None
+    """None of a job that was only submitted."""
     resumed_splits: int = 0
     """Splits that an earlier run, cut off, had finished."""
     seconds: float = 0.0
+    counted: Mapping[str, Any] = field(default_factory=dict)
+    """Counters and distributions of this job as the engine gives them; see `metrics`."""
+    job_name: str = ""
 
 
 def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) -> Outcome:
@@ -76,52 +95,71 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         "tasks": list(names),
         "top": options.top,
     }
-    publication = Publication(output, plan, labelling, described, _versions(), started)
+    publication = Publication(output, plan.run_id, labelling, described, _versions(), started)
+    runner = _runner(beam_options, plan.run_id)
+    counted: dict[str, Any] = {}
     with publish.lock(output):
+        progress = Progress(staging, plan.splits)
+        deadlines = Deadlines(runner, progress, options.start_minutes, options.stall_minutes)
+        with told(progress, report):
+            wait_for_earlier(runner, deadlines.check_stall, report)
         publish.recover(output)
         if publish.state(output, plan.run_id) == "published":
-            earlier = publish.published(output)
-            assert earlier is not None
-            return Outcome("unchanged", output, earlier)
+            return Outcome("unchanged", output, publish.published(output))
         done = finished(staging)
-        todo = [split for split in plan.splits if split.name not in done]
-        report(_announcement(plan, todo, names))
-        if todo:
-            with progress(staging, plan.splits, todo, report):
-                _run_pipeline(todo, publication, beam_options)
-        else:
+        report(_announcement(plan, done, names))
+        save_plan(plan, staging)
+        if len(done) == len(plan.splits):
             publish_run(publication)
+        else:
+            progress = Progress(staging, plan.splits)
+            deadlines = Deadlines(runner, progress, options.start_minutes, options.stall_minutes)
+            with told(progress, report):
+                counted = _submit(publication, beam_options, deadlines)
         manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
+        if beam_options.view_as(StandardOptions).no_wait_until_finish:
+            return Outcome("submitted", output, None, job_name=runner.job_name)
         raise JobError(f"{output}: the job ended and published nothing; run it again to resume")
-    return Outcome("published", output, manifest, len(done), time.time() - started)
+    return Outcome(
+        "published", output, manifest, len(done), time.time() - started, counted, runner.job_name
+    )
 
 
-def pipeline(
-    root: beam.Pipeline, splits: Sequence[Split], publication: Publication
-) -> beam.PCollection:
+def pipeline(root: beam.Pipeline, publication: Publication) -> beam.PCollection:
     """The job as one expression: only descriptions of splits pass between workers."""
     return (
         root
-        | "Splits" >> beam.Create(splits)
+        | "Run" >> beam.Impulse()
+        | "List" >> beam.ParDo(ListSplits(publication))
         | "Spread" >> beam.Reshuffle()
         | "Label" >> beam.ParDo(LabelSplit(publication.labelling))
-        | "Gather" >> beam.combiners.ToList()
+        | "Count" >> beam.combiners.Count.Globally()
         | "Publish" >> beam.ParDo(Publish(publication))
     )
 
 
-def _run_pipeline(
-    todo: Sequence[Split], publication: Publication, options: PipelineOptions
-) -> None:
+def _runner(options: PipelineOptions, run_id: str) -> Runner:
+    """The engine; the job is named after its run, by which one left behind is known again."""
+    cloud = options.view_as(GoogleCloudOptions)
+    cloud.job_name = cloud.job_name or f"glossator-{run_id}"
+    return runner_of(options)
+
+
+def _submit(
+    publication: Publication, options: PipelineOptions, deadlines: Deadlines
+) -> dict[str, Any]:
+    """Runs the pipeline; what the engine counted."""
     root = beam.Pipeline(options=options)
-    pipeline(root, todo, publication)
+    pipeline(root, publication)
+    wait = not options.view_as(StandardOptions).no_wait_until_finish
     try:
-        state = root.run().wait_until_finish()
+        result = Submission(deadlines.runner).run(root, wait=wait, check=deadlines.check)
+    except JobError as error:
+        raise JobError(f"{error}; {_RESUME}") from error
     except Exception as error:
-        raise JobError(_cause(error)) from error
-    if state not in (PipelineState.DONE, None):
-        raise JobError(f"the job ended as {state}; nothing was published")
+        raise JobError(f"{_cause(error)}; {_RESUME}") from error
+    return of_engine(result.metrics()) if wait else {}
 
 
 def _cause(error: BaseException) -> str:
@@ -136,7 +174,7 @@ def _cause(error: BaseException) -> str:
     # our own errors say all in words; of others the name says something, its module nothing
     reason = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", reason)
     reason = re.sub(r"^glossator\.[\w.]+: |^(\w+\.)+(?=\w+: )", "", reason)
-    return f"{reason}; nothing was published, run it again to resume"
+    return reason
 
 
 def _anchored(uri: str) -> str:
@@ -156,14 +194,13 @@ def _refuse_collisions(plan: Plan, tasks: Sequence[Task]) -> None:
             )
 
 
-def _announcement(plan: Plan, todo: Sequence[Split], tasks: Sequence[str]) -> str:
+def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
     rows = sum(split.stop - split.start for split in plan.splits)
     line = (
         f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
         f"column {plan.text!r}, in {len(plan.splits):,} splits"
     )
-    done = len(plan.splits) - len(todo)
-    return f"{line}; resuming: {done:,} are done" if done else line
+    return f"{line}; resuming: {len(done):,} are done" if done else line
 
 
 def _versions() -> dict[str, str]:

@@ -73,15 +73,22 @@ class Tally:
         return now
 
 
+_load_seconds: dict[tuple[str, ...], float] = {}
+"""Of models that were loaded and whose time no split has told yet."""
+
+
 @cache
 def _load(model: str, digest: str, tasks: tuple[str, ...]) -> Labeller:
+    started = time.monotonic()
     bundle = bundles.load(model)
     if bundle.digest != digest:
         raise UsageError(
             f"model {model} has digest {bundle.digest[:12]}, the job was planned with "
             f"{digest[:12]}: it was replaced meanwhile; run again"
         )
-    return Labeller(bundle, tasks)
+    loaded = Labeller(bundle, tasks)
+    _load_seconds[(model, digest, *tasks)] = time.monotonic() - started
+    return loaded
 
 
 def labeller(labelling: Labelling) -> Labeller:
@@ -156,6 +163,9 @@ def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> lis
             parts[i].append(_struct(answers, some))
         tally.metrics["tokens"] += int(labelled.tokens.sum())
         tally.metrics["truncated_texts"] += int(labelled.truncated.sum())
+        tally.metrics["token_places"] += labelled.places
+        for stage, seconds in labelled.seconds.items():
+            tally.metrics[f"{stage}_seconds"] += seconds  # type: ignore[assignment]
     tally.metrics["distinct_texts"] += len(distinct)
     columns = [pa.concat_arrays(part).take(rows) for part in parts]
     for task, column in zip(model.tasks, columns, strict=True):
@@ -170,17 +180,25 @@ def _writer(split: Split, labelling: Labelling, model: Labeller) -> SplitWriter:
 
 def _label_pieces(split: Split, labelling: Labelling, model: Labeller) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
+    key = (labelling.model, labelling.digest, *labelling.tasks)
+    if (loading := _load_seconds.pop(key, None)) is not None:  # told by the first split after it
+        tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
     with writer:
         for piece in read(split, labelling.text, labelling.keys):
-            clock = tally.since(clock, "read")
             checked = check(piece.text)
             writer.reject(rejects(split, piece, checked))
+            clock = tally.since(clock, "read")
             table = _label_piece(piece, checked, split, labelling, model, tally)
             clock = tally.since(clock, "label")
             writer.write(table)
             clock = tally.since(clock, "write")
             tally.rows += len(piece.text)
+    # of labelling, what the model did not take went into columns
+    stages = sum(
+        tally.metrics[f"{stage}_seconds"] for stage in ("tokenize", "network", "attention")
+    )
+    tally.metrics["arrow_seconds"] = tally.metrics.pop("label_seconds", 0) - stages
     return writer.commit(rows_read=tally.rows, labels=tally.labels, metrics=tally.metrics)
 
 

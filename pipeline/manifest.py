@@ -10,6 +10,7 @@ from typing import Any
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.metrics import of_split, summed
 from glossator.pipeline.plan import Plan, Source, Split
 from glossator.pipeline.write import REJECTS, SplitRecord
 
@@ -58,8 +59,8 @@ class Manifest:
     totals: Totals
     labels: dict[str, dict[str, float]]
     """For each task the share of the labelled rows that have each label."""
-    metrics: dict[str, float]
-    """Sums over all splits: distinct texts, tokens, and each stage's seconds of all threads."""
+    metrics: dict[str, Any]
+    """Counters and distributions over all splits, as the engine shows them for this run's."""
     timings: dict[str, float]
     versions: dict[str, str]
 
@@ -138,7 +139,7 @@ def build(
         ),
         totals=totals,
         labels=_shares(records, totals.rows_labelled),
-        metrics=_metrics(records),
+        metrics=summed(of_split(record) for record in records),
         timings=dict(timings),
         versions=dict(versions),
     )
@@ -224,14 +225,6 @@ def _totals(records: Iterable[SplitRecord]) -> Totals:
             files_unreadable=record.files_unreadable,
         )
     return Totals(**sums, rejects=dict(sorted(rejects.items())))
-
-
-def _metrics(records: Iterable[SplitRecord]) -> dict[str, float]:
-    sums: dict[str, float] = defaultdict(float)
-    for record in records:
-        for name, amount in record.metrics.items():
-            sums[name] += amount
-    return {name: round(amount, 3) for name, amount in sorted(sums.items())}
 
 
 def _shares(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, float]]:

@@ -9,15 +9,17 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
+from glossator.pipeline import runners
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,20 @@ class LabelOptions:
     tasks: tuple[str, ...] | None = None
     """Names; None for all that are not sensitive."""
     date: str | None = None
-    """What `{date}` in inputs and output stands for."""
+    """What `{date}` in inputs and output stands for: YYYY-MM-DD, `today` or `yesterday` in UTC."""
     top: int = 5
     """Attended words kept of a comment and task."""
+    start_minutes: float = 10.0
+    """So long an engine may take until a worker is ready; 0 to wait for ever."""
+    stall_minutes: float = 60.0
+    """So long may pass without a split being done; 0 to wait for ever."""
 
     def __post_init__(self) -> None:
         if not self.inputs:
             raise UsageError("no input: name Parquet files, a folder or a glob with --input")
         if not 0 <= self.top <= 100:
             raise UsageError(f"--top {self.top} is not between 0 and 100")
-        if self.date is not None:
+        if self.date is not None and self.date not in _DAYS_AGO:
             _require_date(self.date)
         for name, value in (("--input", " ".join(self.inputs)), ("--output", self.output)):
             if fields := sorted(set(re.findall(r"\{(\w+)\}", value)) - {"date"}):
@@ -58,10 +64,15 @@ class LabelOptions:
         """The same with `{date}` filled in."""
         if self.date is None:
             return self
+        day = self.date
+        if day in _DAYS_AGO:
+            now = datetime.now(timezone.utc)
+            day = (now - timedelta(days=_DAYS_AGO[day])).date().isoformat()
         return replace(
             self,
-            inputs=tuple(uri.replace("{date}", self.date) for uri in self.inputs),
-            output=self.output.replace("{date}", self.date),
+            date=day,
+            inputs=tuple(uri.replace("{date}", day) for uri in self.inputs),
+            output=self.output.replace("{date}", day),
         )
 
 
@@ -74,27 +85,30 @@ def identity(model_digest: str, tasks: Iterable[str], top: int) -> str:
 def beam_options(arguments: Sequence[str], workers: int) -> PipelineOptions:
     """Beam's own options, with our defaults where none are given.
 
-    Without a runner the job runs here: one process, a thread a worker, so the model is in memory
-    once and there is no worker process that could be killed alone.
-
     Raises:
-        UsageError: a flag that Beam does not know either, or a value that it refuses.
+        UsageError: a flag that Beam does not know either, a value that it refuses, or one that
+            the engine needs and is missing.
+        JobError: the engine is not there.
     """
     given, unknown = _parse(arguments)
+    if given.runner == "FlinkRunner":
+        unknown = [flag for flag in unknown if not _is_of_flink(flag)]
     if unknown:
         flag = unknown[0].split("=")[0]
         known = [option for action in _parser()._actions for option in action.option_strings]
         close = difflib.get_close_matches(flag, [*known, *_OURS], n=1)
         hint = f"; did you mean {close[0]}?" if close else "; see glossator label --help"
         raise UsageError(f"unknown flag {unknown[0]}: neither Glossator's nor Beam's{hint}")
-    if given.runner is None:
-        local = [
-            "--runner=FnApiRunner",
-            "--direct_running_mode=multi_threading",
-            f"--direct_num_workers={workers}",
-        ]
-        return PipelineOptions([*local, *arguments])
-    return PipelineOptions(list(arguments))
+    # what was given comes later, and so wins; but for a runner that stands for another one
+    options = PipelineOptions([*runners.defaults(given, workers), *arguments])
+    if given.runner == "DirectRunner":
+        options.view_as(StandardOptions).runner = "FnApiRunner"
+    return options
+
+
+def _is_of_flink(flag: str) -> bool:
+    name, equals, _ = flag.partition("=")
+    return bool(equals) and name.removeprefix("--") in runners.FLINK_OPTIONS
 
 
 _OURS = ("--input", "--output", "--model", "--text", "--key", "--tasks", "--date", "--workers")
@@ -128,4 +142,4 @@ def _require_date(text: str) -> None:
     except ValueError:
         written = None
     if written != text:  # some versions of Python read other notations too
-        raise UsageError(f"--date {text} is not a date: write it YYYY-MM-DD")
+        raise UsageError(f"--date {text} is not a date: write it YYYY-MM-DD, or yesterday")

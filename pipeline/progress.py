@@ -1,4 +1,4 @@
-"""How far a run is, told now and then; read from staging, so it is the same on every runner."""
+"""How far a run is; read from its staging folder, so it is the same on every engine."""
 
 from __future__ import annotations
 
@@ -6,25 +6,76 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from glossator.pipeline.plan import Split, open_store
+from glossator.pipeline.staging import signs
 from glossator.pipeline.write import RECORDS, file_sizes
 
 _TERMINAL_SECS = 1.0
 _LOG_SECS = 15.0
 
 
+class Progress:
+    """What has been seen of a run so far."""
+
+    def __init__(self, staging: str, splits: Iterable[Split]) -> None:
+        self._staging = staging
+        self._rows = {split.name: split.stop - split.start for split in splits}
+        self._total = sum(self._rows.values())
+        self._started = self._changed = time.monotonic()
+        self._splits = self._finished()
+        self._before = self._done()
+        self._signs = signs(staging).keys()
+        self.workers = 0
+        """Processes that got ready to label since."""
+
+    def look(self) -> bool:
+        """Look again; whether anything has changed since the last time.
+
+        Raises:
+            OSError: the store does not answer; it may the next time.
+        """
+        splits = self._finished()
+        workers = max(self.workers, len(signs(self._staging).keys() - self._signs))
+        changed = (splits, workers) != (self._splits, self.workers)
+        self._splits, self.workers = splits, workers
+        if changed:
+            self._changed = time.monotonic()
+        return changed
+
+    def _finished(self) -> set[str]:
+        fs, root = open_store(self._staging)
+        records = file_sizes(fs, f"{root}/{RECORDS}")
+        return {name.removesuffix(".json") for name in records} & self._rows.keys()
+
+    def _done(self) -> int:
+        return sum(self._rows[name] for name in self._splits)
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since something changed."""
+        return time.monotonic() - self._changed
+
+    def __str__(self) -> str:
+        done = self._done()
+        share = done / self._total if self._total else 1.0
+        line = f"{done:,} of {self._total:,} rows ({share:.0%})"
+        here, seconds = done - self._before, time.monotonic() - self._started
+        if here <= 0:
+            return line
+        left = (self._total - done) / here * seconds
+        return f"{line}, {here / seconds:,.0f} rows/s, {_duration(left)} left"
+
+
 @contextmanager
-def progress(
-    staging: str, splits: Sequence[Split], todo: Sequence[Split], report: Callable[[str], None]
-) -> Iterator[None]:
-    """Reports rows done, the rate and the time left while the context is open."""
+def told(progress: Progress, report: Callable[[str], None]) -> Iterator[None]:
+    """Looks and reports now and then while the context is open."""
     stop = threading.Event()
-    every = _TERMINAL_SECS if sys.stderr.isatty() else _LOG_SECS
-    arguments = (staging, splits, todo, report, stop, every)
-    watcher = threading.Thread(target=_watch, args=arguments, name="progress", daemon=True)
+    watcher = threading.Thread(
+        target=_watch, args=(progress, report, stop), name="progress", daemon=True
+    )
     watcher.start()
     try:
         yield
@@ -33,36 +84,12 @@ def progress(
         watcher.join(timeout=5)
 
 
-def _watch(
-    staging: str,
-    splits: Sequence[Split],
-    todo: Sequence[Split],
-    report: Callable[[str], None],
-    stop: threading.Event,
-    every: float,
-) -> None:
-    fs, root = open_store(staging)
-    rows = {split.name: split.stop - split.start for split in splits}
-    total = sum(rows.values())
-    before = total - sum(rows[split.name] for split in todo)
-    started, told = time.monotonic(), -1
-    while not stop.wait(every):
-        with contextlib.suppress(OSError):  # a listing that fails now may work the next time
-            names = {name.removesuffix(".json") for name in file_sizes(fs, f"{root}/{RECORDS}")}
-            done = sum(rows.get(name, 0) for name in names)
-            if done == told and every == _TERMINAL_SECS:
-                continue
-            told = done
-            report(_line(done, total, done - before, time.monotonic() - started))
-
-
-def _line(done: int, total: int, here: int, seconds: float) -> str:
-    share = done / total if total else 1.0
-    line = f"{done:,} of {total:,} rows ({share:.0%})"
-    if here <= 0:
-        return line
-    left = (total - done) / here * seconds
-    return f"{line}, {here / seconds:,.0f} rows/s, {_duration(left)} left"
+def _watch(progress: Progress, report: Callable[[str], None], stop: threading.Event) -> None:
+    live = sys.stderr.isatty()
+    while not stop.wait(_TERMINAL_SECS if live else _LOG_SECS):
+        with contextlib.suppress(OSError):
+            if progress.look() or not live:
+                report(str(progress))
 
 
 def _duration(seconds: float) -> str:

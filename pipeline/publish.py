@@ -86,6 +86,14 @@ def state(out: str, run_id: str) -> Literal["published", "resumable", "new"]:
     return "resumable" if records else "new"
 
 
+def discard(out: str, run_id: str) -> None:
+    """Remove what an attempt that came late left in the staging of a run that is published."""
+    fs, root = open_store(out)
+    fs.invalidate_cache()
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(f"{root}/{STAGING}/{run_id}", recursive=True)
+
+
 def publish(out: str, run_id: str, manifest: Manifest) -> None:
     """Make a run that is whole in staging the output, in place of what was published before.
 

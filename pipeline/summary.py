@@ -16,11 +16,16 @@ from glossator.pipeline.plan import open_store
 from glossator.pipeline.read import as_text as as_text_column
 
 _BAR = 24
+_LISTS = ("inputs", "parts", "rejects")
+"""What of a manifest is as long as the output."""
 
 
 def as_text(outcome: Outcome) -> str:
     """The account of a run, a few lines."""
-    manifest, totals = outcome.manifest, outcome.manifest.totals
+    manifest = outcome.manifest
+    if manifest is None:
+        return f"submitted as job {outcome.job_name}; it publishes in {outcome.output} at its end"
+    totals = manifest.totals
     if outcome.state == "unchanged":
         return (
             f"{outcome.output} holds this already: the same input and model were published before "
@@ -50,24 +55,25 @@ def as_text(outcome: Outcome) -> str:
 
 def as_json(outcome: Outcome) -> str:
     """The same for machines: the manifest without its lists of files."""
-    manifest = asdict(outcome.manifest)
-    kept = {k: v for k, v in manifest.items() if k not in ("inputs", "parts", "rejects")}
-    return json.dumps(
-        {
-            "state": outcome.state,
-            "output": outcome.output,
+    account: dict[str, Any] = {"state": outcome.state, "output": outcome.output}
+    if manifest := outcome.manifest:
+        account |= {
             "seconds": round(outcome.seconds, 3),
             "resumed_splits": outcome.resumed_splits,
-            "parts": len(outcome.manifest.parts),
-            **kept,
-        },
-        ensure_ascii=False,
-    )
+            "parts": len(manifest.parts),
+            **{k: v for k, v in asdict(manifest).items() if k not in _LISTS},
+            "engine": outcome.counted,
+        }
+    if outcome.job_name:
+        account["job_name"] = outcome.job_name
+    return json.dumps(account, ensure_ascii=False)
 
 
 def examples(outcome: Outcome, count: int, *, colour: bool) -> str:
     """Some labelled comments, evenly spread over the first part that has any, words marked."""
     manifest = outcome.manifest
+    if manifest is None:
+        return ""
     part = next((part for part in manifest.parts if part.rows), None)
     if part is None or not count:
         return ""

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 
-from glossator.pipeline import manifest
+from glossator.pipeline import manifest, metrics
 from glossator.pipeline.label import Labelling, label_split, labeller
-from glossator.pipeline.plan import Plan, Split
-from glossator.pipeline.publish import publish, published, recover, state
-from glossator.pipeline.write import SplitRecord, finished
-
-NAMESPACE = "glossator"
-"""Of the counters."""
+from glossator.pipeline.plan import Split
+from glossator.pipeline.publish import discard, publish, published, recover, state
+from glossator.pipeline.staging import load_plan, sign_in, unfinished
+from glossator.pipeline.write import finished, finished_split
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Publication:
     """What is needed to publish a run whose splits are all done."""
 
     output: str
-    plan: Plan
+    run_id: str
     labelling: Labelling
     options: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -33,8 +30,22 @@ class Publication:
     """Seconds since the epoch."""
 
 
+class ListSplits(beam.DoFn):
+    """Anything in, the run's splits that are not done out."""
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def process(self, _: bytes) -> Iterator[Split]:
+        """Reads the plan and the records; an attempt that comes after publishing finds nothing."""
+        output, run_id = self._publication.output, self._publication.run_id
+        recover(output)
+        if state(output, run_id) != "published":
+            yield from unfinished(self._publication.labelling.staging)
+
+
 class LabelSplit(beam.DoFn):
-    """Split in, its record out; what it labelled lies in staging."""
+    """Split in, its name out; what it labelled lies in staging."""
 
     def __init__(self, labelling: Labelling) -> None:
         self._labelling = labelling
@@ -42,26 +53,22 @@ class LabelSplit(beam.DoFn):
     def setup(self) -> None:
         """Loads the model, once a process."""
         labeller(self._labelling)
+        sign_in(self._labelling.staging, {"model": self._labelling.digest})
 
-    def process(self, split: Split) -> Iterator[SplitRecord]:
-        """Labels one split."""
-        record = label_split(split, self._labelling)
-        for name in ("rows_read", "rows_labelled", "rows_rejected", "rows_unreadable"):
-            Metrics.counter(NAMESPACE, name).inc(getattr(record, name))
-        for name in ("distinct_texts", "tokens", "truncated_texts"):
-            Metrics.counter(NAMESPACE, name).inc(int(record.metrics.get(name, 0)))
-        for reason, count in record.rejects.items():
-            Metrics.counter(NAMESPACE, f"rejects_{reason}").inc(count)
-        yield record
+    def process(self, split: Split) -> Iterator[str]:
+        """Labels one split, unless an attempt of which the engine knows no more has done it."""
+        if finished_split(self._labelling.staging, split.name) is None:
+            metrics.emit(metrics.of_split(label_split(split, self._labelling)))
+        yield split.name
 
 
 class Publish(beam.DoFn):
-    """All records of this run in, the manifest out; publishes what earlier runs began, too."""
+    """How many splits this job did in, the manifest out; publishes what earlier ones did, too."""
 
     def __init__(self, publication: Publication) -> None:
         self._publication = publication
 
-    def process(self, _: list[SplitRecord]) -> Iterator[manifest.Manifest]:
+    def process(self, _: int) -> Iterator[manifest.Manifest]:
         """Reconciles and publishes; a retry goes on where it stopped."""
         yield publish_run(self._publication)
 
@@ -71,19 +78,19 @@ def publish_run(publication: Publication) -> manifest.Manifest:
 
     A retry may come after all was published, and staging is cleared: then there is nothing to do.
     """
-    run_id = publication.plan.run_id
     recover(publication.output)
     earlier = published(publication.output)
-    if earlier is not None and state(publication.output, run_id) == "published":
+    if earlier is not None and state(publication.output, publication.run_id) == "published":
+        discard(publication.output, publication.run_id)
         return earlier
-    records = finished(publication.labelling.staging)
+    staging = publication.labelling.staging
     built = manifest.build(
-        publication.plan,
-        records.values(),
+        load_plan(staging),
+        finished(staging).values(),
         model=publication.labelling.digest,
         options=publication.options,
         timings={"wall_seconds": round(time.time() - publication.started, 3)},
         versions=publication.versions,
     )
-    publish(publication.output, run_id, built)
+    publish(publication.output, publication.run_id, built)
     return built

@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -199,18 +199,38 @@ def finished(staging: str) -> dict[str, SplitRecord]:
     names = [name for name in file_sizes(fs, f"{root}/{RECORDS}") if name.endswith(".json")]
     with ThreadPoolExecutor(_THREADS) as pool:
         texts = list(pool.map(lambda name: fs.cat_file(f"{root}/{RECORDS}/{name}"), names))
-    parts, rejects = file_sizes(fs, root), file_sizes(fs, f"{root}/{REJECTS}")
-    records = {}
-    for name, text in zip(names, texts, strict=True):
-        try:
-            record = SplitRecord.from_json(json.loads(text))
-        except (ValueError, TypeError):
-            continue
-        file = f"{record.part}.parquet"
-        sizes = (parts.get(file), rejects.get(file) if record.rejects else None)
-        if name == f"{record.part}.json" and sizes == (record.part_bytes, record.rejects_bytes):
-            records[record.part] = record
-    return records
+    sizes = {
+        **file_sizes(fs, root),
+        **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
+    }
+    found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
+    return {record.part: record for record in found if record}
+
+
+def finished_split(staging: str, part: str) -> SplitRecord | None:
+    """The record of one split if it need not be done again: another attempt may have done it."""
+    fs, root = open_store(staging)
+    fs.invalidate_cache()
+    try:
+        text = fs.cat_file(f"{root}/{RECORDS}/{part}.json")
+    except FileNotFoundError:
+        return None
+    sizes = {}
+    for name in (f"{part}.parquet", f"{REJECTS}/{part}.parquet"):
+        with suppress(FileNotFoundError):
+            sizes[name] = fs.info(f"{root}/{name}")["size"]
+    return _whole(part, text, sizes)
+
+
+def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
+    """The record in `text` if it is one of that part, and its files are there in full size."""
+    try:
+        record = SplitRecord.from_json(json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
+    found = (record.part, sizes.get(f"{part}.parquet"), rejected)
+    return record if found == (part, record.part_bytes, record.rejects_bytes) else None
 
 
 @contextmanager

@@ -67,13 +67,13 @@ def whole_job(source: str, model: str, text: str, workers: int) -> None:
         )
         seconds = time.monotonic() - before
     account = json.loads(run.stdout)
-    rows, metrics = account["totals"]["rows_read"], account["metrics"]
+    rows, counted = account["totals"]["rows_read"], account["metrics"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    stages = {k: v for k, v in metrics.items() if k.endswith("_seconds")}
+    stages = {k: v["sum"] for k, v in counted["distributions"].items() if k.endswith("_ms")}
     print(
         f"{workers} workers: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, "
-        f"{metrics['tokens'] / seconds / 1e3:,.0f} thousand tokens/s, peak so far {peak:.2f} GiB, "
-        f"thread seconds {stages}"
+        f"{counted['counters']['tokens'] / seconds / 1e3:,.0f} thousand tokens/s, peak so far {peak:.2f} GiB, "
+        f"thread ms {stages}"
     )
 
 

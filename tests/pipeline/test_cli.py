@@ -106,7 +106,7 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
         ("--key source_row: the output has a column of that name: rename",),
     ),
     "date is missing": ({"output": "out/{date}"}, ("has {date} in it: say which with --date",)),
-    "bad date": ({"date": "today"}, ("--date today is not a date: write it YYYY-MM-DD",)),
+    "bad date": ({"date": "tomorrow"}, ("--date tomorrow is not a date: write it YYYY-MM-DD",)),
     "unknown field": ({"output": "out/{hour}"}, ("unknown field {hour}; known: {date}",)),
     "too many words": ({"top": "1000"}, ("--top 1000 is not between 0 and 100",)),
 }

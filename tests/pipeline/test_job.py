@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import duckdb
 import fsspec
 import pandas as pd
@@ -22,7 +21,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.internal import pickler
-from apache_beam.metrics import MetricsFilter
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
@@ -30,7 +28,8 @@ from glossator.pipeline import job
 from glossator.pipeline.label import Labelling
 from glossator.pipeline.options import LabelOptions, beam_options
 from glossator.pipeline.plan import make_plan
-from glossator.pipeline.transforms import LabelSplit, Publication, Publish
+from glossator.pipeline.staging import save_plan
+from glossator.pipeline.transforms import LabelSplit, ListSplits, Publication, Publish
 
 Answer = Callable[..., dict[str, Any]]
 Comments = Callable[..., list[str]]
@@ -537,19 +536,24 @@ def publication(folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Pa
     plan = make_plan([str(tmp_path / "in")], text=None, keys=["id"], identity="x")
     staging = f"{out}/_staging/{plan.run_id}"
     labelling = Labelling(str(bundle), digest, PUBLIC, "text", plan.keys, 5, staging)
-    return Publication(str(out), plan, labelling, {"text": "text"}, {}, 0.0)
+    save_plan(plan, staging)
+    return Publication(str(out), plan.run_id, labelling, {"text": "text"}, {}, 0.0)
 
 
 ELSEWHERE = """
 import pickle, sys
 from apache_beam.internal import pickler
-label, publish, splits = pickle.load(sys.stdin.buffer)
-label, publish = pickler.loads(label), pickler.loads(publish)
+listing, label, publish = map(pickler.loads, pickle.load(sys.stdin.buffer))
 label.setup()
-records = [record for split in splits for record in label.process(split)]
-(manifest,) = publish.process(records)
-(again,) = publish.process(records)  # a retry after all is done
+splits = list(listing.process(b""))
+assert len(splits) > 1
+done = [name for split in splits for name in label.process(split)]
+assert done == [split.name for split in splits]
+assert not list(listing.process(b""))
+(manifest,) = publish.process(len(done))
+(again,) = publish.process(len(done))  # a retry after all is done
 assert manifest == again
+assert not list(listing.process(b""))  # and one of the whole job
 print(manifest.totals.rows_labelled)
 """
 
@@ -559,12 +563,13 @@ def test_functions_travel_to_another_process_without_the_model(
 ) -> None:
     label, publish = LabelSplit(publication.labelling), Publish(publication)
     label.setup()  # what one process has loaded does not travel
-    sent = [pickler.dumps(label), pickler.dumps(publish)]
+    sent = [pickler.dumps(stage) for stage in (ListSplits(publication), label, publish)]
     weights = (bundle / "model.safetensors").stat().st_size
-    assert [len(data) < min(100_000, weights) for data in sent] == [True, True]
+    # as small for a million splits as for one: the plan lies in staging
+    assert [len(data) < min(5_000, weights) for data in sent] == [True, True, True]
     run = subprocess.run(
         [sys.executable, "-c", ELSEWHERE],
-        input=pickle.dumps([*sent, publication.plan.splits]),
+        input=pickle.dumps(sent),
         capture_output=True,
         timeout=120,
         check=False,
@@ -574,22 +579,31 @@ def test_functions_travel_to_another_process_without_the_model(
     assert int(run.stdout) == count > 0
 
 
-@pytest.mark.usefixtures("deadline")
-def test_stages_count_what_they_do(publication: Publication) -> None:
-    root = beam.Pipeline(options=beam_options([], 2))
-    job.pipeline(root, publication.plan.splits, publication)
-    result = root.run()
-    result.wait_until_finish()
-    found = result.metrics().query(MetricsFilter().with_namespace("glossator"))["counters"]
-    counters = {counter.key.metric.name: counter.committed for counter in found}
-    out = Path(publication.output)
-    totals = manifest(out)["totals"]
+def test_the_engine_and_the_manifest_count_alike(
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("--input", tmp_path / "in", "--output", out, "--model", bundle, "--json")
+    account = json.loads(good(glossator("label", *arguments)))
+    counted, totals = manifest(out)["metrics"], manifest(out)["totals"]
+    assert account["engine"] == account["metrics"] == counted
+    counters, distributions = counted["counters"], counted["distributions"]
     for name in ("rows_read", "rows_labelled", "rows_rejected"):
         assert counters[name] == totals[name] > 0
     assert counters["rows_unreadable"] == 0
     assert counters["rejects_null"] == 2 and counters["rejects_empty"] == 3
-    assert counters["distinct_texts"] == manifest(out)["metrics"]["distinct_texts"]
-    assert counters["tokens"] == manifest(out)["metrics"]["tokens"]
+    texts = [[text for text in some if text and text.strip()] for some in folder.values()]
+    assert counters["distinct_texts"] == sum(len(set(some)) for some in texts)
+    alone = Labeller(load(bundle))
+    tokens = [int(alone.label([text]).tokens[0]) for some in texts for text in set(some)]
+    assert counters["tokens"] == sum(tokens) <= counters["token_places"]
+    shares = [round(100 * len(set(some)) / len(some)) for some in texts if some]
+    distinct = distributions["distinct_percent"]
+    assert distinct["count"] == len(shares) and distinct["sum"] == sum(shares)
+    assert (distinct["min"], distinct["max"]) == (min(shares), max(shares))
+    assert 0 < distributions["batch_fill_percent"]["max"] <= 100
+    for stage in ("read", "tokenize", "network", "attention", "arrow", "write"):
+        assert distributions[f"{stage}_ms"]["count"] == len(shares)  # none of a file without rows
 
 
 @pytest.mark.usefixtures("deadline")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import socket
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from apache_beam.options.pipeline_options import (
     DirectOptions,
-    PipelineOptions,
     PortableOptions,
     SetupOptions,
     StandardOptions,
@@ -13,6 +14,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from glossator.model.errors import UsageError
+from glossator.pipeline.errors import JobError
 from glossator.pipeline.options import LabelOptions, beam_options, identity
 
 
@@ -60,6 +62,7 @@ def test_beam_flags_arrive() -> None:
             "--num_workers=7",
             "--environment_type",
             "EXTERNAL",
+            "--flink_master=[local]",
             "--job_name=nightly",
             "--experiments=a",
             "--experiments=b",
@@ -72,7 +75,7 @@ def test_beam_flags_arrive() -> None:
     assert given.view_as(PortableOptions).environment_type == "EXTERNAL"
     assert given.view_as(WorkerOptions).sdk_container_image == "example/image:1"
     assert given.get_all_options(drop_default=True)["job_name"] == "nightly"
-    assert given.get_all_options()["experiments"] == ["a", "b"]
+    assert given.get_all_options()["experiments"][-2:] == ["a", "b"]
     assert not given.view_as(SetupOptions).save_main_session
 
 
@@ -90,13 +93,82 @@ def test_what_is_said_explicitly_wins() -> None:
     assert given.view_as(DirectOptions).direct_runner_bundle_repeat == 1
 
 
-@pytest.mark.parametrize("runner", ["DirectRunner", "FlinkRunner", "PortableRunner"])
-def test_explicit_runner_is_kept_as_it_is(runner: str) -> None:
-    def chosen(given: PipelineOptions) -> dict[str, object]:
-        return dict(given.get_all_options(drop_default=True))
+def chosen(*flags: str) -> dict[str, object]:
+    return dict(beam_options(list(flags), 3).get_all_options(drop_default=True))
 
-    expected = chosen(PipelineOptions([f"--runner={runner}"]))
-    assert chosen(beam_options([f"--runner={runner}"], 3)) == expected
+
+def test_direct_runner_is_the_local_default() -> None:
+    assert chosen("--runner=DirectRunner") == chosen()
+
+
+def test_flink_in_this_process() -> None:
+    assert chosen("--runner=FlinkRunner") == {
+        "runner": "FlinkRunner",
+        "flink_master": "[local]",
+        "environment_type": "LOOPBACK",
+        "parallelism": 3,
+        "experiments": ["disable_logging_submission_environment"],
+    }
+
+
+def test_flink_cluster_has_a_worker_pool_beside_it() -> None:
+    given = chosen("--runner=FlinkRunner", "--flink_master=host:1", "--parallelism=7")
+    assert given["environment_type"] == "EXTERNAL"
+    assert given["environment_config"] == "localhost:50000"
+    assert given["parallelism"] == 7
+    flags = ("--runner=FlinkRunner", "--flink_master=host:1", "--parallelism=7")
+    assert chosen(*flags, "--environment_config=a:2")["environment_config"] == "a:2"
+    process = chosen(*flags, "--environment_type=DOCKER")
+    assert process["environment_type"] == "DOCKER" and "environment_config" not in process
+
+
+def test_flink_that_is_not_there() -> None:
+    with socket.socket() as closed:
+        closed.bind(("localhost", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(JobError, match=f"no Flink answers at http://localhost:{port} .*refused"):
+        chosen("--runner=FlinkRunner", f"--flink_master=localhost:{port}")
+
+
+def test_options_of_the_job_server_are_known_for_flink_alone() -> None:
+    beam_options(["--runner=FlinkRunner", "--number_of_execution_retries=2"], 3)
+    with pytest.raises(UsageError, match="neither Glossator's nor Beam's"):
+        beam_options(["--number_of_execution_retries=2"], 3)
+
+
+def test_portable_runner_embedded_works_in_this_process() -> None:
+    assert chosen("--runner=PortableRunner", "--job_endpoint=embed") == {
+        "runner": "PortableRunner",
+        "job_endpoint": "embed",
+        "environment_type": "LOOPBACK",
+    }
+    given = chosen("--runner=PortableRunner", "--job_endpoint=host:1")
+    assert "environment_type" not in given
+
+
+@pytest.mark.parametrize("missing", ["project", "region", "temp_location", "sdk_container_image"])
+def test_dataflow_says_what_is_missing(missing: str) -> None:
+    flags = {
+        "project": "p-project",
+        "region": "europe-west1",
+        "temp_location": "gs://bucket/temp",
+        "sdk_container_image": "image",
+    }
+    beam_options(["--runner=DataflowRunner", *(f"--{k}={v}" for k, v in flags.items())], 3)
+    del flags[missing]
+    with pytest.raises(UsageError, match=f"needs --{missing}"):
+        beam_options(["--runner=DataflowRunner", *(f"--{k}={v}" for k, v in flags.items())], 3)
+
+
+@pytest.mark.parametrize(("word", "days"), [("today", 0), ("yesterday", 1)])
+def test_days_are_of_utc(word: str, days: int) -> None:
+    def expected() -> str:
+        return (datetime.now(timezone.utc) - timedelta(days=days)).date().isoformat()
+
+    before = expected()
+    given = options(inputs=("in/{date}",), output="out/{date}", date=word).resolved()
+    assert given.date in (before, expected())  # midnight may have passed
+    assert given.inputs == (f"in/{given.date}",) and given.output == f"out/{given.date}"
 
 
 def test_date_is_filled_in() -> None:
@@ -120,7 +192,7 @@ def test_without_a_date_nothing_changes() -> None:
 
 @pytest.mark.parametrize(
     "date",
-    ["2024-02-30", "29.02.2024", "yesterday", "", "2024-2-9", "20240229", "2024-W05-1", "../.."],
+    ["2024-02-30", "29.02.2024", "tomorrow", "", "2024-2-9", "20240229", "2024-W05-1", "../.."],
 )
 def test_bad_date(date: str) -> None:
     with pytest.raises(UsageError, match="is not a date: write it YYYY-MM-DD"):

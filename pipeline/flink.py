@@ -1,0 +1,85 @@
+"""Flink's REST interface, as far as a job's client needs it.
+
+https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/rest_api/
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from glossator.pipeline.errors import JobError
+
+EMBEDDED = ("[local]", "[auto]")
+"""Masters that are no address: the job server runs a cluster inside itself."""
+_ENDED = {"FINISHED", "CANCELED", "FAILED"}
+_TIMEOUT_SECS = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job on a cluster."""
+
+    id: str
+    name: str
+    state: str
+    """Flink's word for it: RUNNING, RESTARTING, CANCELED, ..."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it holds nothing of the cluster any more."""
+        return self.state in _ENDED
+
+
+class Cluster:
+    """A Flink cluster by the address of its JobManager, `host:port` or a URL."""
+
+    def __init__(self, master: str) -> None:
+        self.url = (master if "://" in master else f"http://{master}").rstrip("/")
+
+    def slots(self) -> int:
+        """Task slots of all TaskManagers, busy or not; 0 where they are started on demand.
+
+        Raises:
+            JobError: there is no cluster at the address, or none that answers.
+        """
+        return int(self._get("/overview")["slots-total"])
+
+    def jobs(self, name: str) -> list[Job]:
+        """The jobs of a name, newest first. Beam adds to the name what makes it unique."""
+        found = sorted(self._get("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
+        return [Job(j["jid"], j["name"], j["state"]) for j in found if j["name"].startswith(name)]
+
+    def cancel(self, job: Job) -> None:
+        """Ask for a job's end; it ends a little later."""
+        self._send("PATCH", f"/jobs/{job.id}?mode=cancel")
+
+    def failure(self, job: Job) -> str | None:
+        """What last went wrong with a job, as its first line; None if nothing did."""
+        history = self._get(f"/jobs/{job.id}/exceptions?maxExceptions=1")
+        entries = history.get("exceptionHistory", {}).get("entries", [])
+        text = entries[0]["stacktrace"] if entries else history.get("root-exception")
+        return text.splitlines()[0] if text else None
+
+    def page(self, job: Job) -> str:
+        """The job's page in Flink's web interface."""
+        return f"{self.url}/#/job/running/{job.id}/overview"
+
+    def _get(self, path: str) -> Any:
+        return json.loads(self._send("GET", path))
+
+    def _send(self, method: str, path: str) -> bytes:
+        request = urllib.request.Request(f"{self.url}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECS) as response:
+                body: bytes = response.read()
+            return body
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise JobError(
+                f"no Flink answers at {self.url} ({reason}): is the JobManager up, and is"
+                " --flink_master its REST address (host:port)?"
+            ) from error

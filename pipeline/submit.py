@@ -1,0 +1,223 @@
+"""A pipeline is given to its engine and waited for: not for ever, and not after we are stopped."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineResult, PipelineState
+
+from glossator.pipeline.errors import JobError
+from glossator.pipeline.flink import Cluster, Job
+from glossator.pipeline.progress import Progress
+from glossator.pipeline.runners import Runner
+
+_POLL_SECS = 0.5
+_CANCEL_SECS = 30.0
+"""So long the engine may take to let go of a job that we cancel."""
+
+
+class Submission:
+    """One job of ours on an engine, from before it is submitted until it has ended."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._result: PipelineResult | None = None
+
+    def run(self, root: beam.Pipeline, *, wait: bool, check: Callable[[], None]) -> PipelineResult:
+        """Submits the pipeline and waits until it has ended.
+
+        Args:
+            root: the pipeline.
+            wait: False to return as soon as the engine has it.
+            check: called twice a second; what it raises ends the waiting, and the job.
+
+        Raises:
+            Exception: whatever Beam raises for a job that failed.
+            JobError: it ended otherwise than done.
+        """
+        global _current, _beside
+        _current, _beside = self, _beside or not self._runner.in_process
+        try:
+            self._result = result = root.run()  # of a local engine: this is all of it
+            if wait:
+                state = self._wait(result, check)
+                if state not in (PipelineState.DONE, None):
+                    raise JobError(f"the job ended as {state}")
+            return result
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            _current = None
+
+    def _wait(self, result: PipelineResult, check: Callable[[], None]) -> Any:
+        # Beam's own waiting can't be left, so it is done by a thread that need not be waited for
+        outcome: list[Any] = []
+        failure: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                outcome.append(result.wait_until_finish())
+            except BaseException as error:  # raised again where it can be seen
+                failure.append(error)
+
+        waiting = threading.Thread(target=wait, name="job", daemon=True)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(_POLL_SECS)
+            check()
+        if failure:
+            raise failure[0]
+        return outcome[0]
+
+    def cancel(self, *, leaving: bool = False) -> None:
+        """Ends the job on its engine, as far as that can be done in a minute.
+
+        Args:
+            leaving: this process is about to end, and Beam's job servers may go first: one of
+                them may be in the midst of submitting.
+        """
+        if self._runner.in_process:
+            return
+        _bounded(self._cancel_result)
+        if leaving:
+            leave()
+        _bounded(self._cancel_on_cluster)
+
+    def _cancel_result(self) -> None:
+        if self._result is not None and not PipelineState.is_terminal(self._result.state):
+            self._result.cancel()
+
+    def _cancel_on_cluster(self) -> None:
+        """By the cluster's own interface: the job server may not have passed on our word."""
+        if self._runner.cluster:
+            cancel_jobs(self._runner.cluster, self._runner.job_name)
+
+
+_current: Submission | None = None
+_beside = False
+"""Whether an engine beside this process was ever asked for."""
+
+
+def cancel_current() -> None:
+    """Ends the job that is being waited for, if there is one; for handlers of signals."""
+    if _current is not None:
+        _current.cancel(leaving=True)
+
+
+def leave() -> None:
+    """Stops what Beam started beside this process (job servers), as the end of Python would."""
+    if _beside:
+        _bounded(atexit._run_exitfuncs)
+
+
+def cancel_jobs(cluster: Cluster, name: str) -> None:
+    """Cancels all jobs of that name, and waits half a minute for their end.
+
+    Raises:
+        JobError: the cluster does not answer, or the jobs do not end.
+    """
+    deadline = time.monotonic() + _CANCEL_SECS
+    while alive := _alive(cluster, name):
+        if time.monotonic() > deadline:
+            raise JobError(f"job {alive[0].id} on {cluster.url} does not end: cancel it there")
+        for job in alive:
+            if job.state != "CANCELLING":
+                cluster.cancel(job)
+        time.sleep(_POLL_SECS)
+
+
+def wait_for_earlier(
+    runner: Runner, check: Callable[[], None], report: Callable[[str], None]
+) -> None:
+    """Wait for a job of the same name: a client that was killed leaves its own on the cluster.
+
+    One that does not move any more (`check` raises) is cancelled.
+    """
+    if runner.cluster is None:
+        return
+    told = False
+    while alive := _alive(runner.cluster, runner.job_name):
+        if not told:
+            report(f"job {alive[0].id} of an earlier client is labelling this: waiting for it")
+            told = True
+        try:
+            check()
+        except JobError:
+            report(f"job {alive[0].id} does not move: cancelling it")
+            cancel_jobs(runner.cluster, runner.job_name)
+        time.sleep(_POLL_SECS)
+
+
+def _alive(cluster: Cluster, name: str) -> list[Job]:
+    return [job for job in cluster.jobs(name) if not job.ended]
+
+
+def _bounded(action: Callable[[], None]) -> None:
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            action()
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    thread.join(_CANCEL_SECS)
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Ends the waiting for a job that does not move."""
+
+    runner: Runner
+    progress: Progress
+    start_minutes: float
+    """0 to wait for ever for the first worker."""
+    stall_minutes: float
+    """0 to wait for ever for the next split."""
+
+    def check_start(self) -> None:
+        """To be called now and then.
+
+        Raises:
+            JobError: no worker has got ready for too long.
+        """
+        silent = self.progress.silent_seconds / 60
+        if not self.progress.workers and 0 < self.start_minutes < silent:
+            raise JobError(
+                f"no worker was ready to label within {self.start_minutes:g} minutes"
+                f" (--start-minutes){self._failure()}, so the job was cancelled;"
+                f" {self.runner.logs}"
+            )
+
+    def check_stall(self) -> None:
+        """To be called now and then.
+
+        Raises:
+            JobError: nothing was labelled for too long.
+        """
+        if 0 < self.stall_minutes < self.progress.silent_seconds / 60:
+            raise JobError(
+                f"no split was done for {self.stall_minutes:g} minutes"
+                f" (--stall-minutes){self._failure()}, so the job was cancelled;"
+                f" {self.runner.logs}"
+            )
+
+    def check(self) -> None:
+        """Both of them."""
+        self.check_start()
+        self.check_stall()
+
+    def _failure(self) -> str:
+        """What the cluster itself says is wrong."""
+        if self.runner.cluster:
+            with contextlib.suppress(JobError):
+                for job in _alive(self.runner.cluster, self.runner.job_name):
+                    if said := self.runner.cluster.failure(job):
+                        return f" (Flink: {said})"
+        return ""
