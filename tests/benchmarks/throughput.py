@@ -68,11 +68,12 @@ def whole_job(source: str, model: str, text: str, workers: int) -> None:
         seconds = time.monotonic() - before
     account = json.loads(run.stdout)
     rows, counted = account["totals"]["rows_read"], account["metrics"]
+    tokens = counted["counters"]["tokens"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     stages = {k: v["sum"] for k, v in counted["distributions"].items() if k.endswith("_ms")}
     print(
         f"{workers} workers: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, "
-        f"{counted['counters']['tokens'] / seconds / 1e3:,.0f} thousand tokens/s, peak so far {peak:.2f} GiB, "
+        f"{tokens / seconds / 1e3:,.0f} thousand tokens/s, peak so far {peak:.2f} GiB, "
         f"thread ms {stages}"
     )
 
