@@ -35,6 +35,7 @@ WORD = pa.struct(
 )
 """One attended word; `start` and `end` in Unicode characters of the original text."""
 
+MODEL_STAGES = ("tokenize", "network", "attention")
 _LOADING = threading.Lock()
 
 
@@ -65,6 +66,11 @@ class Tally:
     """How often each label of each task was given."""
     metrics: Counter[str] = field(default_factory=Counter)
     """Counts, and seconds by stage."""
+
+    @property
+    def model_seconds(self) -> float:
+        """Spent in the model's own stages."""
+        return sum(self.metrics[f"{stage}_seconds"] for stage in MODEL_STAGES)
 
     def since(self, started: float, stage: str) -> float:
         """Books the time since `started` on a stage; the time now."""
@@ -189,16 +195,13 @@ def _label_pieces(split: Split, labelling: Labelling, model: Labeller) -> SplitR
             checked = check(piece.text)
             writer.reject(rejects(split, piece, checked))
             clock = tally.since(clock, "read")
+            before = tally.model_seconds
             table = _label_piece(piece, checked, split, labelling, model, tally)
-            clock = tally.since(clock, "label")
+            # of this, what the model did not take went into columns
+            clock = tally.since(clock + tally.model_seconds - before, "arrow")
             writer.write(table)
             clock = tally.since(clock, "write")
             tally.rows += len(piece.text)
-    # of labelling, what the model did not take went into columns
-    stages = sum(
-        tally.metrics[f"{stage}_seconds"] for stage in ("tokenize", "network", "attention")
-    )
-    tally.metrics["arrow_seconds"] = tally.metrics.pop("label_seconds", 0) - stages
     return writer.commit(rows_read=tally.rows, labels=tally.labels, metrics=tally.metrics)
 
 
