@@ -62,6 +62,7 @@ class Manifest:
     metrics: dict[str, Any]
     """Counters and distributions over all splits, as the engine shows them for this run's."""
     timings: dict[str, float]
+    """Of the job that published: all of it, and from when its first worker was ready."""
     versions: dict[str, str]
 
     @property

@@ -27,9 +27,9 @@ class Progress:
         self._started = self._changed = time.monotonic()
         self._splits = self._finished()
         self._before = self._done()
-        self._signs = signs(staging).keys()
+        self._signs = signs(staging)
         self.workers = 0
-        """Processes that got ready to label since."""
+        """Workers that got ready to label since."""
 
     def look(self) -> bool:
         """Look again; whether anything has changed since the last time.
@@ -38,7 +38,7 @@ class Progress:
             OSError: the store does not answer; it may the next time.
         """
         splits = self._finished()
-        workers = max(self.workers, len(signs(self._staging).keys() - self._signs))
+        workers = max(self.workers, len(signs(self._staging) - self._signs))
         changed = (splits, workers) != (self._splits, self.workers)
         self._splits, self.workers = splits, workers
         if changed:
@@ -64,7 +64,7 @@ class Progress:
         line = f"{done:,} of {self._total:,} rows ({share:.0%})"
         here, seconds = done - self._before, time.monotonic() - self._started
         if here <= 0:
-            return line
+            return line if self.workers else f"{line}, no worker is ready yet"
         left = (self._total - done) / here * seconds
         return f"{line}, {here / seconds:,.0f} rows/s, {_duration(left)} left"
 

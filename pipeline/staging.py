@@ -10,9 +10,10 @@ import base64
 import json
 import os
 import socket
+import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
 
 import pyarrow as pa
 
@@ -57,15 +58,29 @@ def unfinished(staging: str) -> list[Split]:
 
 
 def sign_in(staging: str, details: Mapping[str, object]) -> None:
-    """Leave a sign that this process is ready to label: whoever waits for workers looks for it."""
+    """Leave a sign that a worker is ready to label: whoever waits for workers looks for it."""
     host, pid = socket.gethostname(), os.getpid()
-    ready = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    sign = {"host": host, "pid": pid, "ready": ready, **details}
+    sign = {"host": host, "pid": pid, "ready": time.time(), **details}
     fs, root = open_store(staging)
-    put_bytes(fs, f"{root}/{WORKERS}/{host}-{pid}.json", json.dumps(sign).encode())
+    # a container that is started again has the same host and number
+    name = f"{host}-{pid}-{uuid.uuid4().hex[:8]}.json"
+    put_bytes(fs, f"{root}/{WORKERS}/{name}", json.dumps(sign).encode())
 
 
-def signs(staging: str) -> dict[str, int]:
-    """The signs that were left, by name."""
+def signs(staging: str) -> set[str]:
+    """The names of the signs that were left."""
     fs, root = open_store(staging)
-    return file_sizes(fs, f"{root}/{WORKERS}")
+    return set(file_sizes(fs, f"{root}/{WORKERS}"))
+
+
+def first_ready(staging: str, since: float) -> float | None:
+    """When the first worker was ready; None if none has been.
+
+    Args:
+        staging: the run's folder.
+        since: signs of earlier attempts don't count, in seconds since the epoch as the result.
+    """
+    fs, root = open_store(staging)
+    texts = (fs.cat_file(f"{root}/{WORKERS}/{name}") for name in signs(staging))
+    ready = [json.loads(text)["ready"] for text in texts]
+    return min((moment for moment in ready if moment >= since), default=None)

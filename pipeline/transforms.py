@@ -13,7 +13,7 @@ from glossator.pipeline import manifest, metrics
 from glossator.pipeline.label import Labelling, label_split, labeller
 from glossator.pipeline.plan import Split
 from glossator.pipeline.publish import discard, publish, published, recover, state
-from glossator.pipeline.staging import load_plan, sign_in, unfinished
+from glossator.pipeline.staging import first_ready, load_plan, sign_in, unfinished
 from glossator.pipeline.write import finished, finished_split
 
 
@@ -84,12 +84,16 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         discard(publication.output, publication.run_id)
         return earlier
     staging = publication.labelling.staging
+    now, ready = time.time(), first_ready(staging, publication.started)
     built = manifest.build(
         load_plan(staging),
         finished(staging).values(),
         model=publication.labelling.digest,
         options=publication.options,
-        timings={"wall_seconds": round(time.time() - publication.started, 3)},
+        timings={
+            "wall_seconds": round(now - publication.started, 3),
+            "labelling_seconds": round(now - ready, 3) if ready else 0.0,
+        },
         versions=publication.versions,
     )
     publish(publication.output, publication.run_id, built)
