@@ -95,9 +95,7 @@ def cli() -> None:
 @click.option(
     "--start-minutes",
     type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Give up when no worker of an engine is ready after so long; 0 never.",
+    help="Give up when no worker is ready after so long; 0 never.  [default: 10; on Dataflow 30]",
 )
 @click.option(
     "--stall-minutes",

@@ -5,18 +5,14 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
 import torch
-from apache_beam.options.pipeline_options import (
-    GoogleCloudOptions,
-    PipelineOptions,
-    StandardOptions,
-)
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
@@ -29,7 +25,7 @@ from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.plan import Plan, is_local, make_plan, open_store
 from glossator.pipeline.progress import Progress, told
-from glossator.pipeline.runners import Runner, runner_of
+from glossator.pipeline.runners import runner_of
 from glossator.pipeline.staging import save_plan
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
@@ -96,30 +92,40 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         "top": options.top,
     }
     publication = Publication(output, plan.run_id, labelling, described, _versions(), started)
-    runner = _runner(beam_options, plan.run_id)
+    runner = runner_of(beam_options, plan.run_id)
+    if runner.remote:
+        _refuse_local_paths((model, output, *(source.uri for source in plan.sources)))
+    root = _root(beam_options)
+    start_minutes = options.start_minutes
+    if start_minutes is None:
+        start_minutes = runner.start_minutes
     counted: dict[str, Any] = {}
     with publish.lock(output):
         progress = Progress(staging, plan.splits)
-        deadlines = Deadlines(runner, progress, options.start_minutes, options.stall_minutes)
+        deadlines = Deadlines(runner, progress, start_minutes, options.stall_minutes)
         with told(progress, report):
             wait_for_earlier(runner, deadlines.check_stall, report)
         publish.recover(output)
-        if publish.state(output, plan.run_id) == "published":
+        # where a template is asked for, a job has to be made even if it will find nothing to do
+        if not runner.template and publish.state(output, plan.run_id) == "published":
             return Outcome("unchanged", output, publish.published(output))
         done = finished(staging)
         report(_announcement(plan, done, names))
-        save_plan(plan, staging)
-        if len(done) == len(plan.splits):
+        try:
+            save_plan(plan, staging)
+        except FileNotFoundError as error:
+            raise UsageError(f"{output}: can't be written to: is its bucket there?") from error
+        if len(done) == len(plan.splits) and not runner.template:
             publish_run(publication)
         else:
             progress = Progress(staging, plan.splits)
-            deadlines = Deadlines(runner, progress, options.start_minutes, options.stall_minutes)
+            deadlines = Deadlines(runner, progress, start_minutes, options.stall_minutes)
             with told(progress, report):
-                counted = _submit(publication, beam_options, deadlines)
+                counted = _submit(root, publication, deadlines)
+            if not runner.waits:
+                return Outcome("submitted", output, None, job_name=runner.job_name)
         manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
-        if beam_options.view_as(StandardOptions).no_wait_until_finish:
-            return Outcome("submitted", output, None, job_name=runner.job_name)
         raise JobError(f"{output}: the job ended and published nothing; run it again to resume")
     return Outcome(
         "published", output, manifest, len(done), time.time() - started, counted, runner.job_name
@@ -139,27 +145,24 @@ def pipeline(root: beam.Pipeline, publication: Publication) -> beam.PCollection:
     )
 
 
-def _runner(options: PipelineOptions, run_id: str) -> Runner:
-    """The engine; the job is named after its run, by which one left behind is known again."""
-    cloud = options.view_as(GoogleCloudOptions)
-    cloud.job_name = cloud.job_name or f"glossator-{run_id}"
-    return runner_of(options)
-
-
-def _submit(
-    publication: Publication, options: PipelineOptions, deadlines: Deadlines
-) -> dict[str, Any]:
-    """Runs the pipeline; what the engine counted."""
-    root = beam.Pipeline(options=options)
-    pipeline(root, publication)
-    wait = not options.view_as(StandardOptions).no_wait_until_finish
+def _root(options: PipelineOptions) -> beam.Pipeline:
     try:
-        result = Submission(deadlines.runner).run(root, wait=wait, check=deadlines.check)
+        return beam.Pipeline(options=options)
+    except ValueError as error:  # Beam's own checks of its options
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def _submit(root: beam.Pipeline, publication: Publication, deadlines: Deadlines) -> dict[str, Any]:
+    """Runs the pipeline; what the engine counted."""
+    pipeline(root, publication)
+    runner = deadlines.runner
+    try:
+        result = Submission(runner).run(root, check=deadlines.check)
     except JobError as error:
         raise JobError(f"{error}; {_RESUME}") from error
     except Exception as error:
         raise JobError(f"{_cause(error)}; {_RESUME}") from error
-    return of_engine(result.metrics()) if wait else {}
+    return of_engine(result.metrics()) if runner.waits else {}
 
 
 def _cause(error: BaseException) -> str:
@@ -183,6 +186,15 @@ def _anchored(uri: str) -> str:
         return uri
     fs, path = open_store(uri)
     return path if is_local(fs) else uri
+
+
+def _refuse_local_paths(uris: Iterable[str]) -> None:
+    for uri in uris:
+        if uri != bundles.DEFAULT and is_local(open_store(uri)[0]):
+            raise UsageError(
+                f"{uri} is on this machine, where the workers can't reach it: name a URI that they"
+                " can, e.g. gs://..."
+            )
 
 
 def _refuse_collisions(plan: Plan, tasks: Sequence[Task]) -> None:

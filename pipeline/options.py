@@ -42,8 +42,9 @@ class LabelOptions:
     """What `{date}` in inputs and output stands for: YYYY-MM-DD, `today` or `yesterday` in UTC."""
     top: int = 5
     """Attended words kept of a comment and task."""
-    start_minutes: float = 10.0
-    """So long an engine may take until a worker is ready; 0 to wait for ever."""
+    start_minutes: float | None = None
+    """So long an engine may take until a worker is ready; 0 to wait for ever, None for what is
+    usual with the engine."""
     stall_minutes: float = 60.0
     """So long may pass without a split being done; 0 to wait for ever."""
 

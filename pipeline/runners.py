@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.flink import EMBEDDED, Cluster
 
 POOL = "localhost:50000"
 """Where the worker pool stands beside each TaskManager, if nothing else is said."""
+
+MACHINE_TYPE = "n2d-standard-4"
+"""Of Dataflow's workers; docs/dataflow.md says why."""
 
 FLINK_OPTIONS = (
     "execution_mode_for_batch",
@@ -40,9 +43,17 @@ class Runner:
 
     name: str
     job_name: str
-    cluster: Cluster | None
+    waits: bool
+    """Whether the client waits for the job's end."""
+    template: bool = False
+    """Whether the job is only written down, for somebody else to submit."""
+    remote: bool = False
+    """Whether its workers are surely on other machines."""
+    cluster: Cluster | None = None
     """A Flink cluster with an address."""
-    logs: str
+    start_minutes: float = 10.0
+    """So long its workers may take to get ready, if nothing else is said; 0 for ever."""
+    logs: str = "look at the engine's own logs"
     """Where to look when nothing moves: the remedy of an error."""
 
     @property
@@ -51,24 +62,37 @@ class Runner:
         return self.name in _HERE
 
 
-def runner_of(options: PipelineOptions) -> Runner:
-    """The engine that Beam's options name."""
+def runner_of(options: PipelineOptions, run_id: str) -> Runner:
+    """The engine that Beam's options name.
+
+    The job is named after its run, by which one that a client left behind is known again.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    cloud.job_name = cloud.job_name or f"glossator-{run_id}"
     given = options.get_all_options()
     name = _name(given["runner"]) or "DirectRunner"
-    job_name = given["job_name"] or "job"
-    logs = "look at the engine's own logs"
-    cluster = None
+    template = bool(given["template_location"])
+    waits = name in _HERE or not (given["no_wait_until_finish"] or template)
     if name == "FlinkRunner" and given["flink_master"] not in EMBEDDED:
         cluster = Cluster(given["flink_master"])
-        pool = given["environment_config"]
         logs = (
-            f"look at the worker pool's log (--environment_config {pool}, beside each TaskManager:"
-            " it must run, and its python must have glossator), and at the TaskManagers' at"
+            f"look at the log of the worker pool at {given['environment_config']}, beside each"
+            " TaskManager (is it up, has its python glossator?), and at the TaskManagers' at"
             f" {cluster.url}/#/task-manager"
         )
-    elif name == "DataflowRunner":
-        logs = f"look at the job's worker logs in the console, project {given['project']}"
-    return Runner(name, job_name, cluster, logs)
+        return Runner(name, cloud.job_name, waits, cluster=cluster, logs=logs)
+    if name == "DataflowRunner":
+        return Runner(
+            name,
+            cloud.job_name,
+            waits,
+            template=template,
+            remote=True,
+            # machines start and fetch the image; with FlexRS they may wait for hours first
+            start_minutes=0.0 if given["flexrs_goal"] == "COST_OPTIMIZED" else 30.0,
+            logs=f"look at the job's worker logs in the console, project {given['project']}",
+        )
+    return Runner(name, cloud.job_name, waits)
 
 
 def _name(runner: str | None) -> str | None:
@@ -137,6 +161,9 @@ def _dataflow(given: argparse.Namespace) -> list[str]:
         if not getattr(given, option):
             raise UsageError(f"--runner=DataflowRunner needs --{option}; see docs/dataflow.md")
     options = []
+    if given.machine_type is None:
+        options.append(f"--machine_type={MACHINE_TYPE}")
     if given.number_of_worker_harness_threads is None:
+        # Beam starts a process for each core: more threads in it would only be in each other's way
         options.append("--number_of_worker_harness_threads=1")
     return options

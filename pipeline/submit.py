@@ -30,12 +30,11 @@ class Submission:
         self._runner = runner
         self._result: PipelineResult | None = None
 
-    def run(self, root: beam.Pipeline, *, wait: bool, check: Callable[[], None]) -> PipelineResult:
-        """Submits the pipeline and waits until it has ended.
+    def run(self, root: beam.Pipeline, *, check: Callable[[], None]) -> PipelineResult:
+        """Submits the pipeline and, if the runner waits, waits until it has ended.
 
         Args:
             root: the pipeline.
-            wait: False to return as soon as the engine has it.
             check: called twice a second; what it raises ends the waiting, and the job.
 
         Raises:
@@ -46,7 +45,7 @@ class Submission:
         _current, _beside = self, _beside or not self._runner.in_process
         try:
             self._result = result = root.run()  # of a local engine: this is all of it
-            if wait:
+            if self._runner.waits:
                 state = self._wait(result, check)
                 if state not in (PipelineState.DONE, None):
                     raise JobError(f"the job ended as {state}")
@@ -115,6 +114,8 @@ def cancel_current() -> None:
 def leave() -> None:
     """Stops what Beam started beside this process (job servers), as the end of Python would."""
     if _beside:
+        # threads of Beam that lose their connection now have nothing to say
+        threading.excepthook = lambda _: None
         _bounded(atexit._run_exitfuncs)
 
 

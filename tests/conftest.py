@@ -216,6 +216,7 @@ def glossator(monkeypatch: pytest.MonkeyPatch, deadline: None) -> Iterator[Run]:
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr("glossator.pipeline.submit.leave", lambda: None)  # it ends this process
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,224 @@
+"""What is deployed and when: the one typed place from which every file is rendered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from glossator.model.errors import UsageError
+from glossator.pipeline.cli import label as label_command
+from glossator.pipeline.options import LabelOptions, beam_options
+
+FLINK_VERSION = "1.19"
+"""Of the cluster, and of the job server in the image."""
+FLINK_IMAGE = "flink:1.19.3-scala_2.12-java17"
+JOB_SERVER_JAR = "/opt/apache/beam/jars/beam-runners-flink-job-server.jar"
+"""Beam's job server, inside the image."""
+GRACE_SECONDS = 120
+"""So long a run that is told to stop may take to cancel its job on a cluster."""
+FINAL_CODES = (2, 3)
+"""Exit codes that a second try would not change: asked for wrongly, refused by the gate."""
+
+_SCHEDULE = re.compile(r"(\d{1,2}) (\d{1,2}) \* \* \*")
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?")
+_DNS = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+_QUANTITY = re.compile(r"[1-9]\d*(Ki|Mi|Gi|Ti)")
+_IMAGE = re.compile(r"[^\s@]+(:(?P<tag>[\w][\w.-]*)|@sha256:[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """One labelling job, and when it runs."""
+
+    label: tuple[str, ...]
+    """What would be typed after `glossator label`, without a date."""
+    name: str = "glossator"
+    """Of all that is made for it; at most 45 characters, as Flink's operator allows."""
+    schedule: str = "30 2 * * *"
+    """When, once a day, as cron writes it: minute, hour and three stars."""
+    time_zone: str = "UTC"
+    """Of the schedule, e.g. Europe/Berlin. The date of the data is always UTC's."""
+    deadline_hours: float = 6.0
+    """So long a run may take, its retries included where the scheduler can count them."""
+    retries: int = 2
+    """Of a run that failed; each resumes what the one before had done."""
+
+    def __post_init__(self) -> None:
+        _require(_NAME, "--name", self.name, "at most 45 of a-z, 0-9 and -, a letter first")
+        self.begins()
+        _zone(self.time_zone)
+        if not 0 < self.deadline_hours <= 24:
+            raise UsageError(f"--deadline-hours {self.deadline_hours:g} is not between 0 and 24")
+        if self.retries < 0:
+            raise UsageError(f"--retries {self.retries}: 0 or more")
+        self.options()
+
+    def options(self) -> LabelOptions:
+        """What the job is asked to label, read by the command that will do it.
+
+        Raises:
+            UsageError: the command would refuse it.
+        """
+        options = _parsed((*self.label, *([] if self._has_date() else ["--date=yesterday"])))
+        if self._has_date():
+            raise UsageError(f"--date {options.date}: leave it out, each run gets the day before")
+        return options
+
+    def arguments(self, *engine: str) -> tuple[str, ...]:
+        """For `glossator`: the command, where it runs, and the user's own flags, which win."""
+        return ("label", *engine, *self.label)
+
+    def require_shared(self, place: str) -> None:
+        """Refuses what only one machine can see.
+
+        Raises:
+            UsageError: the input or the output is a path and not a URI.
+        """
+        options = self.options()
+        for flag, values in (("--input", options.inputs), ("--output", (options.output,))):
+            for value in values:
+                if "://" not in value:
+                    raise UsageError(
+                        f"{flag} {value} is a path, and {place} has no files of yours: name a"
+                        " bucket, e.g. s3://bucket/folder"
+                    )
+
+    def begins(self) -> time:
+        """The time of day of the schedule.
+
+        Raises:
+            UsageError: it is none, or it is not once a day.
+        """
+        match = _SCHEDULE.fullmatch(self.schedule)
+        minute, hour = (int(m) for m in match.groups()) if match else (60, 24)
+        if minute > 59 or hour > 23:
+            raise UsageError(
+                f"--schedule {self.schedule!r}: write minute and hour and three stars, e.g."
+                " '30 2 * * *' for half past two; a day without a run would not be labelled, and"
+                " a second run would find all done"
+            )
+        return time(hour, minute)
+
+    def require_one_day(self) -> None:
+        """Refuses schedules by which `yesterday` would be a day twice, or never.
+
+        Raises:
+            UsageError: a run could last past midnight UTC, when a retry would label another day;
+                or there is a night without that hour, as summer time begins.
+        """
+        zone, when = _zone(self.time_zone), self.begins()
+        for day in range(366):
+            local = datetime.combine(date(2026, 1, 1) + timedelta(day), when, tzinfo=zone)
+            start = local.astimezone(timezone.utc)
+            if start.astimezone(zone).time() != when:
+                raise UsageError(
+                    f"--schedule {self.schedule!r}: {local:%Y-%m-%d} has no {when:%H:%M} in"
+                    f" {self.time_zone}, and that night could be left out: choose another hour, or"
+                    " --time-zone UTC"
+                )
+            if start.date() != (start + timedelta(hours=self.deadline_hours)).date():
+                raise UsageError(
+                    f"--schedule {self.schedule!r} begins at {start:%H:%M} UTC, and"
+                    f" {self.deadline_hours:g} hours later it is another day there, so a retry"
+                    " would label another date: begin earlier or later, or lower --deadline-hours"
+                )
+
+    def _has_date(self) -> bool:
+        return any(word == "--date" or word.startswith("--date=") for word in self.label)
+
+
+@dataclass(frozen=True)
+class Pods:
+    """Where on Kubernetes, from which image and as whom."""
+
+    image: str
+    """With a tag or a digest, so that all pods and all nights run the same."""
+    namespace: str = "default"
+    service_account: str | None = None
+    """Of what labels: the cloud identity that may read the input and write the output."""
+    secrets: tuple[str, ...] = ()
+    """Names of Secrets whose keys become environment variables."""
+
+    def __post_init__(self) -> None:
+        match = _IMAGE.fullmatch(self.image)
+        if match is None or match["tag"] == "latest":
+            raise UsageError(
+                f"--image {self.image} has no fixed tag: nights and pods could differ; give one,"
+                " e.g. registry.example/glossator:1.0.0"
+            )
+        names = [("--namespace", self.namespace), *(("--secret", s) for s in self.secrets)]
+        if self.service_account is not None:
+            names.append(("--service-account", self.service_account))
+        for flag, name in names:
+            _require(_DNS, flag, name, "lower-case letters, digits, - and .")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one labelling process may use."""
+
+    cores: int = 4
+    """One thread each."""
+    memory: str = "4Gi"
+    scratch: str = "10Gi"
+    """Of /tmp: parts on their way to the store."""
+
+    def __post_init__(self) -> None:
+        if self.cores < 1:
+            raise UsageError(f"--cores {self.cores}: 1 or more")
+        for flag, value in (("--memory", self.memory), ("--scratch", self.scratch)):
+            _require(_QUANTITY, flag, value, "a number and Mi or Gi, e.g. 4Gi")
+
+
+@dataclass(frozen=True)
+class FlinkCluster:
+    """A session cluster of Flink: TaskManagers, each with one labelling process beside it."""
+
+    task_managers: int = 2
+    """At most; they are started for a job and released after it."""
+    worker: Machine = field(default_factory=Machine)
+    """Of each; as many task slots as cores."""
+    shared_memory: str = "256Mi"
+    """Of a worker's /dev/shm, out of its memory."""
+    service_account: str = "flink"
+    """Of Flink's pods; it may start and stop pods. Flink's operator makes one of that name."""
+
+    def __post_init__(self) -> None:
+        if self.task_managers < 1:
+            raise UsageError(f"--task-managers {self.task_managers}: 1 or more")
+        _require(_QUANTITY, "--shared-memory", self.shared_memory, "a number and Mi or Gi")
+        _require(_DNS, "--flink-service-account", self.service_account, "lower-case letters")
+
+    @property
+    def parallelism(self) -> int:
+        """Splits labelled at once."""
+        return self.task_managers * self.worker.cores
+
+
+def _parsed(arguments: tuple[str, ...]) -> LabelOptions:
+    """As `glossator label` reads them."""
+    context = label_command.make_context("glossator label", list(arguments))
+    given: dict[str, Any] = context.params
+    # a parallelism saves it from asking a cluster, which need not be there yet
+    beam_options(["--parallelism=1", *given["beam_arguments"]], given["workers"] or 1)
+    names = ("inputs", "output", "model", "text", "keys", "date", "top")
+    return LabelOptions(**{name: given[name] for name in names})
+
+
+def _zone(name: str) -> ZoneInfo | timezone:
+    if name == "UTC":  # known also where no time zones are installed
+        return timezone.utc
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise UsageError(
+            f"--time-zone {name} is not known here: write e.g. UTC or Europe/Berlin"
+        ) from error
+
+
+def _require(pattern: re.Pattern[str], flag: str, value: str, rule: str) -> None:
+    if pattern.fullmatch(value) is None:
+        raise UsageError(f"{flag} {value!r} can't be used: {rule}")
