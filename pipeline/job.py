@@ -23,7 +23,7 @@ from glossator.pipeline.label import Labelling
 from glossator.pipeline.manifest import Manifest
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
-from glossator.pipeline.plan import Plan, is_local, make_plan, open_store
+from glossator.pipeline.plan import Plan, anchored, is_local, make_plan, open_store
 from glossator.pipeline.progress import Progress, told
 from glossator.pipeline.runners import runner_of
 from glossator.pipeline.staging import save_plan
@@ -69,7 +69,9 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
     """
     started = time.time()
     options = options.resolved()
-    output, model = _anchored(options.output), _anchored(options.model)
+    output, model = anchored(options.output), options.model
+    if model != bundles.DEFAULT:
+        model = anchored(model)
     bundle = bundles.load(model)
     tasks = select_tasks(bundle.tasks, options.tasks)
     names = tuple(task.name for task in tasks)
@@ -178,14 +180,6 @@ def _cause(error: BaseException) -> str:
     reason = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", reason)
     reason = re.sub(r"^glossator\.[\w.]+: |^(\w+\.)+(?=\w+: )", "", reason)
     return reason
-
-
-def _anchored(uri: str) -> str:
-    """A local path made absolute: workers may stand in another folder."""
-    if uri == bundles.DEFAULT:
-        return uri
-    fs, path = open_store(uri)
-    return path if is_local(fs) else uri
 
 
 def _refuse_local_paths(uris: Iterable[str]) -> None:

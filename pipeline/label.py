@@ -97,12 +97,16 @@ def _load(model: str, digest: str, tasks: tuple[str, ...]) -> Labeller:
     return loaded
 
 
-def labeller(labelling: Labelling) -> Labeller:
-    """The labeller, loaded once in a process however many threads ask."""
+def labeller(model: str, digest: str, tasks: Sequence[str]) -> Labeller:
+    """The labeller, loaded once in a process however many threads ask.
+
+    Raises:
+        UsageError: the bundle has another digest: it was replaced.
+    """
     # this process has a thread a core already: the tokenizer's own would only compete
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with _LOADING:
-        return _load(labelling.model, labelling.digest, labelling.tasks)
+        return _load(model, digest, tuple(tasks))
 
 
 def output_schema(tasks: Sequence[Task], keys: pa.Schema) -> pa.Schema:
@@ -137,7 +141,7 @@ def label_split(split: Split, labelling: Labelling) -> SplitRecord:
 
     A split that can't be decoded becomes one reject; what had been written of it is discarded.
     """
-    model = labeller(labelling)
+    model = labeller(labelling.model, labelling.digest, labelling.tasks)
     detail = split.error
     if detail is None:
         try:

@@ -145,6 +145,12 @@ def is_local(fs: Any) -> bool:
     return "file" in protocols(fs)
 
 
+def anchored(uri: str) -> str:
+    """A local path made absolute: workers may stand in another folder. Other URIs as they are."""
+    fs, path = open_store(uri)
+    return path if is_local(fs) else uri
+
+
 def protocols(fs: Any) -> tuple[str, ...]:
     """The names that this fsspec file system has in URIs."""
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
@@ -260,10 +266,19 @@ def _fingerprint(fs: Any, path: str, info: dict[str, Any]) -> str:
     return f"modified:{fs.modified(path).isoformat()}"
 
 
-def _guess_text(files: Sequence[_File], keys: Sequence[str]) -> str:
-    """The column of the first readable file that is clearly the text."""
-    file = next(file for file in files if file.schema is not None)
-    names = [field.name for field in file.schema or () if is_text(field.type)]
+def guess_text(schema: pa.Schema, keys: Sequence[str], where: str, flag: str) -> str:
+    """The column of a table that is clearly its text.
+
+    Args:
+        schema: of the table.
+        keys: columns that are not the text.
+        where: what the table is called in an error.
+        flag: how the caller may name the column instead, for an error.
+
+    Raises:
+        UsageError: none is, or more than one may be.
+    """
+    names = [field.name for field in schema if is_text(field.type)]
     others = [name for name in names if name not in keys]
     for candidates in (
         [name for name in names if name.lower() == "text"],
@@ -273,9 +288,15 @@ def _guess_text(files: Sequence[_File], keys: Sequence[str]) -> str:
         if len(candidates) == 1:
             return candidates[0]
     raise UsageError(
-        f"{file.source.uri}: which column is the text? It may be one of"
-        f" {', '.join(others) or 'none: no column holds strings'}: name it with --text COLUMN"
+        f"{where}: which column is the text? It may be one of"
+        f" {', '.join(others) or 'none: no column holds strings'}: name it with {flag}"
     )
+
+
+def _guess_text(files: Sequence[_File], keys: Sequence[str]) -> str:
+    """The text column of the first file that can be read."""
+    uri, schema = next((f.source.uri, f.schema) for f in files if f.schema is not None)
+    return guess_text(schema, keys, uri, "--text COLUMN")
 
 
 def is_text(kind: pa.DataType) -> bool:

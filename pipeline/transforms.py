@@ -52,7 +52,7 @@ class LabelSplit(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the model, once a process."""
-        labeller(self._labelling)
+        labeller(self._labelling.model, self._labelling.digest, self._labelling.tasks)
         sign_in(self._labelling.staging, {"model": self._labelling.digest})
 
     def process(self, split: Split) -> Iterator[str]:

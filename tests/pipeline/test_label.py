@@ -270,4 +270,4 @@ def test_model_that_was_replaced_is_refused(bundle: Path, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="planned with 000000000000: it was replaced meanwhile"):
         from glossator.pipeline.label import labeller as load_labeller
 
-        load_labeller(plan_of)
+        load_labeller(plan_of.model, plan_of.digest, plan_of.tasks)

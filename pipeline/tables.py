@@ -1,0 +1,317 @@
+"""Arrow tables in, labelled tables and rejects out: the plain functions behind `LabelComments`.
+
+Nothing here knows of Beam's collections: the same functions label a table in a notebook or a test.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from glossator.model import bundle as bundles
+from glossator.model.errors import UsageError
+from glossator.model.labeller import Labeller
+from glossator.model.tasks import Task, select_tasks
+from glossator.pipeline.label import Tally, label_texts, labeller, task_type
+from glossator.pipeline.metrics import Measures, measures
+from glossator.pipeline.plan import anchored, guess_text, is_text
+from glossator.pipeline.read import as_text, check
+
+MOST_ROWS = 65_536
+"""Rows that are labelled at once."""
+MOST_BYTES = 64 << 20
+"""Text that is labelled at once, but for the row that goes beyond."""
+
+REJECT_COLUMNS = (pa.field("reason", pa.string()), pa.field("detail", pa.string()))
+"""What rejects have after the columns of the input."""
+
+
+class Outputs(NamedTuple):
+    """What became of comments: each row is in one of the two.
+
+    Of a table they are tables, of a PCollection they are PCollections.
+    """
+
+    labelled: Any
+    """All columns of the input, then a struct for each task."""
+    rejected: Any
+    """All columns of the input, then `reason` (`null`, `empty`, `undecodable`) and `detail`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to label what comes: all that a worker needs to know, small enough to be sent to it."""
+
+    model: str
+    """A bundle's URI, or `bundle.DEFAULT`."""
+    digest: str
+    """The digest of the bundle as it was when the pipeline was built; another one is refused."""
+    tasks: tuple[Task, ...]
+    text: str | None
+    """The text column; None where each table's own schema shows it."""
+    top: int
+    """Attended words that are kept of a comment and task."""
+
+    @classmethod
+    def of(
+        cls,
+        model: str = bundles.DEFAULT,
+        text: str | None = None,
+        tasks: Sequence[str] | None = None,
+        top: int = 5,
+    ) -> Recipe:
+        """Checks what is asked for against the bundle, and pins the bundle's digest.
+
+        Raises:
+            UsageError: there is no such bundle or task, or `top` is not between 0 and 100.
+        """
+        if isinstance(tasks, str):
+            raise UsageError(f"tasks={tasks!r} is one string: give a list of names")
+        check_top(top)
+        if model != bundles.DEFAULT:
+            model = anchored(model)
+        bundle = bundles.load(model)
+        return cls(model, bundle.digest, select_tasks(bundle.tasks, tasks), text, top)
+
+    def labeller(self) -> Labeller:
+        """The labeller, loaded once in a process however many threads ask.
+
+        Raises:
+            UsageError: the bundle was replaced since the recipe was made.
+        """
+        return labeller(self.model, self.digest, self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the tasks."""
+        return tuple(task.name for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What became of texts, by their places among those given."""
+
+    kept: NDArray[np.int64]
+    """Places of the texts that were labelled, ascending."""
+    columns: list[pa.StructArray]
+    """The answers to those, an array a task, as long as `kept`."""
+    rejected: NDArray[np.int64]
+    """Places of all other texts, ascending."""
+    reason: pa.Array
+    detail: pa.Array
+    measured: Measures
+
+
+def check_top(top: object) -> None:
+    """Raises `UsageError` unless it is a number of words that can be kept."""
+    if not isinstance(top, int) or not 0 <= top <= 100:
+        raise UsageError(f"top={top!r} is not a whole number between 0 and 100")
+
+
+def text_column(schema: pa.Schema, text: str | None, where: str) -> str:
+    """The column to label, by the rule of the command's `--text`.
+
+    Args:
+        schema: of the table.
+        text: the column's name; None to take the one that is clearly the text.
+        where: what the schema is of, for the error.
+
+    Raises:
+        UsageError: no column, or more than one, is clearly the text, or the named one is not.
+    """
+    if text is None:
+        return guess_text(schema, (), where, "text='COLUMN'")
+    places = schema.get_all_field_indices(text)
+    if len(places) != 1:
+        what = "no column" if not places else f"{len(places)} columns"
+        raise UsageError(f"{where}: {what} {text!r}; its columns are {', '.join(schema.names)}")
+    kind = schema.field(places[0]).type
+    if not is_text(kind) and kind != pa.null():  # so Arrow types a column of nothing but nulls
+        raise UsageError(f"{where}: column {text!r} is {kind}, not text: name another with text=")
+    return text
+
+
+def refuse_collisions(columns: Sequence[str], tasks: Sequence[Task], where: str) -> None:
+    """Raises `UsageError` if a column of the input is called as one that is added."""
+    for name in columns:
+        if name in [task.name for task in tasks]:
+            raise UsageError(
+                f"{where}: column {name!r} is called as a task that is labelled: rename the "
+                "column, or leave out the task with tasks="
+            )
+        if name in [field.name for field in REJECT_COLUMNS]:
+            raise UsageError(
+                f"{where}: column {name!r} is called as one that the rejects add: rename it"
+            )
+
+
+def schemas(columns: pa.Schema, tasks: Sequence[Task]) -> Outputs:
+    """The schemas of the tables that a table with these columns gives.
+
+    Raises:
+        UsageError: a column is called as one that is added.
+    """
+    refuse_collisions(columns.names, tasks, "the table")
+    answers = [pa.field(task.name, task_type(task)) for task in tasks]
+    return Outputs(
+        *(pa.schema([*columns, *added], columns.metadata) for added in (answers, REJECT_COLUMNS))
+    )
+
+
+def pieces(table: pa.Table, text: str) -> Iterator[pa.Table]:
+    """Cuts a table where a piece reaches `MOST_ROWS` or its text `MOST_BYTES`; one piece at least.
+
+    Nothing is copied.
+    """
+    start = 0
+    lengths = [pc.binary_length(as_text(chunk)).fill_null(0) for chunk in table[text].chunks]
+    sizes = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
+    while start < table.num_rows:
+        full = int(np.searchsorted(sizes, sizes[start] + MOST_BYTES))
+        stop = min(max(full, start + 1), start + MOST_ROWS, table.num_rows)
+        yield table.slice(start, stop - start)
+        start = stop
+    if not table.num_rows:
+        yield table
+
+
+def label_table(model: Labeller, table: pa.Table, text: str | None = None, top: int = 5) -> Outputs:
+    """Labels one table of any size.
+
+    Args:
+        model: the labeller, e.g. `Recipe.of("my-bundle").labeller()`.
+        table: with a column of text; strings, bytes and dictionaries of them.
+        text: the text column; None to take the one that is clearly the text.
+        top: attended words kept of a comment and task.
+
+    Raises:
+        UsageError: the table has no such column, or one that is called as a task.
+    """
+    return label_tables(model, [table], text, top)[0][0]
+
+
+def label_tables(
+    model: Labeller, tables: Sequence[pa.Table], text: str | None = None, top: int = 5
+) -> tuple[list[Outputs], list[Measures]]:
+    """Labels tables together, which is faster than one by one where they are small.
+
+    Returns:
+        The outputs, one for each table, and what each of the portions came to in which the rows
+        were labelled: `MOST_ROWS` and `MOST_BYTES` bound them.
+
+    Raises:
+        UsageError: a table has no such column, or one that is called as a task.
+    """
+    names = [text_column(table.schema, text, "the table") for table in tables]
+    kinds = [schemas(table.schema, model.tasks) for table in tables]
+    parts: list[list[Outputs]] = [[] for _ in tables]
+    measured = []
+    for portion in _portions(tables, names):
+        answers = answer(model, _joined([texts for _, _, texts in portion]), top)
+        measured.append(answers.measured)
+        first = 0
+        for i, piece, texts in portion:
+            parts[i].append(_shaped(kinds[i], piece, answers, first))
+            first += len(texts)
+    return [_concatenated(part) for part in parts], measured
+
+
+def answer(model: Labeller, texts: pa.Array, top: int) -> Answers:
+    """Labels texts, and says why of those that have nothing to label.
+
+    Args:
+        model: the labeller.
+        texts: large_string, or large_binary where they may not be UTF-8; null where there is none.
+        top: attended words kept of a text and task.
+    """
+    tally, started = Tally(), time.monotonic()
+    checked = check(texts)
+    bad = checked.reason.is_valid().to_numpy(zero_copy_only=False)
+    kept, rejected = np.flatnonzero(~bad), np.flatnonzero(bad)
+    given = texts.take(pa.array(kept)).cast(pa.large_string())
+    columns = label_texts(model, given, top, tally)
+    reason = checked.reason.take(pa.array(rejected))
+    rows = {"rows_read": len(texts), "rows_labelled": len(kept), "rows_rejected": len(rejected)}
+    inside = sum(value for name, value in tally.metrics.items() if name.endswith("_seconds"))
+    amounts = {**tally.metrics, "arrow_seconds": time.monotonic() - started - inside}
+    return Answers(
+        kept,
+        columns,
+        rejected,
+        reason,
+        checked.detail.take(pa.array(rejected)),
+        measures(rows, Counter(reason.to_pylist()), amounts),
+    )
+
+
+_Piece = tuple[int, pa.Table, pa.Array]
+"""The number of the table that it is of, its rows, their texts."""
+
+
+def _portions(tables: Sequence[pa.Table], names: Sequence[str]) -> Iterator[list[_Piece]]:
+    """Pieces of tables, together as many as are labelled at once."""
+    held: list[_Piece] = []
+    rows = size = 0
+    for i, (table, name) in enumerate(zip(tables, names, strict=True)):
+        for piece in pieces(table, name):
+            texts = as_text(piece.column(name))
+            if held and (rows + len(texts) > MOST_ROWS or size + texts.nbytes > MOST_BYTES):
+                yield held
+                held, rows, size = [], 0, 0
+            held.append((i, piece, texts))
+            rows, size = rows + len(texts), size + texts.nbytes
+    if held:
+        yield held
+
+
+def _joined(texts: Sequence[pa.Array]) -> pa.Array:
+    if len({array.type for array in texts}) > 1:  # some are not UTF-8
+        texts = [array.cast(pa.large_binary()) for array in texts]
+    return pa.concat_arrays(texts)
+
+
+def _shaped(kinds: Outputs, piece: pa.Table, answers: Answers, first: int) -> Outputs:
+    """The outputs, of these schemas, of a piece whose first text was the `first` answered."""
+    why = [answers.reason, answers.detail]
+    return Outputs(
+        _share(kinds.labelled, answers.kept, answers.columns, piece, first),
+        _share(kinds.rejected, answers.rejected, why, piece, first),
+    )
+
+
+def _share(
+    schema: pa.Schema,
+    places: NDArray[np.int64],
+    added: Sequence[pa.Array],
+    piece: pa.Table,
+    first: int,
+) -> pa.Table:
+    """A piece's rows among `places`, with what was said of them."""
+    start, stop = np.searchsorted(places, [first, first + piece.num_rows])
+    rows, some = places[start:stop] - first, pa.array(np.arange(start, stop))
+    # copies, not slices: whoever pickles a slice pickles all of the array that it is of
+    columns = [_taken(column, rows) for column in piece.columns]
+    return pa.Table.from_arrays([*columns, *(one.take(some) for one in added)], schema=schema)
+
+
+def _taken(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    try:
+        return column.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:  # views of strings, for one
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        slices = [column.slice(run[0], len(run)) for run in runs if len(run)]
+        chunks = [chunk for part in slices for chunk in part.chunks]
+        return pa.chunked_array(chunks, column.type)
+
+
+def _concatenated(parts: Sequence[Outputs]) -> Outputs:
+    labelled, rejected = zip(*parts, strict=True)
+    return Outputs(pa.concat_tables(labelled), pa.concat_tables(rejected))
