@@ -160,12 +160,14 @@ for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.corpora):
     cli.add_command(_verb)
 
 
-def main(arguments: list[str] | None = None, command: click.Command = cli) -> None:
+def main(
+    arguments: list[str] | None = None, command: click.Command = cli, program: str = "glossator"
+) -> None:
     """Runs a command: 0 done, 1 failed, 2 asked for what can't be done."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().addFilter(_is_news)
     try:
-        command.main(args=arguments, prog_name="glossator", standalone_mode=False)
+        command.main(args=arguments, prog_name=program, standalone_mode=False)
     except UsageError as error:
         _fail(str(error), 2)
     except click.exceptions.Abort:
@@ -178,7 +180,7 @@ def main(arguments: list[str] | None = None, command: click.Command = cli) -> No
     except JobError as error:
         _fail(str(error), 1)
     except OSError as error:
-        _fail(f"{type(error).__name__}: {error}; nothing was published, run it again to resume", 1)
+        _fail(f"{type(error).__name__}: {error}; mend that and run it again to resume", 1)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -50,6 +50,14 @@ class Cluster:
         """
         return int(self._get("/overview")["slots-total"])
 
+    def version(self) -> str:
+        """Flink's version on the cluster, as a job server is named after: `1.19`.
+
+        Raises:
+            JobError: as `slots`.
+        """
+        return ".".join(str(self._get("/overview")["flink-version"]).split(".")[:2])
+
     def jobs(self, name: str) -> list[Job]:
         """The jobs of a name, newest first. Beam adds to the name what makes it unique."""
         found = sorted(self._get("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])

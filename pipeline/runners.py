@@ -18,12 +18,10 @@ MACHINE_TYPE = "n2d-standard-4"
 
 FLINK_OPTIONS = (
     "execution_mode_for_batch",
-    "execution_retry_delay",
     "faster_copy",
     "flink_conf_dir",
     "max_bundle_size",
     "max_bundle_time_mills",
-    "number_of_execution_retries",
     "object_reuse",
     "operator_chaining",
     "re_iterable_group_by_key_result",
@@ -151,6 +149,8 @@ def _flink(given: argparse.Namespace, workers: int) -> list[str]:
     if given.parallelism < 1:
         slots = workers if embedded else Cluster(given.flink_master).slots()
         options.append(f"--parallelism={max(1, slots)}")
+    if not embedded and not given.flink_job_server_jar:  # Beam would take that of its newest Flink
+        options.append(f"--flink_version={Cluster(given.flink_master).version()}")
     # what a worker needs lies in its image: nothing is staged, so no folder need be shared
     options.append("--experiments=disable_logging_submission_environment")
     return options

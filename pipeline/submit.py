@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -113,10 +116,15 @@ def cancel_current() -> None:
 
 def leave() -> None:
     """Stops what Beam started beside this process (job servers), as the end of Python would."""
-    if _beside:
-        # threads of Beam that lose their connection now have nothing to say
-        threading.excepthook = lambda _: None
-        _bounded(atexit._run_exitfuncs)
+    if not _beside:
+        return
+    # threads of Beam that lose their connection now have nothing to say
+    threading.excepthook = lambda _: None
+    _bounded(atexit._run_exitfuncs)
+    for children in Path("/proc/self/task").glob("*/children"):  # Linux; one that just started
+        for pid in children.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
 
 
 def cancel_jobs(cluster: Cluster, name: str) -> None:

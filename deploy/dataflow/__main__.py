@@ -125,4 +125,4 @@ def run(
 
 
 if __name__ == "__main__":
-    main(command=cli)
+    main(command=cli, program="python -m glossator.deploy.dataflow")

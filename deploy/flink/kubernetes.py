@@ -55,6 +55,10 @@ def flink_deployment(nightly: Nightly, pods: Pods, cluster: FlinkCluster) -> Man
                 "restart-strategy.type": "fixed-delay",
                 "restart-strategy.fixed-delay.attempts": "3",
                 "restart-strategy.fixed-delay.delay": "30 s",
+                # a TaskManager that is gone is missed in seconds
+                "heartbeat.interval": "3000",
+                # the jar of a job that has ended goes from each TaskManager in a minute
+                "blob.service.cleanup.interval": "60",
             },
             "jobManager": {"replicas": 1, "resource": {"cpu": 1, "memory": _JVM_MEMORY}},
             "taskManager": {

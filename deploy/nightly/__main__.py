@@ -77,4 +77,4 @@ def airflow(program: str, write: Path | None, **when: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(command=cli)
+    main(command=cli, program="python -m glossator.deploy.nightly")

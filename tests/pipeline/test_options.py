@@ -93,6 +93,9 @@ def test_what_is_said_explicitly_wins() -> None:
     assert given.view_as(DirectOptions).direct_runner_bundle_repeat == 1
 
 
+JAR = "--flink_job_server_jar=job-server.jar"
+
+
 def chosen(*flags: str) -> dict[str, object]:
     return dict(beam_options(list(flags), 3).get_all_options(drop_default=True))
 
@@ -112,11 +115,11 @@ def test_flink_in_this_process() -> None:
 
 
 def test_flink_cluster_has_a_worker_pool_beside_it() -> None:
-    given = chosen("--runner=FlinkRunner", "--flink_master=host:1", "--parallelism=7")
+    given = chosen("--runner=FlinkRunner", "--flink_master=host:1", "--parallelism=7", JAR)
     assert given["environment_type"] == "EXTERNAL"
     assert given["environment_config"] == "localhost:50000"
     assert given["parallelism"] == 7
-    flags = ("--runner=FlinkRunner", "--flink_master=host:1", "--parallelism=7")
+    flags = ("--runner=FlinkRunner", "--flink_master=host:1", "--parallelism=7", JAR)
     assert chosen(*flags, "--environment_config=a:2")["environment_config"] == "a:2"
     process = chosen(*flags, "--environment_type=DOCKER")
     assert process["environment_type"] == "DOCKER" and "environment_config" not in process
@@ -131,9 +134,9 @@ def test_flink_that_is_not_there() -> None:
 
 
 def test_options_of_the_job_server_are_known_for_flink_alone() -> None:
-    beam_options(["--runner=FlinkRunner", "--number_of_execution_retries=2"], 3)
+    beam_options(["--runner=FlinkRunner", "--max_bundle_size=2"], 3)
     with pytest.raises(UsageError, match="neither Glossator's nor Beam's"):
-        beam_options(["--number_of_execution_retries=2"], 3)
+        beam_options(["--max_bundle_size=2"], 3)
 
 
 def test_portable_runner_embedded_works_in_this_process() -> None:

@@ -1,0 +1,21 @@
+"""`python -m glossator.deploy.flink`: a Flink cluster to run the job on."""
+
+from __future__ import annotations
+
+import click
+
+from glossator.deploy.flink import local
+from glossator.deploy.flink.kubernetes import kubernetes
+from glossator.pipeline.cli import main
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Flink clusters to label comments on."""
+
+
+for command in (local.start, local.status, local.stop, kubernetes):
+    cli.add_command(command)
+
+if __name__ == "__main__":
+    main(command=cli, program="python -m glossator.deploy.flink")

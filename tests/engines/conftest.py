@@ -1,0 +1,130 @@
+"""Engines to run the job on: a Flink cluster of our own, a job server for it, and Prism."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ENGINES = Path(__file__).parents[3] / "shared" / "engines"
+"""Where engines may lie, beside the checkout."""
+_FLINK = (sys.executable, "-m", "glossator.deploy.flink")
+PATIENCE_SECS = 900.0
+"""The first start downloads Flink."""
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class LocalFlink:
+    """A cluster of `python -m glossator.deploy.flink start`."""
+
+    home: Path
+    master: str
+    """What `--flink_master` takes."""
+    rest: str
+    pool: str
+    """What `--environment_config` takes."""
+    log: Path
+
+    def command(self, verb: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """`start`, `status` or `stop`, of this cluster."""
+        return _command(verb, self.home, *arguments)
+
+    def status(self) -> dict[str, Any]:
+        account: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return account
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """By role: `jobmanager`, `taskmanager-1`, ..., `worker-pool`."""
+        return {process["role"]: process["pid"] for process in self.status()["processes"]}
+
+
+def _command(
+    verb: str, home: Path, *arguments: object, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "glossator.deploy.flink",
+            verb,
+            "--home",
+            home,
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECS,
+        check=False,
+        **options,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        port: int = taken.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def local_flink() -> Command:
+    """`start`, `status` or `stop` of any cluster: `local_flink("stop", home)`."""
+    return _command
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port that nothing listens at."""
+    return _free_port
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlink]:
+    """Two TaskManagers of two slots. Whoever kills a part of it has to start it again."""
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("no Java: install openjdk-17-jre-headless")
+    home = tmp_path_factory.mktemp("flink")
+    ports = ("--port", _free_port(), "--pool-port", _free_port())
+    started = _command("start", home, "--task-managers", 2, "--slots", 2, *ports)
+    if started.returncode == 2 and "cannot find apache" in started.stderr:
+        pytest.skip(f"no Flink: {started.stderr.splitlines()[-1]}")
+    assert started.returncode == 0, started.stderr
+    account = json.loads(_command("status", home, "--json").stdout)
+    yield LocalFlink(home, account["master"], account["rest"], account["pool"], home / "log")
+    stopped = _command("stop", home)
+    assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.fixture(scope="session")
+def job_server_jar() -> Path:
+    """Of Beam's Flink job server."""
+    return _engine(
+        "GLOSSATOR_FLINK_JOB_SERVER_JAR", "beam-flink-*-job-server-*.jar", "Flink job server jar"
+    )
+
+
+@pytest.fixture(scope="session")
+def prism() -> Path:
+    """Beam's Prism runner."""
+    return _engine("GLOSSATOR_PRISM", "prism-*", "Prism")
+
+
+def _engine(variable: str, pattern: str, name: str) -> Path:
+    if given := os.environ.get(variable):
+        return Path(given)
+    found = sorted(ENGINES.glob(pattern))
+    if not found:
+        pytest.skip(f"no {name}: set {variable}")
+    return found[0]
