@@ -129,6 +129,9 @@ def label(
     signal.signal(signal.SIGINT, _interrupted)
     try:
         outcome = job.run(options, engine, report)
+    except OSError as error:
+        said = f"{type(error).__name__}: {error}"
+        raise JobError(f"{said}; nothing was published, run it again to resume") from error
     finally:
         report.close()
     if as_json:
@@ -180,7 +183,7 @@ def main(
     except JobError as error:
         _fail(str(error), 1)
     except OSError as error:
-        _fail(f"{type(error).__name__}: {error}; mend that and run it again to resume", 1)
+        _fail(f"{type(error).__name__}: {error}", 1)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
