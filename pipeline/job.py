@@ -97,7 +97,6 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
     runner = runner_of(beam_options, plan.run_id)
     if runner.remote:
         _refuse_local_paths((model, output, *(source.uri for source in plan.sources)))
-    root = _root(beam_options)
     start_minutes = options.start_minutes
     if start_minutes is None:
         start_minutes = runner.start_minutes
@@ -111,6 +110,7 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         # where a template is asked for, a job has to be made even if it will find nothing to do
         if not runner.template and publish.state(output, plan.run_id) == "published":
             return Outcome("unchanged", output, publish.published(output))
+        root = _root(beam_options)
         done = finished(staging)
         report(_announcement(plan, done, names))
         try:
