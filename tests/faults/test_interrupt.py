@@ -19,8 +19,13 @@ AT_ONCE_SECS = 10.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "engine", ["local", "portable", pytest.param("prism", marks=pytest.mark.prism)]
+)
 def test_stops_at_once_and_can_be_resumed(
+    engine: str,
     number: signal.Signals,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     big_job: Any,
     undisturbed: Undisturbed,
@@ -28,8 +33,13 @@ def test_stops_at_once_and_can_be_resumed(
     publication_of: Publication,
     wait_for: Wait,
 ) -> None:
-    out = tmp_path / "out"
-    process = big_job.start(out)
+    out, flags = tmp_path / "out", []
+    if engine == "portable":
+        flags = ["--runner=PortableRunner", "--job_endpoint=embed"]
+    if engine == "prism":
+        prism = request.getfixturevalue("prism")
+        flags = ["--runner=PrismRunner", f"--prism_location={prism}"]
+    process = big_job.start(out, *flags)
     wait_for(lambda: any(out.glob("_staging/*/_records/*.json")), process)
     asked = time.monotonic()
     process.send_signal(number)
