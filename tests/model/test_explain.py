@@ -38,7 +38,7 @@ def answers(
 
 
 def labelled(*given: Answers, cut: bool = False) -> Labelled:
-    return Labelled(tuple(given), np.array([7]), np.array([cut]))
+    return Labelled(tuple(given), np.array([7]), np.array([cut]), places=8, seconds={})
 
 
 MOOD = Task("mood", "single", ("bad", "good"))
