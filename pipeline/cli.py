@@ -155,6 +155,7 @@ def _interrupted(number: int, _: Any) -> NoReturn:
 
     name = signal.Signals(number).name
     click.echo(f"\nglossator: stopped by {name}; run it again to resume", err=True)
+    logging.disable()  # what breaks from here on is no news
     cancel_current()
     _leave(1)
 

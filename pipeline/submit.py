@@ -47,7 +47,11 @@ class Submission:
         global _current, _beside
         _current, _beside = self, _beside or not self._runner.in_process
         try:
+            interrupted = signal.getsignal(signal.SIGINT)
             self._result = result = root.run()  # of a local engine: this is all of it
+            if threading.current_thread() is threading.main_thread():
+                # Beam's job servers put themselves before it: they would end before their job
+                signal.signal(signal.SIGINT, interrupted)
             if self._runner.waits:
                 state = self._wait(result, check)
                 if state not in (PipelineState.DONE, None):

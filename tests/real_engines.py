@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-ENGINES = Path(__file__).parents[3] / "shared" / "engines"
+ENGINES = Path(__file__).parents[2] / "shared" / "engines"
 """Where engines may lie, beside the checkout."""
 _FLINK = (sys.executable, "-m", "glossator.deploy.flink")
 PATIENCE_SECS = 900.0
