@@ -24,6 +24,8 @@ from glossator.pipeline.runners import Runner
 _POLL_SECS = 0.5
 _CANCEL_SECS = 30.0
 """So long the engine may take to let go of a job that we cancel."""
+_END_SECS = 5.0
+"""So long a process that Beam started may take to end when asked to."""
 
 
 class Submission:
@@ -125,10 +127,31 @@ def leave() -> None:
     # threads of Beam that lose their connection now have nothing to say
     threading.excepthook = lambda _: None
     _bounded(atexit._run_exitfuncs)
-    for children in Path("/proc/self/task").glob("*/children"):  # Linux; one that just started
-        for pid in children.read_text().split():
+    _bounded(_end_children)  # Beam does not know yet of one that just started
+
+
+def _end_children() -> None:
+    """Linux only: elsewhere it finds none."""
+    deadline = time.monotonic() + _END_SECS
+    asked: set[int] = set()
+    while children := _children():
+        late = time.monotonic() > deadline
+        for pid in children if late else children - asked:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGTERM)
+                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        asked |= children
+        time.sleep(_POLL_SECS / 10)
+        for pid in children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found |= set(map(int, children.read_text().split()))
+    return found
 
 
 def cancel_jobs(cluster: Cluster, name: str) -> None:
