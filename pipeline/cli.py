@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import Any, NoReturn
 
 import click
@@ -169,7 +170,9 @@ def main(
 ) -> None:
     """Runs a command: 0 done, 1 failed, 2 asked for what can't be done."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger().addFilter(_is_news)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
+    threading.excepthook = _thread_failed
     try:
         command.main(args=arguments, prog_name=program, standalone_mode=False)
     except UsageError as error:
@@ -188,8 +191,25 @@ def main(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Beam warns of Google's packages whether or not anyone wants to use them."""
-    return not record.getMessage().startswith("apitools not found")
+    """Beam warns of Google's packages whether or not anyone wants to use them, and as it leaves."""
+    error = record.exc_info[1] if record.exc_info else None
+    told = ("apitools not found", "Really destroying service")
+    return not (_hung_up(error) or record.getMessage().startswith(told))
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    if not _hung_up(failure.exc_value):
+        threading.__excepthook__(failure)
+
+
+def _hung_up(error: BaseException | None) -> bool:
+    """Whether an engine let go of a worker in this process: how the job ended says the job."""
+    grpc = sys.modules.get("grpc")
+    return grpc is not None and (
+        isinstance(error, grpc.RpcError)
+        and isinstance(error, grpc.Call)
+        and error.code() is grpc.StatusCode.CANCELLED
+    )
 
 
 def _fail(message: str, code: int) -> NoReturn:

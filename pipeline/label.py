@@ -79,7 +79,7 @@ class Tally:
         return now
 
 
-_load_seconds: dict[tuple[str, ...], float] = {}
+_load_seconds: dict[tuple[str, str, tuple[str, ...]], float] = {}
 """Of models that were loaded and whose time no split has told yet."""
 
 
@@ -93,7 +93,7 @@ def _load(model: str, digest: str, tasks: tuple[str, ...]) -> Labeller:
             f"{digest[:12]}: it was replaced meanwhile; run again"
         )
     loaded = Labeller(bundle, tasks)
-    _load_seconds[(model, digest, *tasks)] = time.monotonic() - started
+    _load_seconds[model, digest, tasks] = time.monotonic() - started
     return loaded
 
 
@@ -190,7 +190,7 @@ def _writer(split: Split, labelling: Labelling, model: Labeller) -> SplitWriter:
 
 def _label_pieces(split: Split, labelling: Labelling, model: Labeller) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
-    key = (labelling.model, labelling.digest, *labelling.tasks)
+    key = (labelling.model, labelling.digest, labelling.tasks)
     if (loading := _load_seconds.pop(key, None)) is not None:  # told by the first split after it
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()

@@ -41,7 +41,7 @@ def label(source: Path, bundle: Path, shell: Run) -> Label:
     def run(out: Path, *arguments: object) -> dict[str, Any]:
         command = ("-m", "glossator.pipeline", "--json", "--input", source, "--output", out)
         ended = shell(*command, "--key", "id", "--model", bundle, *arguments)
-        assert ended.returncode == 0, ended.stderr
+        assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
         account: dict[str, Any] = json.loads(ended.stdout)
         return account
 
