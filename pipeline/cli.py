@@ -188,13 +188,13 @@ def main(
         _fail(str(error), 1)
     except OSError as error:
         _fail(f"{type(error).__name__}: {error}", 1)
+    _stop_engines()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Beam warns of Google's packages whether or not anyone wants to use them, and as it leaves."""
+    """Beam warns of Google's packages whether or not anyone wants to use them."""
     error = record.exc_info[1] if record.exc_info else None
-    told = ("apitools not found", "Really destroying service")
-    return not (_hung_up(error) or record.getMessage().startswith(told))
+    return not (_hung_up(error) or record.getMessage().startswith("apitools not found"))
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -217,10 +217,14 @@ def _fail(message: str, code: int) -> NoReturn:
     _leave(code)
 
 
-def _leave(code: int) -> NoReturn:
-    """An engine's threads may still be about: there is nothing to wait for."""
+def _stop_engines() -> None:
     if (submit := sys.modules.get("glossator.pipeline.submit")) is not None:
         submit.leave()
+
+
+def _leave(code: int) -> NoReturn:
+    """An engine's threads may still be about: there is nothing to wait for."""
+    _stop_engines()
     sys.stderr.flush()
     sys.stdout.flush()
     os._exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -124,7 +125,8 @@ def leave() -> None:
     """Stops what Beam started beside this process (job servers), as the end of Python would."""
     if not _beside:
         return
-    # threads of Beam that lose their connection now have nothing to say
+    # what loses its connection from here on has nothing to say
+    logging.disable()
     threading.excepthook = lambda _: None
     _bounded(atexit._run_exitfuncs)
     _bounded(_end_children)  # Beam does not know yet of one that just started
