@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -28,7 +29,7 @@ from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
 from glossator.model.train import Settings, train
 
-pytest_plugins = ("jobs", "real_engines")
+pytest_plugins = ("google_stand_ins", "jobs", "real_engines")
 DEADLINE_SECS = 180.0
 """Nothing that a test starts takes so long: what does, hangs."""
 
@@ -218,6 +219,7 @@ def glossator(monkeypatch: pytest.MonkeyPatch, deadline: None) -> Iterator[Run]:
 
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr("glossator.pipeline.submit.leave", lambda: None)  # it ends this process
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -65,11 +65,9 @@ def expected(label: Label, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture
-def worker_pool() -> Iterator[str]:
+def worker_pool(free_port: Callable[[], int]) -> Iterator[str]:
     """The address of a Beam worker pool with this Python."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     module = "apache_beam.runners.worker.worker_pool_main"
     pool = subprocess.Popen(
