@@ -54,15 +54,7 @@ def _command(
     verb: str, home: Path, *arguments: object, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "glossator.deploy.flink",
-            verb,
-            "--home",
-            home,
-            *map(str, arguments),
-        ],
+        [*_FLINK, verb, "--home", home, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECS,

@@ -13,7 +13,6 @@ undisturbed local run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -26,6 +25,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from accept import digests
 
 CLUSTER = [sys.executable, "-m", "glossator.deploy.flink"]
 AWAY_SECS = 5.0
@@ -51,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         undisturbed = Path(folder, "undisturbed")
         subprocess.run([*job, "--output", undisturbed], check=True, capture_output=True)
-        expected = digests(undisturbed)
+        expected = digests(str(undisturbed))
         rows = json.loads((undisturbed / "_manifest.json").read_text())["totals"]["rows_read"]
         print(f"{rows:,} rows, undisturbed in {len(expected)} files", flush=True)
         for role in given.roles.split(","):
@@ -82,7 +83,9 @@ def one(
     time.sleep(chance.uniform(0, rows / 8_000))  # about as long as labelling takes
     late = client.poll() is not None
     done = len(list(out.glob("_staging/*/_records/*")))
-    status = json.loads(subprocess.run([*CLUSTER, "status", "--json"], stdout=-1).stdout)
+    status = json.loads(
+        subprocess.run([*CLUSTER, "status", "--json"], stdout=subprocess.PIPE).stdout
+    )
     (pid,) = [p["pid"] for p in status["processes"] if p["role"] == role]
     os.kill(pid, signal.SIGKILL)
     time.sleep(AWAY_SECS)
@@ -102,7 +105,7 @@ def one(
         how = f"failed ({reasons[0].strip()[:100]}...), resumed"
     manifest: dict[str, Any] = json.loads((out / "_manifest.json").read_text())
     totals = manifest["totals"]
-    if totals["rows_labelled"] + totals["rows_rejected"] != rows or digests(out) != expected:
+    if totals["rows_labelled"] + totals["rows_rejected"] != rows or digests(str(out)) != expected:
         sys.exit(f"{role}: the output is not that of an undisturbed run")
     seconds = time.monotonic() - started
     print(f"{role} killed after {done} splits: {how}; same bytes, {seconds:.0f} s", flush=True)
@@ -114,12 +117,6 @@ def wait_for(condition: Any, client: subprocess.Popen[str]) -> None:
         if time.monotonic() > deadline:
             sys.exit("no worker came")
         time.sleep(0.05)
-
-
-def digests(out: Path) -> dict[str, str]:
-    """Of parts and rejects, by name."""
-    files = [path for path in out.rglob("part-*.parquet") if "_staging" not in path.parts]
-    return {str(f.relative_to(out)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 if __name__ == "__main__":
