@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from glossator.model.data import Labels, observed
 from glossator.model.tasks import Task
 
-FEWEST = 50
+MIN_ACCEPTED_ROWS = 50
 """Accepted validation rows below which a precision says too little to act on."""
 
 
@@ -84,5 +84,7 @@ def _accept_from(confidence: NDArray[Any], right: NDArray[Any], target: float) -
     precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     # rows of one confidence are accepted together or not at all
     last = np.append(np.diff(confidence[order]) != 0, True)
-    enough = np.flatnonzero(last & (precision >= target) & (np.arange(len(order)) + 1 >= FEWEST))
+    enough = np.flatnonzero(
+        last & (precision >= target) & (np.arange(len(order)) + 1 >= MIN_ACCEPTED_ROWS)
+    )
     return float(confidence[order[enough[-1]]]) if len(enough) else Calibration.accept

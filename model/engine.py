@@ -202,7 +202,7 @@ def _tanh_of_half_(doubled: Tensor) -> Tensor:
     return doubled.sigmoid_().mul_(2).sub_(1)
 
 
-def places(lengths: NDArray[np.int64]) -> int:
+def padded_tokens(lengths: NDArray[np.int64]) -> int:
     """How many tokens are computed for texts of these lengths, padding included."""
     return sum(height * width for _, height, width in _blocks(lengths))
 

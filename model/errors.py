@@ -1,8 +1,23 @@
-"""What went wrong, in words for whoever can mend it."""
+"""What goes wrong, in words for whoever can fix it."""
 
 
-class UsageError(Exception):
-    """The caller can mend this: what was given, what is wrong with it, what to do.
+class GlossatorError(Exception):
+    """The base of every error that Glossator raises for its caller to handle."""
+
+
+class UsageError(GlossatorError, ValueError):
+    """The request is invalid: what was given, what is wrong with it, what to do.
 
     One line. The command line prints it and exits with 2, before any work is done.
     """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        """States the error.
+
+        Args:
+            message: speaks of values and columns, never of flags.
+            parameter: the Python name of what was given wrongly, e.g. `keys`; the command line
+                puts its flag before the message.
+        """
+        super().__init__(message)
+        self.parameter = parameter

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glossator.model.calibrate import probabilities
 from glossator.model.data import Dataset, Labels, observed
-from glossator.model.labeller import MOST_TEXTS, Labeller
+from glossator.model.labeller import MAX_TEXTS, Labeller
 from glossator.model.tasks import Task
 
 RESAMPLES = 2_000
@@ -25,8 +25,8 @@ INTERVALS = ("accuracy", "macro_f1", "mae", "r2")
 def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float32]]:
     """[n, outputs] of every text, by task."""
     parts = [
-        labeller.score(texts[first : first + MOST_TEXTS])[1]
-        for first in range(0, len(texts), MOST_TEXTS)
+        labeller.score(texts[first : first + MAX_TEXTS])[1]
+        for first in range(0, len(texts), MAX_TEXTS)
     ]
     return {
         task.name: np.concatenate([part[task.name].logits for part in parts])

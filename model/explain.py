@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from glossator.model.labeller import Answers, Labelled
+from glossator.model.labeller import Predictions, TaskPredictions
 
 _SHADES = (236, 58, 100, 142, 184, 226)
 """Backgrounds of the 256-colour palette, from little weight to much."""
@@ -23,9 +23,9 @@ class Mark:
     weight: float
 
 
-def explanation(text: str, labelled: Labelled, row: int = 0, *, colour: bool) -> list[str]:
+def explanation(text: str, labelled: Predictions, row: int = 0, *, colour: bool) -> list[str]:
     """A line for each task: its name, its answer, and the text with what it attended to marked."""
-    answers = [(answers.task.name, _answer(answers, row), answers) for answers in labelled.answers]
+    answers = [(answers.task.name, _answer(answers, row), answers) for answers in labelled.tasks]
     name_width = max(len(name) for name, _, _ in answers)
     answer_width = max(len(answer) for _, answer, _ in answers)
     lines = [
@@ -54,7 +54,7 @@ def marked(text: str, marks: list[Mark], colour: bool) -> str:
     return " ".join("".join([*pieces, text[at:]]).split())
 
 
-def _answer(answers: Answers, row: int) -> str:
+def _answer(answers: TaskPredictions, row: int) -> str:
     task, given = answers.task, answers.probabilities[row]
     if task.kind == "regression":
         return f"{given[0]:.3g}"
@@ -66,7 +66,7 @@ def _answer(answers: Answers, row: int) -> str:
     return f"{task.labels[best]} {given[best]:.0%}{doubt}"
 
 
-def _marks(answers: Answers, row: int) -> list[Mark]:
+def _marks(answers: TaskPredictions, row: int) -> list[Mark]:
     words = answers.words
     return [
         Mark(int(words.start[i]), int(words.end[i]), float(words.weight[i]))
@@ -74,10 +74,10 @@ def _marks(answers: Answers, row: int) -> list[Mark]:
     ]
 
 
-def answers_json(text: str, labelled: Labelled, row: int = 0) -> dict[str, Any]:
+def answers_json(text: str, labelled: Predictions, row: int = 0) -> dict[str, Any]:
     """The same for machines: by task, its answer, and the words attended to."""
     result: dict[str, Any] = {"text": text}
-    for answers in labelled.answers:
+    for answers in labelled.tasks:
         task, given = answers.task, answers.probabilities[row]
         said: dict[str, Any]
         if task.kind == "regression":

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import probabilities
-from glossator.model.engine import Engine, Scores, places
+from glossator.model.engine import Engine, Scores, padded_tokens
 from glossator.model.tasks import Task, select_tasks
 from glossator.model.tokenizer import Tokens
 from glossator.model.words import Words, heaviest, units
 
-MOST_TEXTS = 1 << 16
+MAX_TEXTS = 1 << 16
 """Texts in one call."""
 
 
 @dataclass(frozen=True)
-class Answers:
+class TaskPredictions:
     """What one task says of n texts, and what it looked at."""
 
     task: Task
@@ -36,15 +36,15 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Predictions:
     """The answers to n texts."""
 
-    answers: tuple[Answers, ...]
+    tasks: tuple[TaskPredictions, ...]
     tokens: NDArray[np.int64]
     """[n] tokens read of each text."""
     truncated: NDArray[np.bool_]
     """[n] whether the text went on behind them."""
-    places: int
+    padded_tokens: int
     """Tokens that were computed, padding included."""
     seconds: dict[str, float]
     """What it took, by stage: tokenize, network, attention."""
@@ -65,11 +65,11 @@ class Labeller:
         tokens = self._bundle.tokenizer.encode(texts)
         return tokens, self._engine.run(tokens, [task.name for task in self.tasks])
 
-    def label(self, texts: Sequence[str], top: int = 5) -> Labelled:
+    def label(self, texts: Sequence[str], top: int = 5) -> Predictions:
         """Labels texts, none of them blank.
 
         Args:
-            texts: at most `MOST_TEXTS`.
+            texts: at most `MAX_TEXTS`.
             top: how many attended words to give for each text and task.
         """
         tokenizer = self._bundle.tokenizer
@@ -80,7 +80,7 @@ class Labeller:
         scored = time.monotonic()
         found = units(texts, tokens, tokenizer.spans(texts, tokens))
         answers = tuple(
-            Answers(
+            TaskPredictions(
                 task=task,
                 probabilities=probabilities(
                     task, scores[task.name].logits, self.calibration[task.name]
@@ -91,11 +91,11 @@ class Labeller:
             )
             for task in self.tasks
         )
-        return Labelled(
+        return Predictions(
             answers,
             tokens.lengths,
             tokenizer.truncated(texts, tokens),
-            places=places(tokens.lengths),
+            padded_tokens=padded_tokens(tokens.lengths),
             seconds={
                 "tokenize": encoded - started,
                 "network": scored - encoded,

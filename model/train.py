@@ -106,14 +106,14 @@ def train(
         report: receives lines of progress.
         provenance: what to keep in the bundle about the data.
     """
-    learn = data.select(data.split == "train")
-    check = data.select(data.split == "validation")
-    _require(learn, check, tasks)
+    train_rows = data.select(data.split == "train")
+    validation_rows = data.select(data.split == "validation")
+    _require(train_rows, validation_rows, tasks)
     started = time.monotonic()
     torch.manual_seed(settings.seed)
-    texts = f"{len(learn):,} texts to learn from, {len(check):,} to validate"
+    texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(f"{texts}; learning the tokenizer")
-    tokenizer = Tokenizer.train(learn.texts, settings.vocabulary, settings.max_tokens)
+    tokenizer = Tokenizer.train(train_rows.texts, settings.vocabulary, settings.max_tokens)
     config = NetworkConfig(
         vocabulary=tokenizer.size,
         embedding=settings.embedding,
@@ -121,14 +121,16 @@ def train(
         hidden=settings.hidden,
         attention=settings.attention,
     )
-    scales = {task.name: _initial(task, learn.labels[task.name]) for task in tasks}
+    scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
     network, history = _Trainer(config, tasks, scales, tokenizer, settings, report).run(
-        learn, check
+        train_rows, validation_rows
     )
     uncalibrated = Bundle(tasks, network, tokenizer, {t.name: Calibration() for t in tasks})
     everything = [task.name for task in tasks]
-    given = logits(Labeller(uncalibrated, everything), check.texts)
-    fitted = {t.name: fit(t, given[t.name], check.labels[t.name], scales[t.name]) for t in tasks}
+    given = logits(Labeller(uncalibrated, everything), validation_rows.texts)
+    fitted = {
+        t.name: fit(t, given[t.name], validation_rows.labels[t.name], scales[t.name]) for t in tasks
+    }
     facts = {
         **(provenance or {}),
         "settings": asdict(settings),
@@ -144,8 +146,8 @@ def train(
     return replace(bundle, card=card.render(bundle))
 
 
-def _require(learn: Dataset, check: Dataset, tasks: tuple[Task, ...]) -> None:
-    for name, part in (("train", learn), ("validation", check)):
+def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, ...]) -> None:
+    for name, part in (("train", train_rows), ("validation", validation_rows)):
         for task in tasks:
             if not len(part) or not observed(task, part.labels[task.name]).any():
                 raise UsageError(
@@ -174,11 +176,11 @@ def _measure(bundle: Bundle, data: Dataset, report: Report) -> dict[str, Any]:
     if not baseline.available():
         report("no baseline beside it: pip install 'glossator[baseline]' brings one")
         return result
-    learn = data.select(data.split == "train")
+    train_rows = data.select(data.split == "train")
     answers = {}
     for task in bundle.tasks:
         report(f"baseline for {task.name}: TF-IDF n-grams and a linear model on the same rows")
-        answers[task.name] = baseline.predict(task, learn, test)
+        answers[task.name] = baseline.predict(task, train_rows, test)
     result["baseline"] = evaluate(bundle.tasks, test, answers)
     return result
 
@@ -219,10 +221,12 @@ class _Trainer:
         )
         self.average = AveragedModel(self.network, multi_avg_fn=_average_)
 
-    def run(self, learn: Dataset, check: Dataset) -> tuple[AttentionRNN, list[dict[str, Any]]]:
+    def run(
+        self, train_rows: Dataset, validation_rows: Dataset
+    ) -> tuple[AttentionRNN, list[dict[str, Any]]]:
         """The network of the best epoch, and the course of training."""
         settings, threads = self.settings, torch.get_num_threads()
-        tokens, labels = self.tokenizer.encode(learn.texts), self._tensors(learn)
+        tokens, labels = self.tokenizer.encode(train_rows.texts), self._tensors(train_rows)
         generator = np.random.default_rng(settings.seed)
         steps = -(-len(tokens) // settings.batch)
         # with ten steps in all, torch's schedule would divide by its warm-up's length, zero
@@ -249,7 +253,7 @@ class _Trainer:
                 self.average.update_parameters(self.network)
                 losses.append(loss.item())
                 progress.step(epoch, losses)
-            scores = self._score(check)
+            scores = self._score(validation_rows)
             mean = float(np.mean(list(scores.values())))
             average = float(np.mean(losses))
             history.append({"epoch": epoch, "loss": average, "scores": scores, "mean": mean})
@@ -297,16 +301,16 @@ class _Trainer:
             return torch.zeros((), requires_grad=True)
         return torch.stack(terms).sum() / len(self.tasks)
 
-    def _score(self, check: Dataset) -> dict[str, float]:
+    def _score(self, validation_rows: Dataset) -> dict[str, float]:
         network = self.average.module
         assert isinstance(network, AttentionRNN)
         network.eval()
         bundle = Bundle(self.tasks, network, self.tokenizer, self.scales)
-        given = predict(Labeller(bundle, [task.name for task in self.tasks]), check.texts)
+        given = predict(Labeller(bundle, [task.name for task in self.tasks]), validation_rows.texts)
         network.train()
         result = {}
         for task in self.tasks:
-            labels = check.labels[task.name]
+            labels = validation_rows.labels[task.name]
             seen = observed(task, labels)
             result[task.name] = score(task, labels[seen], given[task.name][seen])
         return result

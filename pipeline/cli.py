@@ -219,7 +219,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _stop_engines() -> None:
     if (submit := sys.modules.get("glossator.pipeline.submit")) is not None:
-        submit.leave()
+        submit.stop_runner_processes()
 
 
 def _leave(code: int) -> NoReturn:

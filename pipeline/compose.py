@@ -18,11 +18,11 @@ from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.pipeline.metrics import emit
-from glossator.pipeline.rows import ANSWERS, answer_rows, arrow_schema, texts_of
+from glossator.pipeline.rows import ROW_TYPES, answer_rows, arrow_schema, texts_of
 from glossator.pipeline.tables import (
     Outputs,
     Recipe,
-    answer,
+    label_given_texts,
     label_tables,
     pieces,
     refuse_collisions,
@@ -232,7 +232,7 @@ class _LabelRows(_Label):
         self, model: Labeller, parts: Sequence[Any]
     ) -> Iterator[tuple[int, str | None, beam.Row]]:
         texts = texts_of([getattr(row, self._text) for row in parts], self._text)
-        answers = answer(model, texts, self._recipe.top)
+        answers = label_given_texts(model, texts, self._recipe.top)
         emit(answers.measured)
         tasks = [task.name for task in model.tasks]
         said = zip(*map(answer_rows, model.tasks, answers.columns), strict=True)
@@ -253,7 +253,7 @@ def _rows(recipe: Recipe, fields: list[tuple[str, Any]]) -> tuple[_LabelRows, tu
     names = [name for name, _ in fields]
     refuse_collisions(names, recipe.tasks, "the rows")
     text = text_column(arrow_schema(fields), recipe.text, "the rows")
-    answers = [(task.name, ANSWERS[task.kind]) for task in recipe.tasks]
+    answers = [(task.name, ROW_TYPES[task.kind]) for task in recipe.tasks]
     reject = [("reason", str), ("detail", Optional[str])]
     kinds = [RowTypeConstraint.from_fields([*fields, *more]) for more in (answers, reject)]
     return _LabelRows(recipe, names, text), (kinds[0], kinds[1])

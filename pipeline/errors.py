@@ -1,11 +1,15 @@
-"""What stops a job and is not the caller's mistake (that is `UsageError`)."""
+"""What stops a job and is not an invalid request (that is `UsageError`)."""
+
+from __future__ import annotations
+
+from glossator.model.errors import GlossatorError
 
 
-class JobError(Exception):
+class JobError(GlossatorError):
     """The job began and did not end: nothing was published, and a rerun resumes."""
 
 
-class CorruptSplit(Exception):  # noqa: N818 - caught and turned into a reject, not only a failure
+class CorruptSplit(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and the bytes are not Parquet."""
 
     def __init__(self, file: str, start: int, stop: int, detail: str):

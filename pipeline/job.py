@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
+from glossator.model.store import absolute_uri, is_local, open_store
 from glossator.model.tasks import Task, select_tasks
 from glossator.pipeline import publish
 from glossator.pipeline.errors import JobError
@@ -23,10 +24,10 @@ from glossator.pipeline.label import Labelling
 from glossator.pipeline.manifest import Manifest
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
-from glossator.pipeline.plan import Plan, anchored, is_local, make_plan, open_store
-from glossator.pipeline.progress import Progress, told
+from glossator.pipeline.plan import Plan, make_plan
+from glossator.pipeline.progress import Progress, reporting
 from glossator.pipeline.runners import runner_of
-from glossator.pipeline.staging import save_plan
+from glossator.pipeline.staging import completed_records, save_plan
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
     LabelSplit,
@@ -35,7 +36,6 @@ from glossator.pipeline.transforms import (
     Publish,
     publish_run,
 )
-from glossator.pipeline.write import finished
 
 Report = Callable[[str], None]
 """Where progress goes, a line at a time."""
@@ -69,9 +69,9 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
     """
     started = time.time()
     options = options.resolved()
-    output, model = anchored(options.output), options.model
+    output, model = absolute_uri(options.output), options.model
     if model != bundles.DEFAULT:
-        model = anchored(model)
+        model = absolute_uri(model)
     bundle = bundles.load(model)
     tasks = select_tasks(bundle.tasks, options.tasks)
     names = tuple(task.name for task in tasks)
@@ -104,14 +104,14 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
     with publish.lock(output):
         progress = Progress(staging, plan.splits)
         deadlines = Deadlines(runner, progress, start_minutes, options.stall_minutes)
-        with told(progress, report):
+        with reporting(progress, report):
             wait_for_earlier(runner, deadlines.check_stall, report)
         publish.recover(output)
         # where a template is asked for, a job has to be made even if it will find nothing to do
         if not runner.template and publish.state(output, plan.run_id) == "published":
             return Outcome("unchanged", output, publish.published(output))
         root = _root(beam_options)
-        done = finished(staging)
+        done = completed_records(staging)
         report(_announcement(plan, done, names))
         try:
             save_plan(plan, staging)
@@ -122,7 +122,7 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         else:
             progress = Progress(staging, plan.splits)
             deadlines = Deadlines(runner, progress, start_minutes, options.stall_minutes)
-            with told(progress, report):
+            with reporting(progress, report):
                 counted = _submit(root, publication, deadlines)
             if not runner.waits:
                 return Outcome("submitted", output, None, job_name=runner.job_name)

@@ -17,23 +17,15 @@ from numpy.typing import NDArray
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
-from glossator.model.labeller import MOST_TEXTS, Answers, Labeller
+from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
 from glossator.pipeline.errors import CorruptSplit
 from glossator.pipeline.plan import Split
 from glossator.pipeline.read import Checked, Piece, check, read
-from glossator.pipeline.write import SplitRecord, SplitWriter, rejects
-
-WORD = pa.struct(
-    [
-        pa.field("text", pa.string()),
-        pa.field("start", pa.int32()),
-        pa.field("end", pa.int32()),
-        pa.field("weight", pa.float32()),
-    ]
-)
-"""One attended word; `start` and `end` in Unicode characters of the original text."""
+from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
+from glossator.pipeline.staging import SplitRecord
+from glossator.pipeline.write import SplitWriter, rejects
 
 MODEL_STAGES = ("tokenize", "network", "attention")
 _LOADING = threading.Lock()
@@ -109,33 +101,6 @@ def labeller(model: str, digest: str, tasks: Sequence[str]) -> Labeller:
         return _load(model, digest, tuple(tasks))
 
 
-def output_schema(tasks: Sequence[Task], keys: pa.Schema) -> pa.Schema:
-    """The columns of the parts: keys, where the row came from, a struct for each task."""
-    return pa.schema(
-        [
-            *keys,
-            pa.field("source_file", pa.string()),
-            pa.field("source_row", pa.int64()),
-            *(pa.field(task.name, task_type(task)) for task in tasks),
-        ]
-    )
-
-
-def task_type(task: Task) -> pa.StructType:
-    """The struct in which a task's answer is given."""
-    if task.kind == "single":
-        fields = [
-            ("label", pa.dictionary(_index_type(task), pa.string())),
-            ("confidence", pa.float32()),
-            ("accepted", pa.bool_()),
-        ]
-    elif task.kind == "multi":
-        fields = [("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
-    else:
-        fields = [("value", pa.float32())]
-    return pa.struct([*fields, ("attention", pa.list_(WORD)), ("entropy", pa.float32())])
-
-
 def label_split(split: Split, labelling: Labelling) -> SplitRecord:
     """Labels a split and leaves its files and its record in staging.
 
@@ -166,14 +131,14 @@ def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> lis
     encoded = texts.dictionary_encode()
     distinct, rows = encoded.dictionary, encoded.indices
     parts: list[list[pa.StructArray]] = [[] for _ in model.tasks]
-    for first in range(0, max(1, len(distinct)), MOST_TEXTS):
-        some = distinct.slice(first, MOST_TEXTS)
+    for first in range(0, max(1, len(distinct)), MAX_TEXTS):
+        some = distinct.slice(first, MAX_TEXTS)
         labelled = model.label(some.to_pylist(), top)
-        for i, answers in enumerate(labelled.answers):
+        for i, answers in enumerate(labelled.tasks):
             parts[i].append(_struct(answers, some))
         tally.metrics["tokens"] += int(labelled.tokens.sum())
         tally.metrics["truncated_texts"] += int(labelled.truncated.sum())
-        tally.metrics["token_places"] += labelled.places
+        tally.metrics["padded_tokens"] += labelled.padded_tokens
         for stage, seconds in labelled.seconds.items():
             tally.metrics[f"{stage}_seconds"] += seconds  # type: ignore[assignment]
     tally.metrics["distinct_texts"] += len(distinct)
@@ -228,12 +193,12 @@ def _label_piece(
     return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.keys))
 
 
-def _struct(answers: Answers, texts: pa.Array) -> pa.StructArray:
+def _struct(answers: TaskPredictions, texts: pa.Array) -> pa.StructArray:
     """The answers to distinct texts as one array."""
     task, given = answers.task, answers.probabilities
     if task.kind == "single":
         confidence = given.max(axis=1).astype(np.float32)
-        indices = pa.array(given.argmax(axis=1), _index_type(task))
+        indices = pa.array(given.argmax(axis=1), label_index_type(task))
         columns = [
             pa.DictionaryArray.from_arrays(indices, pa.array(task.labels, pa.string())),
             pa.array(confidence),
@@ -297,7 +262,3 @@ def _counts(task: Task, column: pa.StructArray) -> dict[str, int]:
         return {label: int(given[i]) for i, label in enumerate(task.labels)}
     found = column.field("labels").flatten().value_counts().to_pylist()
     return dict.fromkeys(task.labels, 0) | {v["values"]: v["counts"] for v in found}
-
-
-def _index_type(task: Task) -> pa.DataType:
-    return pa.int8() if len(task.labels) < 128 else pa.int32()

@@ -12,7 +12,7 @@ from glossator.model.errors import UsageError
 from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.metrics import of_split, summed
 from glossator.pipeline.plan import Plan, Source, Split
-from glossator.pipeline.write import REJECTS, SplitRecord
+from glossator.pipeline.staging import REJECTS, SplitRecord
 
 MANIFEST = "_manifest.json"
 """The manifest's name in the output."""

@@ -12,7 +12,7 @@ from apache_beam.metrics import Metrics
 if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
-    from glossator.pipeline.write import SplitRecord
+    from glossator.pipeline.staging import SplitRecord
 
 NAMESPACE = "glossator"
 """Of the counters and distributions in Beam."""
@@ -38,9 +38,9 @@ def measures(
         rows: `rows_read`, `rows_labelled` and the like.
         rejects: how many by reason.
         amounts: what labelling added up: `tokens`, `distinct_texts`, `truncated_texts`,
-            `token_places` (computed, padding included) and `<stage>_seconds`.
+            `padded_tokens` (computed, padding included) and `<stage>_seconds`.
     """
-    sums = ("distinct_texts", "tokens", "truncated_texts", "token_places")
+    sums = ("distinct_texts", "tokens", "truncated_texts", "padded_tokens")
     counters = {
         **rows,
         **{name: int(amounts.get(name, 0)) for name in sums},
@@ -53,8 +53,8 @@ def measures(
     }
     if labelled := rows.get("rows_labelled"):
         distributions["distinct_percent"] = round(100 * counters["distinct_texts"] / labelled)
-    if counters["token_places"]:
-        filled = counters["tokens"] / counters["token_places"]
+    if counters["padded_tokens"]:
+        filled = counters["tokens"] / counters["padded_tokens"]
         distributions["batch_fill_percent"] = round(100 * filled)
     return Measures(counters, distributions)
 

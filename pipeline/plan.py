@@ -11,16 +11,14 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
 from glossator.model.errors import UsageError
-
-ADDED_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
-"""Columns that the output or the rejects add, which no key may be called."""
+from glossator.model.store import is_local, open_store
+from glossator.pipeline.schema import ADDED_COLUMNS
 
 TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
 """Column names that speak of text, after `text` itself."""
@@ -125,35 +123,6 @@ def make_plan(
         ]
     )[:16]
     return Plan(sources, splits, text, schema, run_id)
-
-
-def open_store(uri: str) -> tuple[Any, str]:
-    """The fsspec file system that a URI names, and the path there.
-
-    Raises:
-        UsageError: no file system is known by that protocol, or its package is not installed.
-    """
-    try:
-        fs, path = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"{uri}: {error}") from error
-    return fs, path
-
-
-def is_local(fs: Any) -> bool:
-    """Whether paths of this fsspec file system are paths of this machine."""
-    return "file" in protocols(fs)
-
-
-def anchored(uri: str) -> str:
-    """A local path made absolute: workers may stand in another folder. Other URIs as they are."""
-    fs, path = open_store(uri)
-    return path if is_local(fs) else uri
-
-
-def protocols(fs: Any) -> tuple[str, ...]:
-    """The names that this fsspec file system has in URIs."""
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
 def read_footer(fs: Any, path: str, size: int) -> bytes:

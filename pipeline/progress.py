@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from glossator.pipeline.plan import Split, open_store
-from glossator.pipeline.staging import signs
-from glossator.pipeline.write import RECORDS, file_sizes
+from glossator.model.store import file_sizes, open_store
+from glossator.pipeline.plan import Split
+from glossator.pipeline.staging import RECORDS, signs
 
 _TERMINAL_SECS = 1.0
 _LOG_SECS = 15.0
@@ -70,7 +70,7 @@ class Progress:
 
 
 @contextmanager
-def told(progress: Progress, report: Callable[[str], None]) -> Iterator[None]:
+def reporting(progress: Progress, report: Callable[[str], None]) -> Iterator[None]:
     """Looks and reports now and then while the context is open."""
     stop = threading.Event()
     watcher = threading.Thread(

@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from glossator.model.errors import UsageError
+from glossator.model.store import file_sizes, is_local, move, open_store, put_bytes
 from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.manifest import MANIFEST, Manifest, parse
-from glossator.pipeline.plan import is_local, open_store
-from glossator.pipeline.write import RECORDS, REJECTS, file_sizes, move, put_bytes
+from glossator.pipeline.staging import RECORDS, REJECTS
 
 STAGING = "_staging"
 JOURNAL = "_publishing.json"

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from glossator.model.store import open_store
 from glossator.pipeline.errors import CorruptSplit, SourceChangedError
-from glossator.pipeline.plan import Split, open_store, read_footer
+from glossator.pipeline.plan import Split, read_footer
 
 _BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""

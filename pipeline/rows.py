@@ -50,13 +50,13 @@ class Regression(NamedTuple):
     entropy: np.float32
 
 
-ANSWERS: dict[Kind, Any] = {"single": Single, "multi": Multi, "regression": Regression}
+ROW_TYPES: dict[Kind, Any] = {"single": Single, "multi": Multi, "regression": Regression}
 """The type of an answer by the kind of its task."""
 
 
 def answer_rows(task: Task, column: pa.StructArray) -> Iterator[Any]:
     """A task's answers as rows, in order."""
-    kind = ANSWERS[task.kind]
+    kind = ROW_TYPES[task.kind]
     for fields in column.to_pylist():
         yield kind(**{**fields, "attention": [Word(**word) for word in fields["attention"]]})
 

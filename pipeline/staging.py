@@ -1,4 +1,4 @@
-"""What lies in a run's staging folder beside parts and records: its plan, and signs of workers.
+"""What lies in a run's staging folder beside parts: its plan, records of splits, signs of workers.
 
 The plan travels by this file and not inside the job: the job is as small for a million splits as
 for one, and whoever reads the folder at night sees what was to be done.
@@ -13,16 +13,60 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from glossator.pipeline.plan import Plan, Source, Split, open_store
-from glossator.pipeline.write import file_sizes, finished, put_bytes
+from glossator.model.store import file_sizes, open_store, put_bytes
+from glossator.pipeline.plan import Plan, Source, Split
 
 PLAN = "_plan.json"
+REJECTS = "_rejects"
+"""The folder of the rejects, below that of the parts."""
+RECORDS = "_records"
+"""The folder of the records, in staging."""
 WORKERS = "_workers"
 """The folder in which each process that labels leaves a file when it is ready to."""
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """What became of a split. Its file is written last: it says that the split is done."""
+
+    index: int
+    part: str
+    """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
+    source: str
+    start: int
+    stop: int
+    rows_read: int
+    rows_labelled: int
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+    files_unreadable: int
+    rejects: dict[str, int]
+    """Lines in the rejects file by reason."""
+    part_bytes: int
+    part_sha256: str
+    rejects_bytes: int | None
+    rejects_sha256: str | None
+    labels: dict[str, dict[str, int]]
+    """How often each label of each task was given."""
+    metrics: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as its file holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
+        """The inverse of `to_json`."""
+        return cls(**record)
 
 
 def save_plan(plan: Plan, staging: str) -> None:
@@ -51,13 +95,56 @@ def load_plan(staging: str) -> Plan:
     )
 
 
-def unfinished(staging: str) -> list[Split]:
+def completed_records(staging: str) -> dict[str, SplitRecord]:
+    """The records by part of the splits that need not be done again.
+
+    A record doesn't count if it is damaged, or if a file of it is not there in its full size.
+    """
+    fs, root = open_store(staging)
+    names = [name for name in file_sizes(fs, f"{root}/{RECORDS}") if name.endswith(".json")]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        texts = list(pool.map(lambda name: fs.cat_file(f"{root}/{RECORDS}/{name}"), names))
+    sizes = {
+        **file_sizes(fs, root),
+        **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
+    }
+    found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
+    return {record.part: record for record in found if record}
+
+
+def completed_record(staging: str, part: str) -> SplitRecord | None:
+    """The record of one split if it need not be done again: another attempt may have done it."""
+    fs, root = open_store(staging)
+    fs.invalidate_cache()
+    try:
+        text = fs.cat_file(f"{root}/{RECORDS}/{part}.json")
+    except FileNotFoundError:
+        return None
+    sizes = {}
+    for name in (f"{part}.parquet", f"{REJECTS}/{part}.parquet"):
+        with suppress(FileNotFoundError):
+            sizes[name] = fs.info(f"{root}/{name}")["size"]
+    return _whole(part, text, sizes)
+
+
+def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
+    """The record in `text` if it is one of that part, and its files are there in full size."""
+    try:
+        record = SplitRecord.from_json(json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
+    found = (record.part, sizes.get(f"{part}.parquet"), rejected)
+    return record if found == (part, record.part_bytes, record.rejects_bytes) else None
+
+
+def pending_splits(staging: str) -> list[Split]:
     """The splits of the plan that have no record yet, in the plan's order."""
-    done = finished(staging)
+    done = completed_records(staging)
     return [split for split in load_plan(staging).splits if split.name not in done]
 
 
-def sign_in(staging: str, details: Mapping[str, object]) -> None:
+def mark_worker_ready(staging: str, details: Mapping[str, object]) -> None:
     """Leave a sign that a worker is ready to label: whoever waits for workers looks for it."""
     host, pid = socket.gethostname(), os.getpid()
     sign = {"host": host, "pid": pid, "ready": time.time(), **details}

@@ -97,7 +97,7 @@ class Submission:
             return
         _bounded(self._cancel_result)
         if leaving:
-            leave()
+            stop_runner_processes()
         _bounded(self._cancel_on_cluster)
 
     def _cancel_result(self) -> None:
@@ -121,7 +121,7 @@ def cancel_current() -> None:
         _current.cancel(leaving=True)
 
 
-def leave() -> None:
+def stop_runner_processes() -> None:
     """Stops what Beam started beside this process (job servers), as the end of Python would."""
     if not _beside:
         return
@@ -181,11 +181,11 @@ def wait_for_earlier(
     """
     if runner.cluster is None:
         return
-    told = False
+    reported = False
     while alive := _alive(runner.cluster, runner.job_name):
-        if not told:
+        if not reported:
             report(f"job {alive[0].id} of an earlier client is labelling this: waiting for it")
-            told = True
+            reported = True
         try:
             check()
         except JobError:

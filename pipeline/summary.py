@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.explain import Mark, marked
+from glossator.model.store import open_store
 from glossator.pipeline.job import Outcome
-from glossator.pipeline.plan import open_store
 from glossator.pipeline.read import as_text as as_text_column
 
 _BAR = 24

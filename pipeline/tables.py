@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
+from glossator.model.store import absolute_uri
 from glossator.model.tasks import Task, select_tasks
-from glossator.pipeline.label import Tally, label_texts, labeller, task_type
+from glossator.pipeline.label import Tally, label_texts, labeller
 from glossator.pipeline.metrics import Measures, measures
-from glossator.pipeline.plan import anchored, guess_text, is_text
+from glossator.pipeline.plan import guess_text, is_text
 from glossator.pipeline.read import as_text, check
+from glossator.pipeline.schema import task_type
 
-MOST_ROWS = 65_536
+MAX_ROWS = 65_536
 """Rows that are labelled at once."""
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 """Text that is labelled at once, but for the row that goes beyond."""
 
 REJECT_COLUMNS = (pa.field("reason", pa.string()), pa.field("detail", pa.string()))
@@ -77,7 +79,7 @@ class Recipe:
             raise UsageError(f"tasks={tasks!r} is one string: give a list of names")
         check_top(top)
         if model != bundles.DEFAULT:
-            model = anchored(model)
+            model = absolute_uri(model)
         bundle = bundles.load(model)
         return cls(model, bundle.digest, select_tasks(bundle.tasks, tasks), text, top)
 
@@ -96,7 +98,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Answers:
+class LabelledTexts:
     """What became of texts, by their places among those given."""
 
     kept: NDArray[np.int64]
@@ -167,7 +169,7 @@ def schemas(columns: pa.Schema, tasks: Sequence[Task]) -> Outputs:
 
 
 def pieces(table: pa.Table, text: str) -> Iterator[pa.Table]:
-    """Cuts a table where a piece reaches `MOST_ROWS` or its text `MOST_BYTES`; one piece at least.
+    """Cuts a table where a piece reaches `MAX_ROWS` or its text `MAX_BYTES`; one piece at least.
 
     Nothing is copied.
     """
@@ -175,8 +177,8 @@ def pieces(table: pa.Table, text: str) -> Iterator[pa.Table]:
     lengths = [pc.binary_length(as_text(chunk)).fill_null(0) for chunk in table[text].chunks]
     sizes = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
     while start < table.num_rows:
-        full = int(np.searchsorted(sizes, sizes[start] + MOST_BYTES))
-        stop = min(max(full, start + 1), start + MOST_ROWS, table.num_rows)
+        full = int(np.searchsorted(sizes, sizes[start] + MAX_BYTES))
+        stop = min(max(full, start + 1), start + MAX_ROWS, table.num_rows)
         yield table.slice(start, stop - start)
         start = stop
     if not table.num_rows:
@@ -205,7 +207,7 @@ def label_tables(
 
     Returns:
         The outputs, one for each table, and what each of the portions came to in which the rows
-        were labelled: `MOST_ROWS` and `MOST_BYTES` bound them.
+        were labelled: `MAX_ROWS` and `MAX_BYTES` bound them.
 
     Raises:
         UsageError: a table has no such column, or one that is called as a task.
@@ -215,7 +217,7 @@ def label_tables(
     parts: list[list[Outputs]] = [[] for _ in tables]
     measured = []
     for portion in _portions(tables, names):
-        answers = answer(model, _joined([texts for _, _, texts in portion]), top)
+        answers = label_given_texts(model, _joined([texts for _, _, texts in portion]), top)
         measured.append(answers.measured)
         first = 0
         for i, piece, texts in portion:
@@ -224,7 +226,7 @@ def label_tables(
     return [_concatenated(part) for part in parts], measured
 
 
-def answer(model: Labeller, texts: pa.Array, top: int) -> Answers:
+def label_given_texts(model: Labeller, texts: pa.Array, top: int) -> LabelledTexts:
     """Labels texts, and says why of those that have nothing to label.
 
     Args:
@@ -242,7 +244,7 @@ def answer(model: Labeller, texts: pa.Array, top: int) -> Answers:
     rows = {"rows_read": len(texts), "rows_labelled": len(kept), "rows_rejected": len(rejected)}
     inside = sum(value for name, value in tally.metrics.items() if name.endswith("_seconds"))
     amounts = {**tally.metrics, "arrow_seconds": time.monotonic() - started - inside}
-    return Answers(
+    return LabelledTexts(
         kept,
         columns,
         rejected,
@@ -263,7 +265,7 @@ def _portions(tables: Sequence[pa.Table], names: Sequence[str]) -> Iterator[list
     for i, (table, name) in enumerate(zip(tables, names, strict=True)):
         for piece in pieces(table, name):
             texts = as_text(piece.column(name))
-            if held and (rows + len(texts) > MOST_ROWS or size + texts.nbytes > MOST_BYTES):
+            if held and (rows + len(texts) > MAX_ROWS or size + texts.nbytes > MAX_BYTES):
                 yield held
                 held, rows, size = [], 0, 0
             held.append((i, piece, texts))
@@ -278,7 +280,7 @@ def _joined(texts: Sequence[pa.Array]) -> pa.Array:
     return pa.concat_arrays(texts)
 
 
-def _shaped(kinds: Outputs, piece: pa.Table, answers: Answers, first: int) -> Outputs:
+def _shaped(kinds: Outputs, piece: pa.Table, answers: LabelledTexts, first: int) -> Outputs:
     """The outputs, of these schemas, of a piece whose first text was the `first` answered."""
     why = [answers.reason, answers.detail]
     return Outputs(

@@ -13,8 +13,14 @@ from glossator.pipeline import manifest, metrics
 from glossator.pipeline.label import Labelling, label_split, labeller
 from glossator.pipeline.plan import Split
 from glossator.pipeline.publish import discard, publish, published, recover, state
-from glossator.pipeline.staging import first_ready, load_plan, sign_in, unfinished
-from glossator.pipeline.write import finished, finished_split
+from glossator.pipeline.staging import (
+    completed_record,
+    completed_records,
+    first_ready,
+    load_plan,
+    mark_worker_ready,
+    pending_splits,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class ListSplits(beam.DoFn):
         output, run_id = self._publication.output, self._publication.run_id
         recover(output)
         if state(output, run_id) != "published":
-            yield from unfinished(self._publication.labelling.staging)
+            yield from pending_splits(self._publication.labelling.staging)
 
 
 class LabelSplit(beam.DoFn):
@@ -53,11 +59,11 @@ class LabelSplit(beam.DoFn):
     def setup(self) -> None:
         """Loads the model, once a process."""
         labeller(self._labelling.model, self._labelling.digest, self._labelling.tasks)
-        sign_in(self._labelling.staging, {"model": self._labelling.digest})
+        mark_worker_ready(self._labelling.staging, {"model": self._labelling.digest})
 
     def process(self, split: Split) -> Iterator[str]:
         """Labels one split, unless an attempt of which the engine knows no more has done it."""
-        if finished_split(self._labelling.staging, split.name) is None:
+        if completed_record(self._labelling.staging, split.name) is None:
             metrics.emit(metrics.of_split(label_split(split, self._labelling)))
         yield split.name
 
@@ -87,7 +93,7 @@ def publish_run(publication: Publication) -> manifest.Manifest:
     now, ready = time.time(), first_ready(staging, publication.started)
     built = manifest.build(
         load_plan(staging),
-        finished(staging).values(),
+        completed_records(staging).values(),
         model=publication.labelling.digest,
         options=publication.options,
         timings={

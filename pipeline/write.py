@@ -4,82 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glossator.pipeline.plan import Split, is_local, open_store, protocols
+from glossator.model.store import atomic_write, open_store, put_bytes
+from glossator.pipeline.plan import Split
 from glossator.pipeline.read import Checked, Piece
-
-REJECTS = "_rejects"
-"""The folder of the rejects, below that of the parts."""
-RECORDS = "_records"
-"""The folder of the records, in staging."""
-_RENAMING = {"hdfs", "webhdfs"}
-"""Remote stores that show a file while it is written, and rename atomically."""
-_THREADS = 16
-
-
-@dataclass(frozen=True)
-class SplitRecord:
-    """What became of a split. Its file is written last: it says that the split is done."""
-
-    index: int
-    part: str
-    """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
-    source: str
-    start: int
-    stop: int
-    rows_read: int
-    rows_labelled: int
-    rows_rejected: int
-    rows_unreadable: int
-    """Rows that the footer promises and the data does not hold: one reject stands for them."""
-    files_unreadable: int
-    rejects: dict[str, int]
-    """Lines in the rejects file by reason."""
-    part_bytes: int
-    part_sha256: str
-    rejects_bytes: int | None
-    rejects_sha256: str | None
-    labels: dict[str, dict[str, int]]
-    """How often each label of each task was given."""
-    metrics: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as its file holds it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
-        """The inverse of `to_json`."""
-        return cls(**record)
-
-
-def reject_schema(keys: pa.Schema) -> pa.Schema:
-    """The columns of the rejects."""
-    return pa.schema(
-        [
-            *keys,
-            pa.field("source_file", pa.string()),
-            pa.field("source_row", pa.int64()),
-            pa.field("stage", pa.string()),
-            pa.field("reason", pa.string()),
-            pa.field("detail", pa.string()),
-        ]
-    )
+from glossator.pipeline.schema import reject_schema
+from glossator.pipeline.staging import RECORDS, REJECTS, SplitRecord
 
 
 def rejects(split: Split, piece: Piece, checked: Checked) -> pa.Table:
@@ -186,111 +125,8 @@ class SplitWriter:
         return record
 
     def _open(self, name: str, schema: pa.Schema) -> _Parquet:
-        temp = self._stack.enter_context(whole(self._fs, f"{self._staging}/{name}"))
+        temp = self._stack.enter_context(atomic_write(self._fs, f"{self._staging}/{name}"))
         return self._stack.enter_context(_Parquet(temp, schema))
-
-
-def finished(staging: str) -> dict[str, SplitRecord]:
-    """The records by part of the splits that need not be done again.
-
-    A record doesn't count if it is damaged, or if a file of it is not there in its full size.
-    """
-    fs, root = open_store(staging)
-    names = [name for name in file_sizes(fs, f"{root}/{RECORDS}") if name.endswith(".json")]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        texts = list(pool.map(lambda name: fs.cat_file(f"{root}/{RECORDS}/{name}"), names))
-    sizes = {
-        **file_sizes(fs, root),
-        **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
-    }
-    found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
-    return {record.part: record for record in found if record}
-
-
-def finished_split(staging: str, part: str) -> SplitRecord | None:
-    """The record of one split if it need not be done again: another attempt may have done it."""
-    fs, root = open_store(staging)
-    fs.invalidate_cache()
-    try:
-        text = fs.cat_file(f"{root}/{RECORDS}/{part}.json")
-    except FileNotFoundError:
-        return None
-    sizes = {}
-    for name in (f"{part}.parquet", f"{REJECTS}/{part}.parquet"):
-        with suppress(FileNotFoundError):
-            sizes[name] = fs.info(f"{root}/{name}")["size"]
-    return _whole(part, text, sizes)
-
-
-def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
-    """The record in `text` if it is one of that part, and its files are there in full size."""
-    try:
-        record = SplitRecord.from_json(json.loads(text))
-    except (ValueError, TypeError):
-        return None
-    rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
-    found = (record.part, sizes.get(f"{part}.parquet"), rejected)
-    return record if found == (part, record.part_bytes, record.rejects_bytes) else None
-
-
-@contextmanager
-def whole(fs: Any, target: str) -> Iterator[Path]:
-    """A local file to write, which becomes `target` once it is whole, and vanishes on an error.
-
-    What computes may fail half-way, and another attempt at the same may be done already: a
-    remote store only ever gets whole files.
-    """
-    folder, name = PurePosixPath(target).parent, PurePosixPath(target).name
-    mark = f"{uuid.uuid4().hex}.tmp"
-    if is_local(fs):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    temp = Path(folder if is_local(fs) else tempfile.gettempdir(), f".{name}.{mark}")
-    try:
-        yield temp
-        if is_local(fs):
-            temp.replace(target)
-        elif _renames(fs):
-            fs.put_file(str(temp), f"{folder}/.{name}.{mark}")
-            move(fs, f"{folder}/.{name}.{mark}", target)
-        else:
-            fs.put_file(str(temp), target)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
-def put_bytes(fs: Any, target: str, data: bytes) -> None:
-    """Write a small file at once."""
-    with whole(fs, target) as temp:
-        temp.write_bytes(data)
-
-
-def move(fs: Any, source: str, target: str) -> None:
-    """Put a file in another's place; object stores, which can't rename, keep the source too."""
-    if is_local(fs):
-        Path(target).parent.mkdir(exist_ok=True)
-        os.replace(source, target)  # noqa: PTH105 - both are strings of fsspec
-    elif _renames(fs):
-        if fs.exists(target):  # HDFS renames onto nothing
-            fs.rm_file(target)
-        fs.mv(source, target)
-    else:
-        fs.cp_file(source, target)
-
-
-def file_sizes(fs: Any, folder: str) -> dict[str, int]:
-    """The files directly in a folder, by name; none if there is no such folder."""
-    fs.invalidate_cache()
-    try:
-        infos = fs.ls(folder, detail=True)
-    except FileNotFoundError:
-        return {}
-    return {
-        PurePosixPath(info["name"]).name: info["size"] for info in infos if info["type"] == "file"
-    }
-
-
-def _renames(fs: Any) -> bool:
-    return bool(_RENAMING.intersection(protocols(fs)))
 
 
 class _Parquet:

@@ -107,7 +107,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
     pq.write_table(pa.Table.from_pylist(labelled_rows(500, seed=1)), path)
     data = load([str(path)], TASKS, "text", "split")
     made = train(data, TASKS, SETTINGS, lambda line: None, {"name": "A model for tests"})
-    given = Labeller(made, ["sentiment"]).label(data.texts).answers[0].probabilities
+    given = Labeller(made, ["sentiment"]).label(data.texts).tasks[0].probabilities
     accept = float(np.median(given.max(axis=1)))
     sentiment = replace(made.calibration["sentiment"], accept=accept)
     return replace(made, calibration={**made.calibration, "sentiment": sentiment})
@@ -142,7 +142,7 @@ def answer_alone() -> Callable[..., dict[str, Any]]:
 
     def answer(labeller: Labeller, text: str, top: int = 5) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        for answers in labeller.label([text], top).answers:
+        for answers in labeller.label([text], top).tasks:
             task, given, words = answers.task, answers.probabilities[0], answers.words
             said: dict[str, Any]
             if task.kind == "regression":
@@ -218,7 +218,9 @@ def glossator(monkeypatch: pytest.MonkeyPatch, deadline: None) -> Iterator[Run]:
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", leave)
-    monkeypatch.setattr("glossator.pipeline.submit.leave", lambda: None)  # it ends this process
+    monkeypatch.setattr(
+        "glossator.pipeline.submit.stop_runner_processes", lambda: None
+    )  # it ends this process
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from glossator.deploy.dataflow.template import gs_uri
 from glossator.model.errors import UsageError
+from glossator.model.store import open_store, put_bytes
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.plan import open_store
-from glossator.pipeline.write import put_bytes
 
 
 def docker_commands(image: str, context: Path) -> list[list[str]]:

@@ -54,7 +54,7 @@ def assert_same_labels(one: Bundle, other: Bundle, texts: list[str]) -> None:
     left, right = Labeller(one, names).label(texts), Labeller(other, names).label(texts)
     assert np.array_equal(left.tokens, right.tokens)
     assert np.array_equal(left.truncated, right.truncated)
-    for a, b in zip(left.answers, right.answers, strict=True):
+    for a, b in zip(left.tasks, right.tasks, strict=True):
         assert (a.task, a.accept) == (b.task, b.accept)
         assert np.array_equal(a.probabilities, b.probabilities)
         assert np.array_equal(a.entropy, b.entropy)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glossator.model.engine import Engine, Scores, places
+from glossator.model.engine import Engine, Scores, padded_tokens
 from glossator.model.network import AttentionRNN
 from glossator.model.tokenizer import Tokenizer, Tokens
 
@@ -169,7 +169,7 @@ def test_one_token_has_all_the_attention(engine: Engine, make_tokens: MakeTokens
 
 def test_places_are_those_of_whole_blocks() -> None:
     """Incomplete blocks are filled, and lengths rounded up."""
-    assert places(np.array([], np.int64)) == 0
-    assert places(np.array([4, 4])) == 64 * 4
-    assert places(np.array([4] * 65)) == 2 * 64 * 4
-    assert places(np.array([33, 4])) == 32 * 40 + 64 * 4
+    assert padded_tokens(np.array([], np.int64)) == 0
+    assert padded_tokens(np.array([4, 4])) == 64 * 4
+    assert padded_tokens(np.array([4] * 65)) == 2 * 64 * 4
+    assert padded_tokens(np.array([33, 4])) == 32 * 40 + 64 * 4

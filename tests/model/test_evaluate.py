@@ -193,7 +193,7 @@ def test_predictions_are_the_calibrated_logits_of_each_text(
     scale = bundle.calibration["mood"].scale
     np.testing.assert_allclose(given["mood"], softmax(raw["mood"].astype(float) * scale, axis=1))
     labelled = labeller.label(corpus)
-    for answer in labelled.answers:
+    for answer in labelled.tasks:
         assert np.array_equal(answer.probabilities, given[answer.task.name])
         calibration = bundle.calibration[answer.task.name]
         assert np.array_equal(

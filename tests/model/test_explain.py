@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from glossator.model.bundle import Bundle
 from glossator.model.explain import Mark, answers_json, explanation, marked
-from glossator.model.labeller import Answers, Labelled, Labeller
+from glossator.model.labeller import Labeller, Predictions, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
 
@@ -32,13 +32,13 @@ def words_of(*found: tuple[int, int, float]) -> Words:
 
 def answers(
     task: Task, given: list[float], *found: tuple[int, int, float], accept: float = 0.5
-) -> Answers:
+) -> TaskPredictions:
     entropy = np.array([0.25], np.float32)
-    return Answers(task, np.array([given]), accept, words_of(*found), entropy)
+    return TaskPredictions(task, np.array([given]), accept, words_of(*found), entropy)
 
 
-def labelled(*given: Answers, cut: bool = False) -> Labelled:
-    return Labelled(tuple(given), np.array([7]), np.array([cut]), places=8, seconds={})
+def labelled(*given: TaskPredictions, cut: bool = False) -> Predictions:
+    return Predictions(tuple(given), np.array([7]), np.array([cut]), padded_tokens=8, seconds={})
 
 
 MOOD = Task("mood", "single", ("bad", "good"))

@@ -110,7 +110,7 @@ def test_every_kind_of_task_is_learnt(trained: Bundle, unseen: Dataset) -> None:
 
 
 def test_accepted_labels_are_right_as_often_as_was_asked(trained: Bundle, unseen: Dataset) -> None:
-    (answers,) = Labeller(trained, ["mood"]).label(unseen.texts).answers
+    (answers,) = Labeller(trained, ["mood"]).label(unseen.texts).tasks
     accepted = answers.probabilities.max(axis=1) >= answers.accept
     right = answers.probabilities.argmax(axis=1) == unseen.labels["mood"]
     assert accepted.mean() > 0.5
@@ -120,7 +120,7 @@ def test_accepted_labels_are_right_as_often_as_was_asked(trained: Bundle, unseen
 def test_the_attention_looks_at_the_words_that_decide(trained: Bundle, unseen: Dataset) -> None:
     labelled = Labeller(trained, ["mood", "topics"]).label(unseen.texts, top=100)
     deciding = {"mood": sum(DECIDING.values(), ()), "topics": sum(TOPIC_WORDS.values(), ())}
-    for answers in labelled.answers:
+    for answers in labelled.tasks:
         on: list[float] = []
         elsewhere: list[float] = []
         for row, text in enumerate(unseen.texts):

@@ -33,8 +33,8 @@ from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.pipeline import compose, metrics, tables
 from glossator.pipeline.compose import LabelComments
-from glossator.pipeline.label import task_type
-from glossator.pipeline.tables import Recipe, answer, label_table, label_tables
+from glossator.pipeline.schema import task_type
+from glossator.pipeline.tables import Recipe, label_given_texts, label_table, label_tables
 
 Answer = Callable[..., dict[str, Any]]
 Comments = Callable[..., list[str]]
@@ -323,14 +323,14 @@ def test_any_cutting_gives_the_same_rows(
     parts = [table.slice(a, b - a) for a, b in pairwise(edges)]
     asked: list[pa.Array] = []
 
-    def watched(model: Labeller, texts: pa.Array, top: int) -> tables.Answers:
+    def watched(model: Labeller, texts: pa.Array, top: int) -> tables.LabelledTexts:
         asked.append(texts)
-        return answer(model, texts, top)
+        return label_given_texts(model, texts, top)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "MOST_ROWS", most_rows)
-        patch.setattr(tables, "MOST_BYTES", most_bytes)
-        patch.setattr(tables, "answer", watched)
+        patch.setattr(tables, "MAX_ROWS", most_rows)
+        patch.setattr(tables, "MAX_BYTES", most_bytes)
+        patch.setattr(tables, "label_given_texts", watched)
         results, measured = label_tables(model, parts)
     assert [r.labelled.num_rows + r.rejected.num_rows for r in results] == [
         part.num_rows for part in parts
@@ -351,7 +351,7 @@ def test_large_tables_come_out_in_pieces(
     expected: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tables, "MOST_ROWS", 50)
+    monkeypatch.setattr(tables, "MAX_ROWS", 50)
     monkeypatch.setattr(compose, "TOGETHER_ROWS", 20)
     seen = outputs([table], LabelComments(str(bundle)))
     labelled = of(seen, "labelled")

@@ -16,15 +16,9 @@ from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.pipeline.label import (
-    Labelling,
-    Tally,
-    label_split,
-    label_texts,
-    output_schema,
-    task_type,
-)
+from glossator.pipeline.label import Labelling, Tally, label_split, label_texts
 from glossator.pipeline.plan import make_plan
+from glossator.pipeline.schema import output_schema, task_type
 
 Answer = Callable[..., dict[str, Any]]
 Comments = Callable[..., list[str]]
@@ -97,7 +91,7 @@ def test_more_distinct_texts_than_one_call_takes(
     answer_alone: Answer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glossator.pipeline.label.MOST_TEXTS", 7)
+    monkeypatch.setattr("glossator.pipeline.label.MAX_TEXTS", 7)
     texts = [*comments(30, seed=7), *ODD] * 2
     assert label(labeller, large(texts)) == [answer_alone(labeller, text) for text in texts]
 

@@ -14,7 +14,9 @@ from glossator.pipeline.errors import CorruptSplit, ReconcileError
 from glossator.pipeline.manifest import build, parse, reconcile
 from glossator.pipeline.plan import Plan, Source, Split, make_plan
 from glossator.pipeline.read import check, read
-from glossator.pipeline.write import SplitRecord, SplitWriter, finished, reject_schema, rejects
+from glossator.pipeline.schema import reject_schema
+from glossator.pipeline.staging import SplitRecord, completed_records
+from glossator.pipeline.write import SplitWriter, rejects
 
 KEYS = pa.schema({"id": pa.int64()})
 LABEL = pa.struct({"label": pa.dictionary(pa.int8(), pa.string()), "score": pa.float32()})
@@ -67,7 +69,7 @@ def test_files_and_record(tmp_path: Path) -> None:
         content = (tmp_path / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
     assert (record.rows_labelled, record.rows_rejected, record.rejects) == (3, 1, {"null": 1})
-    assert finished(str(tmp_path)) == {SPLIT.name: record}
+    assert completed_records(str(tmp_path)) == {SPLIT.name: record}
 
 
 def test_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_split_without_rows_has_a_part(tmp_path: Path) -> None:
     assert list(files(tmp_path)) == [f"{SPLIT.name}.parquet", f"_records/{SPLIT.name}.json"]
     assert pq.read_schema(tmp_path / f"{SPLIT.name}.parquet").names == ["id", "sentiment"]
     assert (record.rows_labelled, record.rejects_bytes) == (0, None)
-    assert finished(str(tmp_path)) == {SPLIT.name: record}
+    assert completed_records(str(tmp_path)) == {SPLIT.name: record}
 
 
 def test_error_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_remote_store_gets_whole_files(tmp_path: Path) -> None:
         write(tmp_path)
         for name, content in files(tmp_path).items():
             assert fs.cat_file(f"/write/run/{name}") == content
-        assert finished("memory://write/run") == {SPLIT.name: record}
+        assert completed_records("memory://write/run") == {SPLIT.name: record}
         assert len(fs.find("/write")) == 3
     finally:
         fs.rm("/write", recursive=True)
@@ -146,11 +148,11 @@ def test_what_is_not_whole_is_not_finished(tmp_path: Path, lost: str) -> None:
         part.write_bytes(part.read_bytes()[:-1])
     else:
         record.write_text(record.read_text()[:50])
-    assert list(finished(str(tmp_path))) == ["part-00004-0123456789ab"]
+    assert list(completed_records(str(tmp_path))) == ["part-00004-0123456789ab"]
 
 
 def test_nothing_is_finished_where_nothing_is(tmp_path: Path) -> None:
-    assert finished(str(tmp_path / "none")) == {}
+    assert completed_records(str(tmp_path / "none")) == {}
 
 
 def test_corrupt_split_is_one_reject(tmp_path: Path) -> None:
