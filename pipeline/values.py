@@ -58,9 +58,7 @@ def _plain_flat(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _nested(
-    kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]
-) -> pa.DataType:
+def _nested(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
     """A nested type with the types in it changed, and all that is not of Parquet left out."""
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(field.name, change(field.type)) for field in kind])
@@ -84,7 +82,7 @@ def exact(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
     Raises:
         pa.ArrowInvalid: the type can't hold a value exactly; a string is not UTF-8.
-        pa.ArrowNotImplementedError, pa.ArrowTypeError: the types don't convert, whatever the values.
+        pa.ArrowNotImplementedError, pa.ArrowTypeError: the types don't convert at all.
     """
     if is_extension(kind) and array.type != kind:
         storage = array.storage if is_extension(array.type) else array
@@ -145,10 +143,10 @@ def without(array: pa.Array, rows: Collection[int]) -> pa.Array:
 def shown(scalar: pa.Scalar) -> str:
     """A value for a message, shortened."""
     try:
-        text = repr(scalar.as_py()) if pa.types.is_nested(scalar.type) else str(scalar.as_py())
-        text = repr(scalar.as_py()) if isinstance(scalar.as_py(), bytes) else text
-    except (ValueError, OverflowError, ArithmeticError):  # dates beyond Python's
-        text = f"{scalar.type} {scalar.cast(pa.int64())}" if hasattr(scalar, "value") else "it"
+        value = scalar.as_py()
+        text = value.isoformat() if hasattr(value, "isoformat") else repr(value)
+    except (ValueError, OverflowError):  # a time that Python does not know
+        text = f"{scalar.value} {scalar.type.unit}" if hasattr(scalar, "value") else "a value"
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
