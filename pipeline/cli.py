@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 import click
@@ -14,6 +15,9 @@ import click
 from glossator.model import cli as verbs
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import JobError
+from glossator.pipeline.progress import Snapshot, describe
+
+_LOG_SECS = 15.0
 
 
 class _Reporter:
@@ -22,6 +26,7 @@ class _Reporter:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._open = False
+        self._told = time.monotonic()
 
     def __call__(self, line: str) -> None:
         if self._live:
@@ -29,6 +34,12 @@ class _Reporter:
             self._open = True
         else:
             click.echo(line, err=True)
+
+    def progress(self, snapshot: Snapshot) -> None:
+        """Says how far the run is: always on a terminal, elsewhere now and then."""
+        if self._live or time.monotonic() - self._told >= _LOG_SECS:
+            self._told = time.monotonic()
+            self(describe(snapshot))
 
     def close(self) -> None:
         """Ends the line that is open."""
