@@ -114,7 +114,7 @@ def cli() -> None:
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Give up when no split is done for so long; 0 never.",
+    help="Give up when no row is labelled for so long; 0 never.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest's account as JSON.")
 @click.argument("beam_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -132,10 +132,13 @@ def label(
     """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
     from glossator.pipeline import job, summary
     from glossator.pipeline.options import LabelOptions, beam_options
+    from glossator.pipeline.runners import cores
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
-    options = LabelOptions(inputs=inputs, output=output, keys=keys, tasks=names, **given)
-    engine = beam_options(beam_arguments, workers or _cores())
+    options = LabelOptions(
+        inputs=inputs, output=output, keys=keys, tasks=names, workers=workers, **given
+    )
+    engine = beam_options(beam_arguments, workers or cores())
     report = _Reporter()
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
@@ -152,13 +155,6 @@ def label(
     click.echo(summary.as_text(outcome))
     if show:
         click.echo(summary.examples(outcome, show, colour=sys.stdout.isatty()))
-
-
-def _cores() -> int:
-    """The cores that this process may use, which in a container are not all there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _interrupted(number: int, _: Any) -> NoReturn:
