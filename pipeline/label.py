@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,10 +17,11 @@ from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
 from glossator.pipeline.causes import each, reaching
+from glossator.pipeline.columns import Columns, MisfitError
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.labelling import LOADED, Labelling
 from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Checked, Piece, check, read
+from glossator.pipeline.read import Checked, Piece, check_rows, read
 from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
 from glossator.pipeline.staging import SplitRecord
 from glossator.pipeline.write import SplitWriter, rejects
@@ -32,10 +33,7 @@ MODEL_STAGES = ("tokenize", "network", "attention")
 class SplitLabelling(Labelling):
     """How the job labels its splits, and where what becomes of them goes."""
 
-    text: str
-    """The text column."""
-    keys: pa.Schema
-    """Columns that are carried into the output, in the output's types."""
+    columns: Columns
     staging: str
     """Where parts, rejects and records go."""
 
@@ -132,8 +130,8 @@ def label_texts(
 
 
 def _writer(split: Split, labelling: SplitLabelling, model: Labeller) -> SplitWriter:
-    schema = output_schema(model.tasks, labelling.keys)
-    return SplitWriter(labelling.staging, split, schema, labelling.keys)
+    schema = output_schema(model.tasks, labelling.columns.keys)
+    return SplitWriter(labelling.staging, split, schema, labelling.columns.keys)
 
 
 def _label_ranges(
@@ -153,9 +151,9 @@ def _label_ranges(
             if detail is not None:
                 writer.unreadable(range_, detail)
                 continue
-            given = read(range_, labelling.text, labelling.keys)
+            given = _pieces(range_, labelling.columns, writer)
             for piece in each("input", range_.source, given):
-                checked = check(piece.text)
+                checked = check_rows(piece)
                 rejected = rejects(piece, checked)
                 writer.reject(rejected)
                 writer.account(range_, read=len(piece.text), rejected=rejected.num_rows)
@@ -170,6 +168,14 @@ def _label_ranges(
                 tally.rows += len(piece.text)
                 on_rows(tally.rows)
     return writer.commit(labels=tally.labels, metrics=tally.metrics)
+
+
+def _pieces(range_: Range, columns: Columns, writer: SplitWriter) -> Iterator[Piece]:
+    """The pieces of a range; none if its file doesn't fit, for then all its rows are rejected."""
+    try:
+        yield from read(range_, columns)
+    except MisfitError as error:
+        writer.misfit(range_, str(error))
 
 
 def _label_piece(
@@ -188,7 +194,7 @@ def _label_piece(
         pa.array(kept + piece.first_row, pa.int64()),
         *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
-    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.keys))
+    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
 
 
 def _struct(answers: TaskPredictions, texts: pa.Array) -> pa.StructArray:

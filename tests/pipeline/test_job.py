@@ -538,7 +538,7 @@ def publication(folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Pa
     plan = make_plan([str(tmp_path / "in")], text=None, keys=["id"], identity="x")
     staging = f"{out}/_staging/{plan.run_id}"
     tasks = select_tasks(load(bundle).tasks, PUBLIC)
-    labelling = SplitLabelling(str(bundle), digest, tasks, "text", 5, plan.keys, staging)
+    labelling = SplitLabelling(str(bundle), digest, tasks, "text", 5, plan.columns, staging)
     save_plan(plan, staging)
     return Publication(str(out), plan.run_id, labelling, {"text": "text"}, {}, 0.0)
 
