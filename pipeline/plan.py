@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store
 from glossator.pipeline.columns import Columns, FileColumns
+from glossator.pipeline.footer import parse_footer
 from glossator.pipeline.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
@@ -258,7 +258,7 @@ def _file(uri: str, fs: Any, path: str, info: dict[str, Any]) -> _File:
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
-        metadata = pq.read_metadata(pa.BufferReader(footer))
+        metadata = parse_footer(footer)
         columns = FileColumns.of(uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
         why = " ".join(str(error).split())

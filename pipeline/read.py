@@ -250,15 +250,19 @@ def _checked(
     group: list[_Decoded] = []
     rows = size = 0
     for item in items:
-        full = rows >= _CHECKED_ROWS or size >= _CHECKED_BYTES
+        more = sum(batch.nbytes for batch in item.batches) if isinstance(item, _Decoded) else 0
+        fits = rows < _CHECKED_ROWS and size + more <= _CHECKED_BYTES
         alike = isinstance(item, _Decoded) and group and item.binding is group[0].binding
-        if group and (full or not alike):
+        if group and not (fits and alike):
             yield from _check_group(group, columns)
             group, rows, size = [], 0, 0
         if isinstance(item, _Decoded):
             group.append(item)
-            rows += item.span.rows
-            size += sum(batch.nbytes for batch in item.batches)
+            rows, size = rows + item.span.rows, size + more
+            if size > _CHECKED_BYTES:  # it is not to be held while the next is decoded
+                del item
+                yield from _check_group(group, columns)
+                group, rows, size = [], 0, 0
         else:
             yield item if isinstance(item, Unread) else _reject_misfit(item, columns.keys)
     if group:
