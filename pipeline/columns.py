@@ -38,7 +38,10 @@ Path = tuple[str, ...]
 """A column's name, then those of the struct fields below it."""
 
 _MAX_LISTED = 30
-_EXTENSIONS = "arrow_extensions_enabled"
+_EXTENSIONS = {"arrow_extensions_enabled": True}
+"""UUID and JSON stay what they are, with a PyArrow that can."""
+if _EXTENSIONS.keys() - inspect.signature(pq.ParquetFile.__init__).parameters.keys():
+    _EXTENSIONS = {}
 
 
 class MisfitError(GlossatorError):
@@ -340,6 +343,18 @@ def promoted(kind: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return plain_type(merged)
 
 
+def _converts(kind: pa.DataType, plain: pa.DataType, wanted: pa.DataType) -> bool:
+    if plain == wanted and not (pa.types.is_nested(kind) or is_extension(kind)):
+        return True
+    if promoted(wanted, plain) != wanted:
+        return False
+    try:
+        exact(pa.nulls(0, kind), wanted)
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid):
+        return False
+    return True
+
+
 def _bound(columns: Columns, file: FileColumns, field: pa.Field) -> _Key:
     path = key_source(file, field.name)
     if path is None:
@@ -355,13 +370,7 @@ def _bound(columns: Columns, file: FileColumns, field: pa.Field) -> _Key:
     if nanoseconds:
         kind = type_at(file.nanoseconds, path)
     plain = plain_type(kind)
-    fits = plain == field.type or not file.rows or promoted(field.type, plain) == field.type
-    try:
-        if fits and file.rows:
-            exact(pa.nulls(0, kind), field.type)
-    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid):
-        fits = False
-    if not fits:
+    if file.rows and not _converts(kind, plain, field.type):
         raise MisfitError(f"column {field.name!r} is {kind}, but {field.type} in other files")
     return _Key(field, path, int96=int96, nanoseconds=nanoseconds)
 
@@ -387,7 +396,4 @@ def _schema(footer: bytes, metadata: pq.FileMetaData, unit: str) -> pa.Schema:
 
 def reading_options(unit: str) -> dict[str, Any]:
     """For `pq.ParquetFile`: INT96 in this unit, and the types that have names above plain ones."""
-    options: dict[str, Any] = {"coerce_int96_timestamp_unit": unit}
-    if _EXTENSIONS in inspect.signature(pq.ParquetFile.__init__).parameters:
-        options[_EXTENSIONS] = True  # UUID and JSON stay what they are
-    return options
+    return {"coerce_int96_timestamp_unit": unit, **_EXTENSIONS}

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
@@ -180,6 +181,18 @@ def read_footer(fs: Any, path: str, size: int) -> bytes:
     return tail[-length:]
 
 
+def parse_footer(footer: bytes) -> pq.FileMetaData:
+    """What a footer says.
+
+    Raises:
+        pa.ArrowException, OSError: it is damaged.
+    """
+    try:
+        return pq.read_metadata(pa.BufferReader(footer))
+    except UnicodeDecodeError:  # of a column's name: rows can be counted all the same
+        return ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer)).metadata
+
+
 def _find(uri: str) -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
     """Yield (uri, file system, path, info) of each file that an input names."""
     fs, path = open_store(uri)
@@ -258,7 +271,7 @@ def _file(uri: str, fs: Any, path: str, info: dict[str, Any]) -> _File:
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
-        metadata = pq.read_metadata(pa.BufferReader(footer))
+        metadata = parse_footer(footer)
         columns = FileColumns.of(uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
         why = " ".join(str(error).split())

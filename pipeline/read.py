@@ -23,7 +23,7 @@ from glossator.pipeline.columns import (
     bind,
 )
 from glossator.pipeline.errors import CorruptRange, SourceChangedError
-from glossator.pipeline.plan import Range, read_footer
+from glossator.pipeline.plan import Range, parse_footer, read_footer
 from glossator.pipeline.values import as_text
 
 _BATCH_ROWS = 1024
@@ -170,7 +170,7 @@ def _batches(range_: Range, columns: Columns) -> tuple[_Watched, Iterator[pa.Tab
         raise SourceChangedError(
             f"{range_.source}: it was replaced after this run was planned: run again"
         )
-    metadata = pq.read_metadata(pa.BufferReader(footer))
+    metadata = parse_footer(footer)
     file = _Watched(fs.open(path, "rb", cache_type="none"), size)
     try:
         binding = bind(columns, FileColumns.of(range_.source, footer, metadata))

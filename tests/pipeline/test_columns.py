@@ -1,0 +1,489 @@
+"""Columns of the text and the keys over many files, through the command: rows and types kept."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Label = Callable[..., tuple[pa.Table, list[dict[str, Any]]]]
+
+EPOCH = datetime(1970, 1, 1)
+OPEN_END = 253_402_214_400
+"""9999-12-31 in seconds; 253,402,214,400 = 2,932,896 days of 86,400 s."""
+
+
+@pytest.fixture
+def label(tmp_path: Path, bundle: Path, glossator: Run) -> Label:
+    """Labels `in/` with flags; the labelled rows as one table, and the rejects."""
+
+    def run(*flags: str, folder: Path = tmp_path / "in") -> tuple[pa.Table, list[dict[str, Any]]]:
+        out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
+        given = ("--input", folder, "--output", out, "--model", bundle, "--tasks=sentiment")
+        done = glossator("label", *given, *flags)
+        assert done.returncode == 0, done.stderr
+        parts = [pq.read_table(path) for path in sorted(out.glob("*.parquet"))]
+        rejects = sorted(out.glob("_rejects/*.parquet"))
+        table = pa.concat_tables(parts)
+        return table, [row for path in rejects for row in pq.read_table(path).to_pylist()]
+
+    return run
+
+
+@pytest.fixture
+def refused(tmp_path: Path, bundle: Path, glossator: Run) -> Callable[..., str]:
+    """Labels `in/` with flags that are an error; the error."""
+
+    def run(*flags: str) -> str:
+        given = ("--input", tmp_path / "in", "--output", tmp_path / "none", "--model", bundle)
+        done = glossator("label", *given, *flags)
+        assert done.returncode == 2, done
+        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "none").exists()
+        return done.stderr
+
+    return run
+
+
+def write(path: Path, columns: dict[str, Any], **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, **options)
+
+
+def why(rejects: list[dict[str, Any]]) -> list[tuple[str, int, str, str]]:
+    return [
+        (Path(row["source_file"]).name, row["source_row"], row["stage"], row["reason"])
+        for row in rejects
+    ]
+
+
+def texts(count: int) -> list[str]:
+    return [f"comment {i}" for i in range(count)]
+
+
+def int96(path: Path, **columns: pa.Array) -> None:
+    count = len(next(iter(columns.values())))
+    write(path, {"text": texts(count), **columns}, use_deprecated_int96_timestamps=True)
+    types = {pq.ParquetFile(path).schema.column(i).physical_type for i in range(1, 2)}
+    assert types == {"INT96"}
+
+
+def test_int96_of_every_year_is_kept_in_microseconds(tmp_path: Path, label: Label) -> None:
+    seconds = [OPEN_END, -62_135_596_800, 0, None, -12_219_292_800, 9_224_318_015, -1]
+    int96(tmp_path / "in" / "a.parquet", stamp=pa.array(seconds, pa.timestamp("s")))
+    table, rejects = label("--key=stamp")
+    assert table.schema.field("stamp").type == pa.timestamp("us")
+    want = [None if s is None else EPOCH + timedelta(seconds=s) for s in seconds]
+    assert table["stamp"].to_pylist() == want and not rejects
+    assert want[0] == datetime(9999, 12, 31)
+    out = next(tmp_path.glob("out-*"))
+    (name,) = duckdb.sql(f"SELECT stamp FROM '{tmp_path}/in/a.parquet' LIMIT 1").fetchone() or ()
+    (same,) = duckdb.sql(f"SELECT stamp FROM '{out}/*.parquet' LIMIT 1").fetchone() or ()
+    assert name == same
+
+
+def test_int96_with_nanoseconds_keeps_them_and_rejects_what_they_do_not_hold(
+    tmp_path: Path, label: Label
+) -> None:
+    int96(tmp_path / "in" / "a.parquet", at=pa.array([1_001, 2_000, -1], pa.timestamp("ns")))
+    int96(tmp_path / "in" / "b.parquet", at=pa.array([OPEN_END, 5], pa.timestamp("s")))
+    table, rejects = label("--key=at")
+    assert table.schema.field("at").type == pa.timestamp("ns")
+    assert table["at"].cast(pa.int64()).to_pylist() == [1_001, 2_000, -1, 5_000_000_000]
+    assert why(rejects) == [("b.parquet", 0, "read", "key")]
+    assert "at: 9999-12-31T00:00:00" in rejects[0]["detail"] and rejects[0]["at"] is None
+
+
+def test_int96_that_no_unit_holds_is_a_reject(tmp_path: Path, label: Label) -> None:
+    year_300_000 = 300_000 * 31_556_952
+    int96(tmp_path / "in" / "a.parquet", at=pa.array([7, year_300_000, 8], pa.timestamp("s")))
+    table, rejects = label("--key=at")
+    assert table["at"].cast(pa.int64()).to_pylist() == [7_000_000, 8_000_000]
+    assert why(rejects) == [("a.parquet", 1, "read", "key")]
+
+
+def test_int96_within_structs_and_lists(tmp_path: Path, label: Label) -> None:
+    ends = pa.array([OPEN_END, 0, None], pa.timestamp("s"))
+    span = pa.StructArray.from_arrays([ends, pa.array([1, 2, 3])], names=["end", "n"])
+    dates = pa.ListArray.from_arrays([0, 2, 3, 3], ends)
+    int96(tmp_path / "in" / "a.parquet", span=span, dates=dates)
+    table, _ = label("--key=span", "--key=dates", "--key=span.end")
+    last = datetime(9999, 12, 31)
+    assert table["span"].to_pylist() == [
+        {"end": last, "n": 1},
+        {"end": EPOCH, "n": 2},
+        {"end": None, "n": 3},
+    ]
+    assert table["dates"].to_pylist() == [[last, EPOCH], [None], []]
+    assert table["span.end"].to_pylist() == [last, EPOCH, None]
+
+    fine = pa.StructArray.from_arrays([pa.array([1, 1_000], pa.timestamp("ns"))], names=["end"])
+    int96(tmp_path / "in" / "b.parquet", span=fine, dates=pa.array([[ends[1]], None], dates.type))
+    table, rejects = label("--key=span", "--key=dates")
+    assert table.schema.field("dates").type.value_type == pa.timestamp("us")
+    assert [row["source_row"] for row in rejects] == [0]  # its end is beyond nanoseconds
+    spans = table["span"].combine_chunks().field("end").cast(pa.int64()).to_pylist()
+    assert spans == [0, None, 1, 1_000]
+
+
+def test_odd_files_are_rejected_row_by_row(tmp_path: Path, label: Label) -> None:
+    folder = tmp_path / "in"
+    write(folder / "a.parquet", {"text": texts(3), "id": [1, 2, 3]})
+    write(folder / "b.parquet", {"text": pa.nulls(2), "id": [4, 5]})
+    write(folder / "c.parquet", {"said": texts(2), "id": [6, 7]})
+    write(folder / "d.parquet", {"text": [1.5], "id": [8]})
+    write(folder / "e.parquet", {"text": texts(2)})
+    write(folder / "f.parquet", {"text": texts(1), "id": ["nine"]})
+    write(folder / "g.parquet", {"text": pa.array([], pa.string()), "id": pa.array([], pa.int64())})
+    pq.write_table(pa.table({}), folder / "h.parquet")
+    pq.write_table(pa.table({"n": [1]}).select([]), folder / "i.parquet")
+    table, rejects = label("--key=id")
+    assert table["id"].to_pylist() == [1, 2, 3]
+    assert why(rejects) == [
+        ("b.parquet", 0, "check", "null"),
+        ("b.parquet", 1, "check", "null"),
+        ("c.parquet", 0, "read", "column"),
+        ("c.parquet", 1, "read", "column"),
+        ("d.parquet", 0, "read", "column"),
+        ("e.parquet", 0, "read", "column"),
+        ("e.parquet", 1, "read", "column"),
+        ("f.parquet", 0, "read", "column"),
+    ]
+    details = {Path(row["source_file"]).name: row["detail"] for row in rejects}
+    assert details["c.parquet"] == "no column 'text'; its columns are said, id"
+    assert details["d.parquet"] == "column 'text' is double, not text"
+    assert details["e.parquet"] == "no column 'id'; its columns are text"
+    assert details["f.parquet"] == "column 'id' is string, but int64 in other files"
+
+
+@pytest.mark.parametrize(
+    ("odd", "cause"),
+    [
+        ({"said": ["x"], "id": [1]}, "b.parquet: no column 'text'"),
+        ({"text": ["x"], "id": ["one"]}, "b.parquet: column 'id' is string, but int64 in other"),
+        (None, "b.parquet can't be read: no Parquet footer"),
+    ],
+)
+def test_strict_refuses_an_odd_file_before_work(
+    tmp_path: Path, refused: Callable[..., str], odd: dict[str, Any] | None, cause: str
+) -> None:
+    write(tmp_path / "in" / "a.parquet", {"text": texts(3), "id": [1, 2, 3]})
+    if odd is None:
+        (tmp_path / "in" / "b.parquet").write_bytes(b"nothing")
+    else:
+        write(tmp_path / "in" / "b.parquet", odd)
+    assert cause in refused("--key=id", "--strict")
+
+
+def test_typo_in_a_name_is_an_error_with_the_name_that_was_meant(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    for name in "ab":
+        write(tmp_path / "in" / f"{name}.parquet", {"comment_text": texts(1), "User": [1]})
+    error = refused("--text=coment_text")
+    assert "none of the 2 files fits" in error and "did you mean 'comment_text'?" in error
+    error = refused("--key=user")
+    assert "no column 'user'; its columns are comment_text, User; did you mean 'User'?" in error
+
+
+def test_text_is_guessed_by_most_rows_and_not_by_the_first_file(
+    tmp_path: Path, label: Label
+) -> None:
+    write(tmp_path / "in" / "a.parquet", {"author": texts(1), "note": texts(1)})
+    write(tmp_path / "in" / "b.parquet", {"author": texts(4), "comment": texts(4)})
+    table, rejects = label()
+    assert table.num_rows == 4 and why(rejects) == [("a.parquet", 0, "read", "column")]
+
+
+BIG = 2**53
+KINDS: dict[str, tuple[list[pa.Array], pa.DataType, list[Any], list[int]]] = {
+    "int32 and int64": (
+        [pa.array([1], pa.int32()), pa.array([2**40, 3])],
+        pa.int64(),
+        [1, 2**40, 3],
+        [],
+    ),
+    "int64 and double": (
+        [pa.array([BIG, BIG + 1, 2 * BIG, None, -7]), pa.array([0.5, math.inf])],
+        pa.float64(),
+        [float(BIG), float(2 * BIG), None, -7.0, 0.5, math.inf],
+        [1],
+    ),
+    "uint64 and int64": (
+        [pa.array([2**64 - 1, 5], pa.uint64()), pa.array([-1, -2, -3])],
+        pa.int64(),
+        [5, -1, -2, -3],
+        [0],
+    ),
+    "null and string": ([pa.nulls(2), pa.array(["x"])], pa.large_string(), [None, None, "x"], []),
+    "strings of all kinds": (
+        [
+            pa.array(["a"]),
+            pa.array(["b"], pa.large_string()),
+            pa.array(["c", None]).dictionary_encode(),
+            pa.array(["d"], pa.string_view()),
+        ],
+        pa.large_string(),
+        ["a", "b", "c", None, "d"],
+        [],
+    ),
+    "decimals": (
+        [pa.array([Decimal("1.25")]), pa.array([Decimal("12345.5")])],
+        pa.decimal128(7, 2),
+        [Decimal("1.25"), Decimal("12345.50")],
+        [],
+    ),
+    "decimal and double": (
+        [pa.array([0.75, 1.5, 2.0]), pa.array([Decimal("0.50"), Decimal("0.10")])],
+        pa.float64(),
+        [0.75, 1.5, 2.0, 0.5],
+        [4],
+    ),
+    "milliseconds and nanoseconds": (
+        [pa.array([1, 253_402_214_400_000], pa.timestamp("ms")), pa.array([3], pa.timestamp("ns"))],
+        pa.timestamp("ns"),
+        [1_000_000, 3],
+        [1],
+    ),
+    "moments of two zones": (
+        [pa.array([1], pa.timestamp("us", "UTC")), pa.array([2], pa.timestamp("us", "Asia/Tokyo"))],
+        pa.timestamp("us", "UTC"),
+        [1, 2],
+        [],
+    ),
+    "lists of numbers": (
+        [pa.array([[1, None], None], pa.list_(pa.int32())), pa.array([[BIG + 1]])],
+        pa.list_(pa.int64()),
+        [[1, None], None, [BIG + 1]],
+        [],
+    ),
+    "structs of fields": (
+        [pa.array([{"a": 1}, None]), pa.array([{"a": 2, "b": "x"}])],
+        pa.struct([("a", pa.int64()), ("b", pa.large_string())]),
+        [{"a": 1, "b": None}, None, {"a": 2, "b": "x"}],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_types_of_keys_promote_and_no_value_changes(
+    tmp_path: Path, label: Label, name: str
+) -> None:
+    columns, kind, values, lost = KINDS[name]
+    for i, column in enumerate(columns):
+        write(tmp_path / "in" / f"{i}.parquet", {"text": texts(len(column)), "key": column})
+    table, rejects = label("--key=key")
+    assert table.schema.field("key").type == kind
+    kept = table["key"].cast(pa.int64()) if pa.types.is_timestamp(kind) else table["key"]
+    assert kept.to_pylist() == values
+    rows = [(f"{i}.parquet", row) for i, column in enumerate(columns) for row in range(len(column))]
+    assert why(rejects) == [(*rows[i], "read", "key") for i in lost]
+    assert all("can't be kept exactly as" in row["detail"] for row in rejects)
+
+
+def test_most_rows_decide_where_types_do_not_promote(tmp_path: Path, label: Label) -> None:
+    write(tmp_path / "in" / "a.parquet", {"text": texts(1), "id": ["x"]})
+    write(tmp_path / "in" / "b.parquet", {"text": texts(2), "id": [1, 2]})
+    table, rejects = label("--key=id")
+    assert table["id"].to_pylist() == [1, 2]
+    assert why(rejects) == [("a.parquet", 0, "read", "column")]
+
+
+def test_key_that_is_not_utf8_is_a_reject(tmp_path: Path, label: Label) -> None:
+    raw = pa.array([b"ann", b"caf\xe9", None], pa.binary())
+    who = pa.Array.from_buffers(pa.string(), 3, raw.buffers(), 1)
+    names = pa.ListArray.from_arrays([0, 1, 2, 2], who)
+    write(tmp_path / "in" / "a.parquet", {"text": [None, "good", "bad"], "who": who})
+    table, rejects = label("--key=who")
+    assert table["who"].to_pylist() == [None]
+    assert why(rejects)[1] == ("a.parquet", 1, "read", "key")
+    assert rejects[1]["detail"] == r"who: b'caf\xe9' is not UTF-8" and rejects[1]["who"] is None
+    write(tmp_path / "in" / "a.parquet", {"text": ["a", "b", "c"], "names": names})
+    table, rejects = label("--key=names")
+    assert table["names"].to_pylist() == [["ann"], []]
+    assert why(rejects) == [("a.parquet", 1, "read", "key")]
+
+
+def test_row_with_no_text_and_a_key_that_is_lost_names_the_key(
+    tmp_path: Path, label: Label
+) -> None:
+    write(tmp_path / "in" / "a.parquet", {"text": [None, "x"], "id": [BIG + 1, 1]})
+    write(tmp_path / "in" / "b.parquet", {"text": ["y"], "id": [0.5]})
+    _, rejects = label("--key=id")
+    assert why(rejects) == [("a.parquet", 0, "read", "key")]
+    assert str(BIG + 1) in rejects[0]["detail"]
+
+
+PARTITIONS = [
+    ["2026-11-24", "2026-11-25"],
+    ["1", "-20", "007"],
+    ["1", "2147483648"],
+    ["a%20b%2Fc", "1"],
+    ["1", "__HIVE_DEFAULT_PARTITION__"],
+]
+
+
+@pytest.mark.parametrize("values", PARTITIONS)
+def test_hive_partition_is_a_key(tmp_path: Path, label: Label, values: Sequence[str]) -> None:
+    for i, value in enumerate(values):
+        write(tmp_path / "in" / f"k={value}" / "x.parquet", {"text": texts(1), "n": [i]})
+    table, rejects = label("--key=k", "--key=n")
+    assert not rejects
+    arrow = ds.dataset(tmp_path / "in", partitioning="hive").to_table()
+    given = pa.large_string() if arrow["k"].type == pa.string() else arrow["k"].type
+    assert table.schema.field("k").type == given
+    want = dict(zip(arrow["n"].to_pylist(), arrow["k"].to_pylist(), strict=True))
+    assert dict(zip(table["n"].to_pylist(), table["k"].to_pylist(), strict=True)) == want
+    query = f"SELECT n, k FROM read_parquet('{tmp_path}/in/*/*.parquet', hive_partitioning=true)"
+    duck = {n: None if k is None else str(k) for n, k in duckdb.sql(query).fetchall()}
+    if "007" not in values:  # which DuckDB takes as text
+        assert {n: None if k is None else str(k) for n, k in want.items()} == duck
+
+
+def test_column_wins_over_the_partition_of_its_name(tmp_path: Path, label: Label) -> None:
+    day = pa.array([20_000], pa.date32())
+    write(tmp_path / "in" / "day=2001-01-01" / "x.parquet", {"text": texts(1), "day": day})
+    write(tmp_path / "in" / "day=2026-11-24" / "y.parquet", {"text": texts(1)})
+    write(tmp_path / "in" / "day=never" / "z.parquet", {"text": texts(1)})
+    table, rejects = label("--key=day")
+    assert table.schema.field("day").type == pa.date32()
+    days = [str(day) for day in table["day"].to_pylist()]
+    assert days == ["2024-10-04", "2026-11-24"]  # 20,000 days after 1970 began
+    assert why(rejects) == [("z.parquet", 0, "read", "column")]
+    assert rejects[0]["detail"].startswith("partition day=never is not date32")
+
+
+def test_struct_fields_as_text_and_key(tmp_path: Path, label: Label) -> None:
+    comment = [{"body": "good", "n": {"id": 1}}, None, {"body": None, "n": None}, {"body": "bad"}]
+    write(tmp_path / "in" / "a.parquet", {"comment": comment, "other": texts(4)})
+    table, rejects = label("--text=comment.body", "--key=comment.n.id", "--key=comment.n")
+    assert table.column_names[:2] == ["comment.n.id", "comment.n"]
+    assert table["comment.n.id"].to_pylist() == [1, None]
+    assert table["comment.n"].to_pylist() == [{"id": 1}, None]
+    assert why(rejects) == [("a.parquet", i, "check", "null") for i in (1, 2)]
+
+
+def test_flat_column_wins_over_the_struct_field(tmp_path: Path, label: Label) -> None:
+    user = [{"id": 1}, {"id": 2}]
+    columns = {"user": user, "user.id": ["x", "y"], "text": texts(2), "text.raw": [3, 4]}
+    write(tmp_path / "in" / "a.parquet", columns)
+    table, _ = label("--key=user.id", "--key=user")
+    assert table["user.id"].to_pylist() == ["x", "y"] and table["user"].to_pylist() == user
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.binary())], ids=str)
+def test_list_of_texts_is_joined_by_newlines(
+    tmp_path: Path, label: Label, kind: pa.DataType, labeller: Any
+) -> None:
+    lists = [["good", None, "很好"], None, [], [None], ["bad"]]
+    write(tmp_path / "in" / "a.parquet", {"said": pa.array(lists, kind)})
+    table, rejects = label("--text=said")
+    assert [(row["source_row"], row["reason"]) for row in rejects] == [
+        (1, "null"),
+        (2, "empty"),
+        (3, "empty"),
+    ]
+    words = [word["text"] for word in table["sentiment"][0].as_py()["attention"]]
+    assert {"good", "很好"} <= set(words)
+    alone = labeller.label(["good\n很好"], 5).tasks[0].probabilities[0].max()
+    assert table["sentiment"][0].as_py()["confidence"] == pytest.approx(float(alone))
+
+
+LOGICAL = """
+    SELECT 'good' AS text, uuid() AS u, '{"a": 1}'::JSON AS j, 1.5::DECIMAL(20, 2) AS d,
+    TIME '01:02:03.000004' AS t, TIMESTAMPTZ '2026-01-01' AS tz, TIMESTAMP_NS '2026-01-01' AS ns,
+    DATE '9999-12-31' AS da, [1, 2] AS l, MAP {'k': 1} AS m, 200::UTINYINT AS un, 'x'::BLOB AS b,
+    {'u': uuid(), 's': 'x'} AS s
+"""
+
+
+def test_logical_types_of_keys_survive(tmp_path: Path, label: Label) -> None:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.parquet"
+    duckdb.sql(f"COPY ({LOGICAL}) TO '{path}'")
+    names = [name for name in pq.read_schema(path).names if name != "text"]
+    label(*(f"--key={name}" for name in names))
+    assert logical(next(tmp_path.glob("out-*/*.parquet")), names) == logical(path, names)
+    (out,) = tmp_path.glob("out-*")
+    columns = ", ".join(names)
+    types = [
+        f"SELECT {', '.join(f'typeof({n})' for n in names)} FROM '{p}'"
+        for p in (path, f"{out}/*.parquet")
+    ]
+    assert duckdb.sql(types[0]).fetchall() == duckdb.sql(types[1]).fetchall()
+    rows = [
+        duckdb.sql(f"SELECT {columns} FROM '{p}'").fetchall() for p in (path, f"{out}/*.parquet")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_types_of_pyarrow_survive(tmp_path: Path, label: Label) -> None:
+    columns = {
+        "text": texts(2),
+        "u": pa.array([b"0123456789abcdef", None], pa.binary(16)).cast(pa.uuid()),
+        "j": pa.array(['{"a": 1}', None]).cast(pa.json_()),
+        "h": pa.array([1.5, None], pa.float16()),
+        "f": pa.array([b"abc", None], pa.binary(3)),
+        "t": pa.array([1, None], pa.time64("ns")),
+        "w": pa.array([1, None], pa.duration("us")),
+        "d": pa.array([Decimal("0." + "1" * 40), None], pa.decimal256(50, 40)),
+    }
+    path = tmp_path / "in" / "a.parquet"
+    write(path, columns)
+    names = [name for name in columns if name != "text"]
+    table, _ = label(*(f"--key={name}" for name in names))
+    assert logical(next(tmp_path.glob("out-*/*.parquet")), names) == logical(path, names)
+    given = pq.read_table(path)
+    for name in names:
+        assert table[name].to_pylist() == given[name].to_pylist()
+        assert table[name].type == given[name].type or name == "j"
+
+
+def logical(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """The logical types of the leaves below columns, as Parquet has them."""
+    schema = pq.ParquetFile(path).schema
+    leaves = [schema.column(i) for i in range(len(schema))]
+    kept = [leaf for leaf in leaves if leaf.path.split(".")[0] in names]
+    # what says the width of an int says nothing that its physical type does not
+    plain = re.compile(r"Int\(bitWidth=(32|64), isSigned=true\)")
+    return {leaf.path: plain.sub("None", str(leaf.logical_type)) for leaf in kept}
+
+
+@pytest.mark.parametrize("key", ["Sentiment", "SOURCE_ROW", "Reason", "ID"])
+def test_keys_that_collide_but_for_case_are_refused(
+    tmp_path: Path, refused: Callable[..., str], key: str
+) -> None:
+    write(tmp_path / "in" / "a.parquet", {"text": texts(1), key: [1], "id": [2]})
+    assert f"'{key}'" in refused("--key=id", f"--key={key}")
+    assert "is given twice" in refused("--key=id", "--key=id")
+
+
+def test_name_that_is_not_utf8_is_a_misfit(
+    tmp_path: Path, label: Label, refused: Callable[..., str]
+) -> None:
+    path = tmp_path / "in" / "a.parquet"
+    write(path, {"text": texts(2), "naive": [1, 2]}, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"naive", b"na\xefve"))
+    assert r"a.parquet: a column's name is not UTF-8: b'na\xefve'" in refused()
+    write(tmp_path / "in" / "b.parquet", {"text": texts(1)})
+    table, rejects = label()
+    assert table.num_rows == 1
+    assert why(rejects) == [("a.parquet", i, "read", "column") for i in (0, 1)]
+
+
+def test_same_moment_in_utc(tmp_path: Path, label: Label) -> None:
+    moment = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
+    write(tmp_path / "in" / "a.parquet", {"text": texts(1), "at": [moment]})
+    assert label("--key=at")[0]["at"].to_pylist() == [moment]
