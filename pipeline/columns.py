@@ -233,6 +233,11 @@ def bind(columns: Columns, file: FileColumns) -> Binding:
     return Binding(tuple(readers), text, keys)
 
 
+def int96_keys(binding: Binding) -> dict[str, Path]:
+    """The keys in which there are INT96, and where they are in the file."""
+    return {key.field.name: key.path for key in binding._keys if key.int96}
+
+
 def aligned(
     readers: Sequence[Iterator[pa.RecordBatch]],
 ) -> Iterator[tuple[pa.RecordBatch, ...]]:

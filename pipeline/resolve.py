@@ -23,6 +23,7 @@ from glossator.pipeline.columns import (
     bind,
     column_at,
     find_text,
+    int96_keys,
     key_source,
     listed,
     projection,
@@ -215,7 +216,9 @@ def _scanned(
     nanoseconds: set[str] = set()
 
     def scan(file: FileColumns) -> bool:
-        keys = {key.field.name: key.path for key in bind(columns, file)._keys if key.int96}
+        keys = int96_keys(bind(columns, file))
+        if not keys:
+            return False
         try:
             with open_file(file.uri) as opened:
                 return _scan(opened, keys, nanoseconds)
