@@ -131,6 +131,7 @@ def label(
 ) -> None:
     """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
     from glossator.pipeline import job, summary
+    from glossator.pipeline.logs import beam_log
     from glossator.pipeline.options import LabelOptions, beam_options
     from glossator.pipeline.runners import cores
 
@@ -143,10 +144,12 @@ def label(
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
     try:
-        outcome = job.run(options, engine, report)
-    except OSError as error:
-        said = f"{type(error).__name__}: {error}"
-        raise JobError(f"{said}; nothing was published, run it again to resume") from error
+        with beam_log() as log:
+            outcome = job.run(options, engine, report)
+    except JobError as error:
+        if not log.written:
+            raise
+        raise JobError(f"{error} (its log: {log.path})") from error
     finally:
         report.close()
     if as_json:

@@ -154,7 +154,8 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
         return Outcome("unchanged", output, publish.published(output))
     done = completed_records(staging)
     report(_announcement(plan, done, publication.labelling.names))
-    save_plan(plan, staging)
+    with reaching("output", output, begun=False):
+        save_plan(plan, staging)
     counted: dict[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
