@@ -157,9 +157,10 @@ def test_unreadable_files_become_error_splits(tmp_path: Path) -> None:
     (tmp_path / "e.parquet").write_bytes(damaged)
     result = plan(tmp_path, text="text", keys=("id",))
     for source, split in zip(result.sources[1:], result.splits[1:], strict=True):
-        assert source.error and split.error == source.error and "\n" not in source.error
-        assert (source.rows, split.start, split.stop, split.source) == (0, 0, 0, source.uri)
-    assert result.sources[0].error is None and result.splits[0].error is None
+        (range_,) = split.ranges
+        assert source.error and range_.error == source.error and "\n" not in source.error
+        assert (source.rows, range_.start, range_.stop, range_.source) == (0, 0, 0, source.uri)
+    assert result.sources[0].error is None and result.splits[0].ranges[0].error is None
     assert len({split.name for split in result.splits}) == 5
 
 
@@ -171,7 +172,8 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
 
 def test_file_without_rows_has_a_split(tmp_path: Path) -> None:
     (split,) = plan(write(tmp_path / "a.parquet", rows=0, text=pa.array([], pa.string()))).splits
-    assert (split.start, split.stop, split.error) == (0, 0, None)
+    (range_,) = split.ranges
+    assert (range_.start, range_.stop, range_.error) == (0, 0, None)
 
 
 def test_large_footer_is_read_whole(tmp_path: Path) -> None:
@@ -180,73 +182,6 @@ def test_large_footer_is_read_whole(tmp_path: Path) -> None:
     pq.write_table(pa.table({**wide, "text": ["hello"]}), path)
     assert int.from_bytes(path.read_bytes()[-8:-4], "little") > 64 << 10
     assert plan(path).sources[0].rows == 1
-
-
-STRINGS = pa.array(["a", "b"])
-
-
-@pytest.mark.parametrize(
-    ("columns", "keys", "expected"),
-    [
-        ({"body": STRINGS, "text": STRINGS}, (), "text"),
-        ({"body": STRINGS, "author": STRINGS}, (), "body"),
-        ({"author": STRINGS, "n": pa.array([1, 2])}, (), "author"),
-        ({"author": STRINGS, "said": STRINGS}, ("author",), "said"),
-        ({"text": pa.array([1, 2]), "said": STRINGS}, (), "said"),
-        ({"said": STRINGS.cast(pa.large_string())}, (), "said"),
-        ({"said": STRINGS.cast(pa.binary())}, (), "said"),
-        ({"said": STRINGS.cast(pa.large_binary())}, (), "said"),
-        ({"said": STRINGS.dictionary_encode()}, (), "said"),
-        ({"said": STRINGS.cast(pa.string_view())}, (), "said"),
-    ],
-)
-def test_text_column_that_is_clear(
-    tmp_path: Path, columns: dict[str, pa.Array], keys: tuple[str, ...], expected: str
-) -> None:
-    assert plan(write(tmp_path / "a.parquet", **columns), keys=keys).text == expected
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"body": STRINGS, "review": STRINGS}, "may be one of body, review: name it with --text"),
-        ({"said": STRINGS, "who": STRINGS}, "may be one of said, who: name it with --text COLUMN"),
-        ({"n": pa.array([1, 2])}, "no column holds strings"),
-    ],
-)
-def test_text_column_that_is_not_clear(
-    tmp_path: Path, columns: dict[str, pa.Array], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        plan(write(tmp_path / "a.parquet", **columns))
-
-
-def test_columns_are_checked_in_every_file(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet", text=STRINGS, id=pa.array([1, 2]))
-    write(tmp_path / "b.parquet", said=STRINGS, id=pa.array([1, 2], pa.int32()))
-    with pytest.raises(UsageError, match=r"b\.parquet: no column 'text' .*columns are said, id"):
-        plan(tmp_path)
-    write(tmp_path / "b.parquet", text=STRINGS, id=pa.array([1, 2], pa.int32()))
-    with pytest.raises(UsageError, match=r"--key id is int64 in .*a\.parquet but int32 in .*b\."):
-        plan(tmp_path, keys=("id",))
-    with pytest.raises(UsageError, match=r"a\.parquet: no column 'no' \(--key\)"):
-        plan(tmp_path, keys=("no",))
-    with pytest.raises(UsageError, match="--text id is int64, not text"):
-        plan(tmp_path, text="id")
-    for key in ("source_file", "source_row", "reason"):
-        with pytest.raises(UsageError, match=f"--key {key}: the output has a column"):
-            plan(tmp_path, keys=(key,))
-    with pytest.raises(UsageError, match="--key id is given twice"):
-        plan(tmp_path / "a.parquet", keys=("id", "id"))
-    write(tmp_path / "c.parquet", text=STRINGS, tags=pa.array([["x"], []]))
-    with pytest.raises(UsageError, match=r"--key tags is list<.*>: a key is a flat column"):
-        plan(tmp_path / "c.parquet", keys=("tags",))
-
-
-def test_key_types_are_those_of_parquet(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet", text=STRINGS, who=STRINGS.dictionary_encode())
-    write(tmp_path / "b.parquet", text=STRINGS, who=STRINGS.cast(pa.large_string()))
-    assert plan(tmp_path, keys=("who",)).keys == pa.schema({"who": pa.large_string()})
 
 
 def test_names_follow_from_input_and_model_alone(tmp_path: Path) -> None:
