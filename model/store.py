@@ -81,7 +81,7 @@ def atomic_write(fs: Any, target: str) -> Iterator[Path]:
 
 
 def temporary_of(name: str) -> str | None:
-    """What a temporary file of `atomic_write` was to be called; None if it is not one by its name."""
+    """What a temporary file of `atomic_write` was to become; None if its name is no such."""
     found = _TEMPORARY.fullmatch(name)
     return found[1] if found else None
 
@@ -135,7 +135,7 @@ def has_conditional_writes(fs: Any) -> bool:
 
 
 def _link_if_absent(fs: Any, target: str, data: bytes) -> bool:
-    """A link to a whole file appears at once; where there are none, a file may be seen unfinished."""
+    """A link to a whole file appears at once; where there are none, one may see it unfinished."""
     folder = Path(target).parent
     folder.mkdir(parents=True, exist_ok=True)
     temp = folder / f".{Path(target).name}.{uuid.uuid4().hex}.tmp"
@@ -203,7 +203,7 @@ def sync(fs: Any, paths: Iterable[str]) -> None:
 
 
 def _sync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:

@@ -18,16 +18,18 @@ from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
 from glossator.model.tasks import Task, select_tasks
-from glossator.pipeline import publish
+from glossator.pipeline import gates, publish
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.label import Labelling
+from glossator.pipeline.layout import STAGING
+from glossator.pipeline.lock import lock
 from glossator.pipeline.manifest import Manifest
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.plan import Plan, make_plan
 from glossator.pipeline.progress import Progress, reporting
 from glossator.pipeline.runners import runner_of
-from glossator.pipeline.staging import completed_records, save_plan
+from glossator.pipeline.staging import completed_records
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
     LabelSplit,
@@ -93,7 +95,10 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         "tasks": list(names),
         "top": options.top,
     }
-    publication = Publication(output, plan.run_id, labelling, described, _versions(), started)
+    limits = gates.Limits(options.max_unreadable)
+    publication = Publication(
+        output, plan.run_id, labelling, described, _versions(), started, limits
+    )
     runner = runner_of(beam_options, plan.run_id)
     if runner.remote:
         _refuse_local_paths((model, output, *(source.uri for source in plan.sources)))
@@ -101,7 +106,7 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
     if start_minutes is None:
         start_minutes = runner.start_minutes
     counted: dict[str, Any] = {}
-    with publish.lock(output):
+    with lock(output):
         progress = Progress(staging, plan.splits)
         deadlines = Deadlines(runner, progress, start_minutes, options.stall_minutes)
         with reporting(progress, report):
@@ -114,9 +119,11 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         done = completed_records(staging)
         report(_announcement(plan, done, names))
         try:
-            save_plan(plan, staging)
+            others = publish.begin(output, plan)
         except FileNotFoundError as error:
             raise UsageError(f"{output}: can't be written to: is its bucket there?") from error
+        if others:
+            report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
         if len(done) == len(plan.splits) and not runner.template:
             publish_run(publication)
         else:
@@ -160,9 +167,12 @@ def _submit(root: beam.Pipeline, publication: Publication, deadlines: Deadlines)
     runner = deadlines.runner
     try:
         result = Submission(runner).run(root, check=deadlines.check)
-    except JobError as error:
-        raise JobError(f"{error}; {_RESUME}") from error
     except Exception as error:
+        # what was raised on another machine comes back as text at best
+        if refused := gates.refusal(publication.labelling.staging):
+            raise refused from error
+        if isinstance(error, JobError):
+            raise JobError(f"{error}; {_RESUME}") from error
         raise JobError(f"{_cause(error)}; {_RESUME}") from error
     return of_engine(result.metrics()) if runner.waits else {}
 
