@@ -118,7 +118,7 @@ def build(
     plan: Plan,
     records: Iterable[SplitRecord],
     *,
-    checks: Sequence[Check],
+    checks: Sequence[Check] = (),
     model: str,
     options: Mapping[str, Any],
     timings: Mapping[str, float],
