@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -68,15 +69,14 @@ class Unreadable:
 def unreadable(plan: Plan, records: Iterable[SplitRecord]) -> Unreadable:
     """What could not be read of what was planned."""
     whole = {source.uri for source in plan.sources if source.error is not None}
-    in_part, rows = set(), 0
+    in_part: Counter[str] = Counter()
     for record in records:
-        rows += record.rows_unreadable
-        if record.rows_unreadable:
-            in_part.add(record.source)
+        for range_ in record.ranges:
+            in_part[range_.source] += range_.rows_unreadable
     return Unreadable(
-        files=len(whole | in_part),
+        files=len(whole | (+in_part).keys()),
         whole_files=len(whole),
-        rows=rows,
+        rows=in_part.total(),
         planned_files=len(plan.sources),
         planned_rows=sum(source.rows for source in plan.sources),
     )

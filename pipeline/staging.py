@@ -44,21 +44,35 @@ _THREADS = 16
 
 
 @dataclass(frozen=True)
+class RangeRecord:
+    """What became of the rows of one range."""
+
+    source: str
+    start: int
+    stop: int
+    rows_read: int
+    """All of them are labelled or rejected."""
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+
+
+@dataclass(frozen=True)
 class SplitRecord:
     """What became of a split. Its file is written last: it says that the split is done."""
 
     index: int
     part: str
     """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
-    source: str
-    start: int
-    stop: int
+    ranges: tuple[RangeRecord, ...]
+    """As the plan has them."""
     rows_read: int
     rows_labelled: int
     rows_rejected: int
     rows_unreadable: int
-    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+    """The sum over the ranges, as the others."""
     files_unreadable: int
+    """Files whose footer can't be read."""
     rejects: dict[str, int]
     """Lines in the rejects file by reason."""
     part_bytes: int
