@@ -46,6 +46,9 @@ class LabelOptions:
     """Attended words kept of a comment and task."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
+    max_unreadable: int | float = 0
+    """What may be unreadable of a run that is published all the same: as an int, of so many files
+    nothing or not all; as a float, such a share of the rows or files, from 0 to 1."""
     start_minutes: float | None = None
     """So long an engine may take until a worker is ready; 0 to wait for ever, None for what is
     usual with the engine."""
@@ -57,6 +60,12 @@ class LabelOptions:
             raise UsageError("no input: name Parquet files, a folder or a glob with --input")
         if not 0 <= self.top <= 100:
             raise UsageError(f"--top {self.top} is not between 0 and 100")
+        limit = self.max_unreadable
+        if not (limit >= 0 and (isinstance(limit, int) or limit <= 1)):
+            raise UsageError(
+                f"{limit} is neither a number of files nor a share from 0.0 to 1.0",
+                parameter="max_unreadable",
+            )
         if self.date is not None and self.date not in _DAYS_AGO:
             _require_date(self.date)
         for name, value in (("--input", " ".join(self.inputs)), ("--output", self.output)):
