@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from glossator.model.errors import GlossatorError
+
+if TYPE_CHECKING:
+    from glossator.pipeline.plan import Range
 
 
 class JobError(GlossatorError):
     """The job began and did not end: nothing was published, and a rerun resumes."""
 
 
-class CorruptSplit(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
+class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and the bytes are not Parquet."""
 
-    def __init__(self, file: str, start: int, stop: int, detail: str):
+    def __init__(self, range_: Range, detail: str):
         # all of them go to `args`: an exception is pickled on its way back from a worker
-        super().__init__(file, start, stop, detail)
-        self.file = file
-        self.start = start
-        self.stop = stop
+        super().__init__(range_, detail)
+        self.range_ = range_
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.file}: rows {self.start} to {self.stop} cannot be decoded: {self.detail}"
+        rows = f"rows {self.range_.start} to {self.range_.stop}"
+        return f"{self.range_.source}: {rows} cannot be decoded: {self.detail}"
 
 
 class SourceChangedError(JobError):

@@ -201,7 +201,7 @@ def _refuse_collisions(plan: Plan, tasks: Sequence[Task]) -> None:
 
 
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
-    rows = sum(split.stop - split.start for split in plan.splits)
+    rows = sum(split.rows for split in plan.splits)
     line = (
         f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
         f"column {plan.text!r}, in {len(plan.splits):,} splits"

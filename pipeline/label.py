@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,8 +20,8 @@ from glossator.model.errors import UsageError
 from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
-from glossator.pipeline.errors import CorruptSplit
-from glossator.pipeline.plan import Split
+from glossator.pipeline.errors import CorruptRange
+from glossator.pipeline.plan import Range, Split
 from glossator.pipeline.read import Checked, Piece, check, read
 from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
 from glossator.pipeline.staging import SplitRecord
@@ -52,8 +52,6 @@ class Labelling:
 class Tally:
     """What labelling came to, added up over the pieces of a split."""
 
-    rows: int = 0
-    """Rows read."""
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     """How often each label of each task was given."""
     metrics: Counter[str] = field(default_factory=Counter)
@@ -104,19 +102,15 @@ def labeller(model: str, digest: str, tasks: Sequence[str]) -> Labeller:
 def label_split(split: Split, labelling: Labelling) -> SplitRecord:
     """Labels a split and leaves its files and its record in staging.
 
-    A split that can't be decoded becomes one reject; what had been written of it is discarded.
+    A range that can't be decoded becomes one reject; what had been written of it is discarded.
     """
     model = labeller(labelling.model, labelling.digest, labelling.tasks)
-    detail = split.error
-    if detail is None:
+    corrupt: dict[Range, str] = {}
+    while True:
         try:
-            return _label_pieces(split, labelling, model)
-        except CorruptSplit as error:
-            detail = error.detail
-    writer = _writer(split, labelling, model)
-    with writer:
-        writer.unreadable(detail)
-    return writer.commit(rows_read=0, labels={}, metrics={})
+            return _label_ranges(split, labelling, model, corrupt)
+        except CorruptRange as error:
+            corrupt[error.range_] = error.detail
 
 
 def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> list[pa.StructArray]:
@@ -153,31 +147,38 @@ def _writer(split: Split, labelling: Labelling, model: Labeller) -> SplitWriter:
     return SplitWriter(labelling.staging, split, schema, labelling.keys)
 
 
-def _label_pieces(split: Split, labelling: Labelling, model: Labeller) -> SplitRecord:
+def _label_ranges(
+    split: Split, labelling: Labelling, model: Labeller, corrupt: Mapping[Range, str]
+) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
     key = (labelling.model, labelling.digest, labelling.tasks)
     if (loading := _load_seconds.pop(key, None)) is not None:  # told by the first split after it
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
     with writer:
-        for piece in read(split, labelling.text, labelling.keys):
-            checked = check(piece.text)
-            writer.reject(rejects(split, piece, checked))
-            clock = tally.since(clock, "read")
-            before = tally.model_seconds
-            table = _label_piece(piece, checked, split, labelling, model, tally)
-            # of this, what the model did not take went into columns
-            clock = tally.since(clock + tally.model_seconds - before, "arrow")
-            writer.write(table)
-            clock = tally.since(clock, "write")
-            tally.rows += len(piece.text)
-    return writer.commit(rows_read=tally.rows, labels=tally.labels, metrics=tally.metrics)
+        for range_ in split.ranges:
+            detail = range_.error or corrupt.get(range_)
+            if detail is not None:
+                writer.unreadable(range_, detail)
+                continue
+            for piece in read(range_, labelling.text, labelling.keys):
+                checked = check(piece.text)
+                rejected = rejects(piece, checked)
+                writer.reject(rejected)
+                writer.account(range_, read=len(piece.text), rejected=rejected.num_rows)
+                clock = tally.since(clock, "read")
+                before = tally.model_seconds
+                table = _label_piece(piece, checked, labelling, model, tally)
+                # of this, what the model did not take went into columns
+                clock = tally.since(clock + tally.model_seconds - before, "arrow")
+                writer.write(table)
+                clock = tally.since(clock, "write")
+    return writer.commit(labels=tally.labels, metrics=tally.metrics)
 
 
 def _label_piece(
     piece: Piece,
     checked: Checked,
-    split: Split,
     labelling: Labelling,
     model: Labeller,
     tally: Tally,
@@ -186,7 +187,7 @@ def _label_piece(
     texts = piece.text.take(pa.array(kept)).cast(pa.large_string())
     columns = [
         *piece.keys.take(kept).columns,
-        pa.repeat(pa.scalar(split.source), len(kept)),
+        pa.repeat(pa.scalar(piece.range_.source), len(kept)),
         pa.array(kept + piece.first_row, pa.int64()),
         *label_texts(model, texts, labelling.top, tally),
     ]

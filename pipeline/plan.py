@@ -26,6 +26,16 @@ TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
 CUTS_PER_ROW_GROUP = 32
 """A row group is cut no finer: each piece decodes again what precedes it in the row group."""
 
+SMALL_ROWS = 256
+"""A file of fewer rows may share a split, and so a part, with others."""
+SMALL_BYTES = 1 << 20
+"""Nor is a file small that is larger: of a small one all is fetched at once."""
+FEW_FILES = 64
+"""So many small files, one after the other, still have a part each."""
+FILES_PER_SPLIT = 512
+"""Of many small files, about so many share a split."""
+MAX_FILES_PER_SPLIT = 2048
+
 _FOOTER_GUESS_BYTES = 64 << 10
 _THREADS = 16
 
@@ -47,18 +57,38 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Split:
-    """The unit of work, of retry and of resume: a range of rows of one file."""
+class Range:
+    """Consecutive rows of one input file."""
 
-    index: int
     source: str
+    """The `Source`'s URI."""
     start: int
     stop: int
-    name: str
-    """The output's file names without suffix; derived from the input and the model alone."""
+    """Exclusive."""
     footer_sha256: str
     error: str | None = None
-    """Why the file can't be read: this split has no rows and yields one reject."""
+    """Why the file can't be read: this range has no rows and yields one reject."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows are planned."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Split:
+    """The unit of work, of retry and of resume: a range of rows of a file, or many small files."""
+
+    index: int
+    name: str
+    """The output's file names without suffix; derived from the input and the model alone."""
+    ranges: tuple[Range, ...]
+    """In the order in which their rows are written."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows are planned."""
+        return sum(range_.rows for range_ in self.ranges)
 
 
 @dataclass(frozen=True)
@@ -78,6 +108,10 @@ class _File:
     source: Source
     schema: pa.Schema | None
     row_groups: tuple[int, ...]
+
+
+_Range = tuple[Source, int, int]
+"""Rows of a source, from the first to before the second."""
 
 
 def make_plan(
@@ -328,20 +362,62 @@ def _type(file: _File, column: str, flag: str) -> pa.DataType:
 def _splits(
     files: Sequence[_File], identity: Sequence[str], rows_per_split: int
 ) -> tuple[Split, ...]:
-    ranges = [
-        (file.source, start, stop)
-        for file in files
-        for start, stop in row_ranges(file.row_groups, rows_per_split)
-    ]
     splits = []
-    for index, (source, start, stop) in enumerate(ranges):
+    for index, group in enumerate(_grouped(files, rows_per_split)):
         # no time of change in here: the same content in two runs gives the same names
-        digest = _digest([source.uri, source.size, source.footer_sha256, start, stop, *identity])
-        name = f"part-{index:05d}-{digest[:12]}"
-        splits.append(
-            Split(index, source.uri, start, stop, name, source.footer_sha256, source.error)
+        named = [
+            [source.uri, source.size, source.footer_sha256, start, stop]
+            for source, start, stop in group
+        ]
+        digest = _digest([*(named[0] if len(named) == 1 else named), *identity])
+        ranges = tuple(
+            Range(source.uri, start, stop, source.footer_sha256, source.error)
+            for source, start, stop in group
         )
+        splits.append(Split(index, f"part-{index:05d}-{digest[:12]}", ranges))
     return tuple(splits)
+
+
+def _grouped(files: Sequence[_File], rows_per_split: int) -> Iterator[list[_Range]]:
+    """What each split reads: runs of small files together, others cut where they are large."""
+    run: list[Source] = []
+    for file in [*files, None]:
+        if file is not None and _is_small(file.source, rows_per_split):
+            run.append(file.source)
+            continue
+        yield from _packed(run, rows_per_split)
+        run = []
+        if file is not None:
+            for start, stop in row_ranges(file.row_groups, rows_per_split):
+                yield [(file.source, start, stop)]
+
+
+def _is_small(source: Source, rows_per_split: int) -> bool:
+    return source.rows < min(SMALL_ROWS, rows_per_split) and source.size <= SMALL_BYTES
+
+
+def _packed(run: Sequence[Source], rows_per_split: int) -> Iterator[list[_Range]]:
+    """Consecutive small files as the ranges of splits.
+
+    Where a split ends follows from the names near by: a file that comes late or goes changes the
+    split that it is in, and not all that come after.
+    """
+    group: list[_Range] = []
+    rows = 0
+    for source in run:
+        group.append((source, 0, source.rows))
+        rows += source.rows
+        ends = int.from_bytes(hashlib.sha256(source.uri.encode()).digest()[:8], "big")
+        if (
+            len(run) <= FEW_FILES
+            or ends % FILES_PER_SPLIT == 0
+            or len(group) >= MAX_FILES_PER_SPLIT
+            or rows >= rows_per_split
+        ):
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def row_ranges(row_groups: Sequence[int], rows_per_split: int) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, staging: str, splits: Iterable[Split]) -> None:
         self._staging = staging
-        self._rows = {split.name: split.stop - split.start for split in splits}
+        self._rows = {split.name: split.rows for split in splits}
         self._total = sum(self._rows.values())
         self._started = self._changed = time.monotonic()
         self._splits = self._finished()

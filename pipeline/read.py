@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.store import open_store
-from glossator.pipeline.errors import CorruptSplit, SourceChangedError
-from glossator.pipeline.plan import Split, read_footer
+from glossator.pipeline.errors import CorruptRange, SourceChangedError
+from glossator.pipeline.plan import Range, read_footer
 
 _BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""
@@ -24,8 +24,9 @@ _BUFFER_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of a split."""
+    """Consecutive rows of a range_."""
 
+    range_: Range
     first_row: int
     """The number of its first row in the file."""
     text: pa.Array
@@ -44,31 +45,31 @@ class Checked:
 
 
 def read(
-    split: Split,
+    range_: Range,
     text: str,
     keys: pa.Schema,
     *,
     max_rows: int = 65_536,
     max_bytes: int = 64 << 20,
 ) -> Iterator[Piece]:
-    """Yield the split's rows in order, in pieces.
+    """Yield the range's rows in order, in pieces.
 
     A piece ends with the row that brings it to `max_rows`, or its text to `max_bytes`, so that
     its bounds follow from the data alone. Memory is bounded whatever the row groups' size.
 
     Raises:
-        CorruptSplit: the bytes came and cannot be decoded. Pieces may have been yielded before:
-            none of the split's rows counts as read, and the whole range is one reject.
+        CorruptRange: the bytes came and cannot be decoded. Pieces may have been yielded before:
+            none of the range's rows counts as read, and the whole range is one reject.
         SourceChangedError: this is no longer the file that was planned.
         OSError: the store failed; a retry may succeed.
     """
     try:
-        yield from _pieces(_batches(split, text, keys)[1], split.start, keys, max_rows, max_bytes)
+        yield from _pieces(_batches(range_, text, keys)[1], range_, keys, max_rows, max_bytes)
     except (pa.ArrowException, OSError) as error:
-        detail = _corruption(split, text, keys)
+        detail = _corruption(range_, text, keys)
         if detail is None:
             raise
-        raise CorruptSplit(split.source, split.start, split.stop, detail) from error
+        raise CorruptRange(range_, detail) from error
 
 
 def check(text: pa.Array) -> Checked:
@@ -119,10 +120,11 @@ def _decode_rows(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def _pieces(
-    batches: Iterator[pa.Table], row: int, keys: pa.Schema, max_rows: int, max_bytes: int
+    batches: Iterator[pa.Table], range_: Range, keys: pa.Schema, max_rows: int, max_bytes: int
 ) -> Iterator[Piece]:
     """Join and cut batches (the text, then the keys) where a piece is full."""
     held: list[pa.Table] = []
+    row = range_.start
     rows = size = 0
     for batch in batches:
         while batch.num_rows:
@@ -134,16 +136,16 @@ def _pieces(
             rows, size = rows + take, int(sizes[take - 1])
             batch = batch.slice(take)
             if rows == max_rows or size >= max_bytes:
-                yield _piece(held, row, keys)
+                yield _piece(held, range_, row, keys)
                 held, row, rows, size = [], row + rows, 0, 0
     if held:
-        yield _piece(held, row, keys)
+        yield _piece(held, range_, row, keys)
 
 
-def _piece(held: Sequence[pa.Table], row: int, keys: pa.Schema) -> Piece:
+def _piece(held: Sequence[pa.Table], range_: Range, row: int, keys: pa.Schema) -> Piece:
     table = pa.concat_tables(held)
     columns = [_key(table.column(i + 1), field.type) for i, field in enumerate(keys)]
-    return Piece(row, as_text(table.column(0)), pa.Table.from_arrays(columns, schema=keys))
+    return Piece(range_, row, as_text(table.column(0)), pa.Table.from_arrays(columns, schema=keys))
 
 
 def _key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
@@ -158,26 +160,26 @@ def _key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArr
     )
 
 
-def _batches(split: Split, text: str, keys: pa.Schema) -> tuple[_Watched, Iterator[pa.Table]]:
-    """The split's rows in small tables (raw text, then keys), and the file they come from."""
-    fs, path = open_store(split.source)
+def _batches(range_: Range, text: str, keys: pa.Schema) -> tuple[_Watched, Iterator[pa.Table]]:
+    """The range's rows in small tables (raw text, then keys), and the file they come from."""
+    fs, path = open_store(range_.source)
     size = fs.size(path)
     footer = read_footer(fs, path, size)
-    if hashlib.sha256(footer).hexdigest() != split.footer_sha256:
+    if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
         raise SourceChangedError(
-            f"{split.source}: it was replaced after this run was planned: run again"
+            f"{range_.source}: it was replaced after this run was planned: run again"
         )
     metadata = pq.read_metadata(pa.BufferReader(footer))
     file = _Watched(fs.open(path, "rb", cache_type="none"), size)
-    return file, _decode(file, metadata, split, text, keys)
+    return file, _decode(file, metadata, range_, text, keys)
 
 
 def _decode(
-    file: _Watched, metadata: pq.FileMetaData, split: Split, text: str, keys: pa.Schema
+    file: _Watched, metadata: pq.FileMetaData, range_: Range, text: str, keys: pa.Schema
 ) -> Iterator[pa.Table]:
-    groups, first = _overlapping(metadata, split)
-    left = split.stop - split.start
-    skip = split.start - first
+    groups, first = _overlapping(metadata, range_)
+    left = range_.stop - range_.start
+    skip = range_.start - first
     with file:
         parquet = pq.ParquetFile(
             file,
@@ -198,13 +200,13 @@ def _decode(
                 yield _select(rows, text, keys)
 
 
-def _overlapping(metadata: pq.FileMetaData, split: Split) -> tuple[list[int], int]:
-    """The row groups that hold the split's rows, and the number of the first row in them."""
+def _overlapping(metadata: pq.FileMetaData, range_: Range) -> tuple[list[int], int]:
+    """The row groups that hold the range's rows, and the number of the first row in them."""
     groups: list[int] = []
     first = stop = 0
     for i in range(metadata.num_row_groups):
         start, stop = stop, stop + metadata.row_group(i).num_rows
-        if start < split.stop and stop > split.start:
+        if start < range_.stop and stop > range_.start:
             first = first if groups else start
             groups.append(i)
     return groups, first
@@ -226,12 +228,12 @@ def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
-def _corruption(split: Split, text: str, keys: pa.Schema) -> str | None:
-    """Why the split cannot be decoded although the store gives every byte, else None.
+def _corruption(range_: Range, text: str, keys: pa.Schema) -> str | None:
+    """Why the range cannot be decoded although the store gives every byte, else None.
 
     All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
     """
-    file, batches = _batches(split, text, keys)
+    file, batches = _batches(range_, text, keys)
     try:
         for _ in batches:
             pass

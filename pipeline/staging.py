@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from glossator.model.store import file_sizes, open_store, put_bytes
-from glossator.pipeline.plan import Plan, Source, Split
+from glossator.pipeline.plan import Plan, Range, Source, Split
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"
@@ -34,21 +34,35 @@ _THREADS = 16
 
 
 @dataclass(frozen=True)
+class RangeRecord:
+    """What became of the rows of one range."""
+
+    source: str
+    start: int
+    stop: int
+    rows_read: int
+    """All of them are labelled or rejected."""
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+
+
+@dataclass(frozen=True)
 class SplitRecord:
     """What became of a split. Its file is written last: it says that the split is done."""
 
     index: int
     part: str
     """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
-    source: str
-    start: int
-    stop: int
+    ranges: tuple[RangeRecord, ...]
+    """As the plan has them."""
     rows_read: int
     rows_labelled: int
     rows_rejected: int
     rows_unreadable: int
-    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+    """The sum over the ranges, as the others."""
     files_unreadable: int
+    """Files whose footer can't be read."""
     rejects: dict[str, int]
     """Lines in the rejects file by reason."""
     part_bytes: int
@@ -66,7 +80,8 @@ class SplitRecord:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
         """The inverse of `to_json`."""
-        return cls(**record)
+        ranges = tuple(RangeRecord(**fields) for fields in record["ranges"])
+        return cls(**{**record, "ranges": ranges})
 
 
 def save_plan(plan: Plan, staging: str) -> None:
@@ -88,11 +103,16 @@ def load_plan(staging: str) -> Plan:
     content = json.loads(fs.cat_file(f"{root}/{PLAN}"))
     return Plan(
         sources=tuple(Source(**source) for source in content["sources"]),
-        splits=tuple(Split(**split) for split in content["splits"]),
+        splits=tuple(_split(split) for split in content["splits"]),
         text=content["text"],
         keys=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(content["keys"]))),
         run_id=content["run_id"],
     )
+
+
+def _split(fields: Mapping[str, Any]) -> Split:
+    ranges = tuple(Range(**range_) for range_ in fields["ranges"])
+    return Split(fields["index"], fields["name"], ranges)
 
 
 def completed_records(staging: str) -> dict[str, SplitRecord]:
@@ -131,7 +151,7 @@ def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | No
     """The record in `text` if it is one of that part, and its files are there in full size."""
     try:
         record = SplitRecord.from_json(json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         return None
     rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
     found = (record.part, sizes.get(f"{part}.parquet"), rejected)

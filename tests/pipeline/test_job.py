@@ -627,7 +627,7 @@ def test_splits_that_are_done_are_not_done_again(
         if len(done) == 2:
             raise OSError("the store went away")
         record = label_split(split, labelling)
-        done.append(split.source)
+        done.append(split.ranges[0].source)
         return record
 
     monkeypatch.setattr(transforms, "label_split", stops)
@@ -638,7 +638,7 @@ def test_splits_that_are_done_are_not_done_again(
     first = list(done)
     done.clear()
     monkeypatch.setattr(
-        transforms, "label_split", lambda s, x: done.append(s.source) or label_split(s, x)
+        transforms, "label_split", lambda s, x: done.append(s.ranges[0].source) or label_split(s, x)
     )
     lines: list[str] = []
     outcome = job.run(options, beam_options([], 1), lines.append)

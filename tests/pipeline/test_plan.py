@@ -157,9 +157,10 @@ def test_unreadable_files_become_error_splits(tmp_path: Path) -> None:
     (tmp_path / "e.parquet").write_bytes(damaged)
     result = plan(tmp_path, text="text", keys=("id",))
     for source, split in zip(result.sources[1:], result.splits[1:], strict=True):
-        assert source.error and split.error == source.error and "\n" not in source.error
-        assert (source.rows, split.start, split.stop, split.source) == (0, 0, 0, source.uri)
-    assert result.sources[0].error is None and result.splits[0].error is None
+        (range_,) = split.ranges
+        assert source.error and range_.error == source.error and "\n" not in source.error
+        assert (source.rows, range_.start, range_.stop, range_.source) == (0, 0, 0, source.uri)
+    assert result.sources[0].error is None and result.splits[0].ranges[0].error is None
     assert len({split.name for split in result.splits}) == 5
 
 
@@ -171,7 +172,8 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
 
 def test_file_without_rows_has_a_split(tmp_path: Path) -> None:
     (split,) = plan(write(tmp_path / "a.parquet", rows=0, text=pa.array([], pa.string()))).splits
-    assert (split.start, split.stop, split.error) == (0, 0, None)
+    (range_,) = split.ranges
+    assert (range_.start, range_.stop, range_.error) == (0, 0, None)
 
 
 def test_large_footer_is_read_whole(tmp_path: Path) -> None:
