@@ -74,6 +74,11 @@ def cli() -> None:
     metavar="COLUMN",
     help="A column to carry into the output; may be given more than once.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse to begin where a file can't be read or its columns don't fit the others'.",
+)
 @click.option("--tasks", metavar="A,B", help="Tasks to label; by default all but sensitive ones.")
 @click.option(
     "--date",

@@ -25,7 +25,7 @@ from glossator.pipeline.tables import (
     label_given_texts,
     label_tables,
     pieces,
-    refuse_collisions,
+    refuse_names,
     schemas,
     text_column,
 )
@@ -251,7 +251,7 @@ class _LabelRows(_Label):
 def _rows(recipe: Recipe, fields: list[tuple[str, Any]]) -> tuple[_LabelRows, tuple[Any, Any]]:
     """What labels rows of these fields, and the types of what it gives."""
     names = [name for name, _ in fields]
-    refuse_collisions(names, recipe.tasks, "the rows")
+    refuse_names(names, recipe.tasks, "the rows")
     text = text_column(arrow_schema(fields), recipe.text, "the rows")
     answers = [(task.name, ROW_TYPES[task.kind]) for task in recipe.tasks]
     reject = [("reason", str), ("detail", Optional[str])]

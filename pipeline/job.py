@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
-from glossator.model.tasks import Task, select_tasks
+from glossator.model.tasks import select_tasks
 from glossator.pipeline import publish
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.label import Labelling
@@ -27,6 +27,7 @@ from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.plan import Plan, make_plan
 from glossator.pipeline.progress import Progress, reporting
 from glossator.pipeline.runners import runner_of
+from glossator.pipeline.schema import refuse_collisions
 from glossator.pipeline.staging import completed_records, save_plan
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
@@ -81,14 +82,15 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Report) ->
         text=options.text,
         keys=options.keys,
         identity=identity(bundle.digest, names, options.top),
+        strict=options.strict,
     )
-    _refuse_collisions(plan, tasks)
+    refuse_collisions(options.keys, (), names, what="key", parameter="keys")
     staging = publish.staging(output, plan.run_id)
-    labelling = Labelling(model, bundle.digest, names, plan.text, plan.keys, options.top, staging)
+    labelling = Labelling(model, bundle.digest, names, plan.columns, options.top, staging)
     described: dict[str, Any] = {
         "inputs": list(options.inputs),
         "model": options.model,
-        "text": plan.text,
+        "text": plan.columns.text,
         "keys": list(options.keys),
         "tasks": list(names),
         "top": options.top,
@@ -191,20 +193,11 @@ def _refuse_local_paths(uris: Iterable[str]) -> None:
             )
 
 
-def _refuse_collisions(plan: Plan, tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        if task.name in plan.keys.names:
-            raise UsageError(
-                f"--key {task.name}: the output has a column of that name, the task's: rename "
-                "the key column, or leave out the task with --tasks"
-            )
-
-
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
     rows = sum(split.rows for split in plan.splits)
     line = (
         f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
-        f"column {plan.text!r}, in {len(plan.splits):,} splits"
+        f"column {plan.columns.text!r}, in {len(plan.splits):,} splits"
     )
     return f"{line}; resuming: {len(done):,} are done" if done else line
 

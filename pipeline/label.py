@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,9 +20,10 @@ from glossator.model.errors import UsageError
 from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
+from glossator.pipeline.columns import Columns, MisfitError
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Checked, Piece, check, read
+from glossator.pipeline.read import Checked, Piece, check_rows, read
 from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
 from glossator.pipeline.staging import SplitRecord
 from glossator.pipeline.write import SplitWriter, rejects
@@ -40,8 +41,7 @@ class Labelling:
     digest: str
     """The digest of the bundle that was planned with; another one is refused."""
     tasks: tuple[str, ...]
-    text: str
-    keys: pa.Schema
+    columns: Columns
     top: int
     """Attended words that are kept of a comment and task."""
     staging: str
@@ -143,8 +143,8 @@ def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> lis
 
 
 def _writer(split: Split, labelling: Labelling, model: Labeller) -> SplitWriter:
-    schema = output_schema(model.tasks, labelling.keys)
-    return SplitWriter(labelling.staging, split, schema, labelling.keys)
+    schema = output_schema(model.tasks, labelling.columns.keys)
+    return SplitWriter(labelling.staging, split, schema, labelling.columns.keys)
 
 
 def _label_ranges(
@@ -161,8 +161,8 @@ def _label_ranges(
             if detail is not None:
                 writer.unreadable(range_, detail)
                 continue
-            for piece in read(range_, labelling.text, labelling.keys):
-                checked = check(piece.text)
+            for piece in _pieces(range_, labelling.columns, writer):
+                checked = check_rows(piece)
                 rejected = rejects(piece, checked)
                 writer.reject(rejected)
                 writer.account(range_, read=len(piece.text), rejected=rejected.num_rows)
@@ -174,6 +174,14 @@ def _label_ranges(
                 writer.write(table)
                 clock = tally.since(clock, "write")
     return writer.commit(labels=tally.labels, metrics=tally.metrics)
+
+
+def _pieces(range_: Range, columns: Columns, writer: SplitWriter) -> Iterator[Piece]:
+    """The pieces of a range; none if its file doesn't fit, for then all its rows are rejected."""
+    try:
+        yield from read(range_, columns)
+    except MisfitError as error:
+        writer.misfit(range_, str(error))
 
 
 def _label_piece(
@@ -191,7 +199,7 @@ def _label_piece(
         pa.array(kept + piece.first_row, pa.int64()),
         *label_texts(model, texts, labelling.top, tally),
     ]
-    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.keys))
+    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
 
 
 def _struct(answers: TaskPredictions, texts: pa.Array) -> pa.StructArray:

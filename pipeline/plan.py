@@ -18,10 +18,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store
-from glossator.pipeline.schema import ADDED_COLUMNS
-
-TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
-"""Column names that speak of text, after `text` itself."""
+from glossator.pipeline.columns import Columns, FileColumns
+from glossator.pipeline.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
 """A row group is cut no finer: each piece decodes again what precedes it in the row group."""
@@ -97,16 +95,14 @@ class Plan:
 
     sources: tuple[Source, ...]
     splits: tuple[Split, ...]
-    text: str
-    keys: pa.Schema
-    """The key columns with the types that they have in the output."""
+    columns: Columns
     run_id: str
 
 
 @dataclass(frozen=True)
 class _File:
     source: Source
-    schema: pa.Schema | None
+    columns: FileColumns | None
     row_groups: tuple[int, ...]
 
 
@@ -120,6 +116,7 @@ def make_plan(
     text: str | None,
     keys: Sequence[str],
     identity: str,
+    strict: bool = False,
     rows_per_split: int = 50_000,
 ) -> Plan:
     """Find the input files, read their footers and divide their rows.
@@ -129,6 +126,7 @@ def make_plan(
         text: the column to label; None to take the one that is clearly the text.
         keys: columns that are carried into the output.
         identity: digest of the model and of all options that change the output's bytes.
+        strict: whether a file that can't be read, or whose columns don't fit, is an error.
         rows_per_split: a split is about so long.
 
     Raises:
@@ -139,15 +137,25 @@ def make_plan(
         raise UsageError("no input was given: name a Parquet file, a folder or a glob")
     with ThreadPoolExecutor(_THREADS) as pool:
         files = list(pool.map(lambda uri: _file(uri, *found[uri]), sorted(found)))
-    if all(file.schema is None for file in files):
-        first = files[0].source
+    unreadable = [file.source for file in files if file.columns is None]
+    if len(unreadable) == len(files):
         raise UsageError(
             f"none of the {len(files)} input files can be read as Parquet"
-            f" (the first, {first.uri}: {first.error}): check --input"
+            f" (the first, {unreadable[0].uri}: {unreadable[0].error})",
+            parameter="inputs",
         )
-    text = text or _guess_text(files, keys)
-    schema = _key_schema(files, text, keys)
-    splits = _splits(files, [identity, text, str(schema)], rows_per_split)
+    if unreadable and strict:
+        raise UsageError(
+            f"{unreadable[0].uri} can't be read: {unreadable[0].error}", parameter="inputs"
+        )
+    columns = resolve(
+        [file.columns for file in files if file.columns is not None],
+        text,
+        keys,
+        strict=strict,
+        open_file=lambda uri: found[uri][0].open(found[uri][1], "rb"),
+    )
+    splits = _splits(files, [identity, columns.text, str(columns.keys)], rows_per_split)
     sources = tuple(file.source for file in files)
     run_id = _digest(
         [
@@ -156,7 +164,7 @@ def make_plan(
             identity,
         ]
     )[:16]
-    return Plan(sources, splits, text, schema, run_id)
+    return Plan(sources, splits, columns, run_id)
 
 
 def read_footer(fs: Any, path: str, size: int) -> bytes:
@@ -251,13 +259,13 @@ def _file(uri: str, fs: Any, path: str, info: dict[str, Any]) -> _File:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
         metadata = pq.read_metadata(pa.BufferReader(footer))
-        schema = metadata.schema.to_arrow_schema()
+        columns = FileColumns.of(uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
         why = " ".join(str(error).split())
         return _File(Source(uri, source.size, fingerprint, 0, "", error=why), None, ())
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     digest = hashlib.sha256(footer).hexdigest()
-    return _File(Source(uri, source.size, fingerprint, sum(groups), digest), schema, groups)
+    return _File(Source(uri, source.size, fingerprint, sum(groups), digest), columns, groups)
 
 
 def _fingerprint(fs: Any, path: str, info: dict[str, Any]) -> str:
@@ -267,96 +275,6 @@ def _fingerprint(fs: Any, path: str, info: dict[str, Any]) -> str:
         if info.get(name):
             return f"{name.lower()}:{info[name]}"
     return f"modified:{fs.modified(path).isoformat()}"
-
-
-def guess_text(schema: pa.Schema, keys: Sequence[str], where: str, flag: str) -> str:
-    """The column of a table that is clearly its text.
-
-    Args:
-        schema: of the table.
-        keys: columns that are not the text.
-        where: what the table is called in an error.
-        flag: how the caller may name the column instead, for an error.
-
-    Raises:
-        UsageError: none is, or more than one may be.
-    """
-    names = [field.name for field in schema if is_text(field.type)]
-    others = [name for name in names if name not in keys]
-    for candidates in (
-        [name for name in names if name.lower() == "text"],
-        [name for name in names if name.lower() in TEXT_NAMES],
-        others,
-    ):
-        if len(candidates) == 1:
-            return candidates[0]
-    raise UsageError(
-        f"{where}: which column is the text? It may be one of"
-        f" {', '.join(others) or 'none: no column holds strings'}: name it with {flag}"
-    )
-
-
-def _guess_text(files: Sequence[_File], keys: Sequence[str]) -> str:
-    """The text column of the first file that can be read."""
-    uri, schema = next((f.source.uri, f.schema) for f in files if f.schema is not None)
-    return guess_text(schema, keys, uri, "--text COLUMN")
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold text: strings, bytes and dictionaries of them."""
-    return _normal(kind) in (pa.large_string(), pa.large_binary())
-
-
-def _normal(kind: pa.DataType) -> pa.DataType:
-    """One type for all that is one type in Parquet, so that files of many writers agree."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if str(kind) in ("string", "large_string", "string_view"):
-        return pa.large_string()
-    if str(kind) in ("binary", "large_binary", "binary_view"):
-        return pa.large_binary()
-    return kind
-
-
-def _key_schema(files: Sequence[_File], text: str, keys: Sequence[str]) -> pa.Schema:
-    """The key columns' types, on which all readable files must agree."""
-    for key in keys:
-        if key in ADDED_COLUMNS:
-            raise UsageError(f"--key {key}: the output has a column of that name: rename the key")
-        if keys.count(key) > 1:
-            raise UsageError(f"--key {key} is given twice: name it once")
-    readable = [file for file in files if file.schema is not None]
-    for file in readable:
-        if not is_text(_type(file, text, "--text")):
-            kind = _type(file, text, "--text")
-            raise UsageError(f"{file.source.uri}: --text {text} is {kind}, not text: name another")
-    return pa.schema([pa.field(key, _key_type(readable, key)) for key in keys])
-
-
-def _key_type(files: Sequence[_File], key: str) -> pa.DataType:
-    kind = _normal(_type(files[0], key, "--key"))
-    if pa.types.is_nested(kind):
-        raise UsageError(f"{files[0].source.uri}: --key {key} is {kind}: a key is a flat column")
-    for file in files[1:]:
-        other = _normal(_type(file, key, "--key"))
-        if other != kind:
-            raise UsageError(
-                f"--key {key} is {kind} in {files[0].source.uri} but {other} in {file.source.uri}:"
-                " give the files one type, or label them in two runs"
-            )
-    return kind
-
-
-def _type(file: _File, column: str, flag: str) -> pa.DataType:
-    assert file.schema is not None
-    places = file.schema.get_all_field_indices(column)
-    if len(places) != 1:
-        what = "no column" if not places else f"{len(places)} columns"
-        raise UsageError(
-            f"{file.source.uri}: {what} {column!r} ({flag});"
-            f" its columns are {', '.join(file.schema.names)}"
-        )
-    return file.schema.field(places[0]).type
 
 
 def _splits(

@@ -6,7 +6,6 @@ for one, and whoever reads the folder at night sees what was to be done.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
@@ -18,9 +17,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from glossator.model.store import file_sizes, open_store, put_bytes
+from glossator.pipeline.columns import Columns
 from glossator.pipeline.plan import Plan, Range, Source, Split
 
 PLAN = "_plan.json"
@@ -88,8 +86,7 @@ def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
-        "text": plan.text,
-        "keys": base64.b64encode(plan.keys.serialize()).decode(),
+        "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
     }
@@ -104,8 +101,7 @@ def load_plan(staging: str) -> Plan:
     return Plan(
         sources=tuple(Source(**source) for source in content["sources"]),
         splits=tuple(_split(split) for split in content["splits"]),
-        text=content["text"],
-        keys=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(content["keys"]))),
+        columns=Columns.from_json(content["columns"]),
         run_id=content["run_id"],
     )
 

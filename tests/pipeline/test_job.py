@@ -535,7 +535,7 @@ def publication(folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Pa
     digest, out = load(bundle).digest, tmp_path / "out"
     plan = make_plan([str(tmp_path / "in")], text=None, keys=["id"], identity="x")
     staging = f"{out}/_staging/{plan.run_id}"
-    labelling = Labelling(str(bundle), digest, PUBLIC, "text", plan.keys, 5, staging)
+    labelling = Labelling(str(bundle), digest, PUBLIC, plan.columns, 5, staging)
     save_plan(plan, staging)
     return Publication(str(out), plan.run_id, labelling, {"text": "text"}, {}, 0.0)
 

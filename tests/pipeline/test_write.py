@@ -196,7 +196,7 @@ def test_rejects_are_exactly_the_rows_without_text(tmp_path: Path) -> None:
         row
         for split in plan.splits
         for range_ in split.ranges
-        for piece in read(range_, plan.text, plan.keys, max_rows=7)
+        for piece in read(range_, plan.columns, max_rows=7)
         for row in rejects(piece, check(piece.text)).to_pylist()
     ]
     assert found == [
@@ -231,7 +231,7 @@ def test_damaged_file_is_accounted_for_to_the_row(tmp_path: Path) -> None:
         rows = 0
         try:
             with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
-                for piece in read(range_, plan.text, plan.keys, max_rows=500):
+                for piece in read(range_, plan.columns, max_rows=500):
                     rows += len(piece.text)
                     writer.write(piece.keys)
                     writer.account(range_, read=len(piece.text), rejected=0)
