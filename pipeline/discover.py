@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cache
 from heapq import heappop, heappush
 from typing import Any
-from urllib.parse import unquote
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted, uri_below
@@ -38,7 +37,6 @@ SUFFIXES = (".parquet", ".parq", ".pq")
 """In small letters: what is always tried."""
 MAGIC = (b"PAR1", b"PARE")
 """How a Parquet file begins: as it is, and encrypted."""
-NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _SUCCESS = "_SUCCESS"
 _OURS = "output of Glossator"
@@ -112,19 +110,6 @@ def discover(
                 " leave one out, or label them in two runs",
             )
     return Found(tuple(files.values()), dict(sorted(search.skipped.items())), tuple(search.empty))
-
-
-def partitions_of(path: str) -> dict[str, str | None]:
-    """The values that the folders of a path stand for, by name: `.../year=2026/x=a%20b/c.parquet`.
-
-    They are text as Hive wrote it, decoded; None for its null partition.
-    """
-    pairs = (folder.partition("=") for folder in path.split("/")[:-1])
-    return {
-        unquote(name): None if value == NULL_PARTITION else unquote(value)
-        for name, equals, value in pairs
-        if name and equals
-    }
 
 
 def shown(uri: str) -> str:

@@ -86,6 +86,8 @@ def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
         "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
@@ -103,6 +105,8 @@ def load_plan(staging: str) -> Plan:
         splits=tuple(_split(split) for split in content["splits"]),
         columns=Columns.from_json(content["columns"]),
         run_id=content["run_id"],
+        skipped=content["skipped"],
+        empty=tuple(content["empty"]),
     )
 
 
