@@ -229,7 +229,10 @@ class _Input:
         if self._search.is_own(self._fs, folder):
             raise self._refusal("lies in the output of this run: choose another output")
         if self._search.lies_in_output(self._fs, folder):
-            raise self._refusal("is an output of Glossator: name the comments that it came from")
+            raise self._is_ours()
+
+    def _is_ours(self) -> UsageError:
+        return self._refusal("is an output of Glossator: name the comments that it came from")
 
     def _table_above(self, folder: str) -> tuple[str, str] | None:
         return None if self._search.table_files else self._search.table_above(self._fs, folder)
@@ -262,19 +265,21 @@ class _Input:
                 self._skipped["duplicate"] += 1
                 continue
             seen.add((folder.real, folder.glob, folder.state))
-            for below, linked in self._through(folder):
+            for below, linked in self._through(folder, is_root=folder.path == root):
                 if linked:
                     heappush(links, (below.path, len(seen), below))
                 else:
                     folders.append(below)
 
-    def _through(self, folder: _Folder) -> Iterator[tuple[_Folder, bool]]:
+    def _through(self, folder: _Folder, *, is_root: bool) -> Iterator[tuple[_Folder, bool]]:
         """Takes a folder's files; gives the folders in it that are meant, and which are links."""
         if self._search.is_own(self._fs, folder.real):
             self._skipped[_OURS] += 1
             return
         names = {entry.name: entry for entry in folder.entries(folder.path)}
         if is_output(self._fs, names, folder.entries):
+            if is_root:
+                raise self._is_ours()
             self._skipped[_OURS] += 1
             return
         glob, table = folder.glob, folder.table

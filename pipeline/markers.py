@@ -20,7 +20,8 @@ _OURS = {
 """What an output has, and what is in its first bytes."""
 _STAGING = "_staging"
 _RUN = re.compile(r"[0-9a-f]{16}")
-_INSIDE = (_STAGING, "_rejects")
+_IN_STAGING = re.compile(rf"(.*/)?{_STAGING}/{_RUN.pattern}(/.*)?")
+_REJECTS = "_rejects"
 _FIRST_BYTES = 4096
 _TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
 _METADATA = "metadata"
@@ -46,12 +47,17 @@ def is_output(fs: Any, names: Names, entries: Entries) -> bool:
 
 
 def lies_in_output(fs: Any, folder: str) -> bool:
-    """Whether a folder is an output of ours or one of the folders that belong to it."""
+    """Whether a folder is an output of ours or one of the folders that belong to it.
+
+    Of an output that was never published only its staging is known here; see `is_output`.
+    """
     if not folder.strip("/"):
         return False
-    parts = folder.split("/")
-    outputs = ["/".join(parts[:i]) for i, part in enumerate(parts) if part in _INSIDE]
-    return any(_is_marked(fs, output) for output in (folder, *outputs))
+    parent, _, name = folder.rstrip("/").rpartition("/")
+    outputs = [folder, parent] if name == _REJECTS else [folder]
+    return _IN_STAGING.fullmatch(folder) is not None or any(
+        is_output(fs, _probe(fs, output, tuple(_OURS)), entries_of(fs)) for output in outputs
+    )
 
 
 def table_format(names: Names, entries: Entries) -> str | None:
@@ -82,12 +88,6 @@ def table_above(fs: Any, folder: str) -> tuple[str, str] | None:
             if found:
                 return place or "/", found
     return None
-
-
-def _is_marked(fs: Any, folder: str) -> bool:
-    return is_output(
-        fs, _probe(fs, folder, (*_OURS, _STAGING)), partial(_if_allowed, entries_of(fs))
-    )
 
 
 def _probe(fs: Any, folder: str, names: tuple[str, ...]) -> dict[str, Entry]:

@@ -143,7 +143,9 @@ def test_folder_glob_and_files_have_one_rule(store: Put, tmp_path: Path) -> None
 
 
 def test_rows_are_those_of_duckdb(tmp_path: Path) -> None:
-    for i, name in enumerate(("year=2025/a.parquet", "_year=2026/b.parquet", "year=2027/c.parquet")):
+    for i, name in enumerate(
+        ("year=2025/a.parquet", "_year=2026/b.parquet", "year=2027/c.parquet")
+    ):
         write(tmp_path / name, rows=10**i)
     sources = make_plan([str(tmp_path)], text=None, keys=(), identity="m").sources
     query = f"select count(*) from read_parquet('{tmp_path}/*/*.parquet')"
