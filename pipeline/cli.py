@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 import click
@@ -14,6 +15,9 @@ import click
 from glossator.model import cli as verbs
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import JobError
+from glossator.pipeline.progress import Snapshot, describe
+
+_LOG_SECS = 15.0
 
 
 class _Reporter:
@@ -22,6 +26,7 @@ class _Reporter:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._open = False
+        self._told = time.monotonic()
 
     def __call__(self, line: str) -> None:
         if self._live:
@@ -29,6 +34,12 @@ class _Reporter:
             self._open = True
         else:
             click.echo(line, err=True)
+
+    def progress(self, snapshot: Snapshot) -> None:
+        """Says how far the run is: always on a terminal, elsewhere now and then."""
+        if self._live or time.monotonic() - self._told >= _LOG_SECS:
+            self._told = time.monotonic()
+            self(describe(snapshot))
 
     def close(self) -> None:
         """Ends the line that is open."""
@@ -108,7 +119,7 @@ def cli() -> None:
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Give up when no split is done for so long; 0 never.",
+    help="Give up when no row is labelled for so long; 0 never.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest's account as JSON.")
 @click.argument("beam_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -125,19 +136,25 @@ def label(
 ) -> None:
     """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
     from glossator.pipeline import job, summary
+    from glossator.pipeline.logs import beam_log
     from glossator.pipeline.options import LabelOptions, beam_options
+    from glossator.pipeline.runners import cores
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
-    options = LabelOptions(inputs=inputs, output=output, keys=keys, tasks=names, **given)
-    engine = beam_options(beam_arguments, workers or _cores())
+    options = LabelOptions(
+        inputs=inputs, output=output, keys=keys, tasks=names, workers=workers, **given
+    )
+    engine = beam_options(beam_arguments, workers or cores())
     report = _Reporter()
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
     try:
-        outcome = job.run(options, engine, report)
-    except OSError as error:
-        said = f"{type(error).__name__}: {error}"
-        raise JobError(f"{said}; nothing was published, run it again to resume") from error
+        with beam_log() as log:
+            outcome = job.run(options, engine, report)
+    except JobError as error:
+        if not log.written:
+            raise
+        raise JobError(f"{error} (its log: {log.path})") from error
     finally:
         report.close()
     if as_json:
@@ -146,13 +163,6 @@ def label(
     click.echo(summary.as_text(outcome))
     if show:
         click.echo(summary.examples(outcome, show, colour=sys.stdout.isatty()))
-
-
-def _cores() -> int:
-    """The cores that this process may use, which in a container are not all there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _interrupted(number: int, _: Any) -> NoReturn:
