@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 
 from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
-from glossator.model.typed_json import Matches, TypedJsonError, from_json, loads
+from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
 from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.plan import Plan, Source, Split
@@ -95,6 +95,8 @@ def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
         "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
@@ -111,6 +113,8 @@ class _PlanFile:
     columns: dict[str, Any]
     sources: tuple[Source, ...]
     splits: tuple[Split, ...]
+    skipped: dict[str, Count]
+    empty: tuple[str, ...]
 
 
 def load_plan(staging: str) -> Plan:
@@ -135,7 +139,14 @@ def load_plan(staging: str) -> Plan:
     for split in content.splits:
         if re.fullmatch(PART_FILE, f"{split.name}.parquet") is None:
             raise JobError(f"{where}: is damaged: a split is called {split.name!r}: run it again")
-    return Plan(content.sources, content.splits, columns, content.run_id)
+    return Plan(
+        content.sources,
+        content.splits,
+        columns,
+        content.run_id,
+        skipped=content.skipped,
+        empty=content.empty,
+    )
 
 
 def completed_records(staging: str) -> dict[str, SplitRecord]:
