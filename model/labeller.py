@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import probabilities
-from glossator.model.engine import Engine, Scores, padded_tokens
+from glossator.model.engine import EngineResult, OnProgress
+from glossator.model.engines import make_engine
 from glossator.model.tasks import Task, select_tasks
 from glossator.model.tokenizer import Tokens
 from glossator.model.words import Words, heaviest, units
@@ -58,25 +59,29 @@ class Labeller:
         self.tasks = select_tasks(bundle.tasks, tasks)
         self._bundle = bundle
         self.calibration = bundle.calibration
-        self._engine = Engine(bundle.network)
+        self._engine = make_engine(bundle.weights, bundle.config, self.tasks)
 
-    def score(self, texts: Sequence[str]) -> tuple[Tokens, dict[str, Scores]]:
+    def score(self, texts: Sequence[str]) -> tuple[Tokens, EngineResult]:
         """The tokens of texts, none of them blank, and what the network says of them."""
         tokens = self._bundle.tokenizer.encode(texts)
         return tokens, self._engine.run(tokens, [task.name for task in self.tasks])
 
-    def label(self, texts: Sequence[str], top: int = 5) -> Predictions:
+    def label(
+        self, texts: Sequence[str], top: int = 5, on_progress: OnProgress | None = None
+    ) -> Predictions:
         """Labels texts, none of them blank.
 
         Args:
             texts: at most `MAX_TEXTS`.
             top: how many attended words to give for each text and task.
+            on_progress: receives how many texts were finished since the last call.
         """
         tokenizer = self._bundle.tokenizer
         started = time.monotonic()
         tokens = tokenizer.encode(texts)
         encoded = time.monotonic()
-        scores = self._engine.run(tokens, [task.name for task in self.tasks])
+        result = self._engine.run(tokens, [task.name for task in self.tasks], on_progress)
+        scores = result.scores
         scored = time.monotonic()
         found = units(texts, tokens, tokenizer.spans(texts, tokens))
         answers = tuple(
@@ -95,7 +100,7 @@ class Labeller:
             answers,
             tokens.lengths,
             tokenizer.truncated(texts, tokens),
-            padded_tokens=padded_tokens(tokens.lengths),
+            padded_tokens=result.padded_tokens,
             seconds={
                 "tokenize": encoded - started,
                 "network": scored - encoded,
