@@ -47,9 +47,9 @@ class NetworkConfig:
                 raise UsageError(f"network: {name} {value!r} is not between 1 and {most:,}")
         if self.table_bytes > MAX_NETWORK_BYTES:
             raise UsageError(
-                f"network: a vocabulary of {self.vocabulary:,} with {self.hidden} {self.cell} units "
-                f"makes tables of {self.table_bytes:,} bytes, more than {MAX_NETWORK_BYTES:,}: "
-                "use fewer of one of them"
+                f"network: a vocabulary of {self.vocabulary:,} with {self.hidden} {self.cell} "
+                f"units makes tables of {self.table_bytes:,} bytes, more than "
+                f"{MAX_NETWORK_BYTES:,}: use fewer of one of them"
             )
 
     @property

@@ -30,7 +30,7 @@ _ROWS = ((32, 64), (64, 32), (1 << 62, 16))
 """Up to so many tokens a text: so many texts in a block. Multiples of every vector width, so that
 no operation has a ragged end; fewer of the long texts, which are rare and would wait for others."""
 _BLOCK_BYTES = 1 << 26
-"""Of a block's largest arrays. Texts so long that they would need more have blocks of fewer rows."""
+"""Of a block's largest arrays. Texts so long that they need more have blocks of fewer rows."""
 
 
 class TorchEngine:
