@@ -20,9 +20,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 MAX_CHARS = 16_384
 """Characters of a text that are read at all: a comment may be a pasted book."""
-_SLICE_CHARS = 1 << 16
-"""Characters of texts that are worked on together, or else one text: bounds the memory. A
-character may become 18 by NFKC, and a token takes some hundred bytes until it is an integer."""
+_SLICE_CHARS = MAX_CHARS
+"""Characters that are tokenized together. A character may become 18 by NFKC, and a token takes
+some hundred bytes until it is an integer: so much is 130 MB at worst."""
 _SHORT_PIECE = 64
 """Characters that Python normalizes; its reordering of combining marks is quadratic."""
 
@@ -133,7 +133,7 @@ class Tokenizer:
             tokens: what it gave.
         """
         found = Spans(np.empty(len(tokens.ids), np.int64), np.empty(len(tokens.ids), np.int64))
-        for first, last in slices([min(len(text), MAX_CHARS) for text in texts], _SLICE_CHARS):
+        for first, last in slices([min(len(text), MAX_CHARS) for text in texts], 4 * _SLICE_CHARS):
             part = self._spans([t[:MAX_CHARS] for t in texts[first:last]], tokens.part(first, last))
             at = slice(tokens.offsets[first], tokens.offsets[last])
             found.start[at], found.end[at] = part.start, part.end

@@ -90,14 +90,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.parametrize(("pattern", "count"), [("a ", 200), ("\ufdfa", 6)])
+@pytest.mark.parametrize(("pattern", "count"), [("a ", 400), ("\ufdfa", 9)])
 def test_many_long_texts_at_once_take_bounded_memory(
     bundle: Bundle, tmp_path: Path, pattern: str, count: int
 ) -> None:
     bundles.save(bundle, tmp_path)
     arguments = [sys.executable, "-c", PEAK, str(tmp_path), pattern, str(count)]
     run = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
-    assert int(run.stdout) < 80_000, "KiB more than for one such text"
+    assert int(run.stdout) < 180_000, "KiB more than for one such text"
 
 
 def test_texts_in_parts_have_the_bits_they_have_together(
