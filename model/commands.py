@@ -12,7 +12,11 @@ from rich_click.rich_help_configuration import RichHelpConfiguration
 
 from glossator.model.errors import UsageError
 
-_LOOK = RichHelpConfiguration(theme="default-slim", commands_before_options=True)
+_LOOK = RichHelpConfiguration(
+    theme="default-slim",
+    commands_before_options=True,
+    options_table_help_sections=["help", "required", "default"],
+)
 HELP = {"help_option_names": ["-h", "--help"], "rich_help_config": _LOOK}
 """Context settings of every command."""
 
@@ -87,5 +91,3 @@ def flags(command: click.Command) -> list[str]:
 
 def _trimmed(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
-
-

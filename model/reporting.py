@@ -1,4 +1,4 @@
-"""How far a long command is, on standard error: a bar on a terminal, lines now and then elsewhere."""
+"""How far a long command is, on standard error: a bar on a terminal, else lines now and then."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def echo(*lines: str, err: bool = False, nl: bool = True) -> None:
 
 def echo_json(value: Any, **how: Any) -> None:
     """Prints a value as JSON for machines; what a terminal must not be given is escaped."""
-    text = json.dumps(value, ensure_ascii=False, **how)
+    text = json.dumps(_redacted(value), ensure_ascii=False, **how)
     _print(_JSON_UNSAFE.sub(lambda match: _json_escaped(match[0]), text))
 
 
@@ -138,6 +138,15 @@ def require_output() -> None:
     error = _lost.get(False)
     if error is not None and not isinstance(error, BrokenPipeError):
         raise OSError(f"standard output can't be written: {reason(error)}")
+
+
+def flush() -> None:
+    """Sends on what waits in the standard streams."""
+    for stream, err in ((sys.stdout, False), (sys.stderr, True)):
+        try:
+            stream.flush()
+        except (OSError, ValueError) as error:
+            _give_up(error, err)
 
 
 def reason(error: BaseException) -> str:
@@ -208,6 +217,14 @@ def _without_secrets(text: str) -> str:
     from glossator.model import store  # not before it is needed: it takes a while
 
     return store.redacted_text(text)
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return _without_secrets(value)
+    if isinstance(value, dict):
+        return {_redacted(key): _redacted(item) for key, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
