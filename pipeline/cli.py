@@ -110,7 +110,7 @@ def _input_flags(command: _Function) -> _Function:
 )
 @click.option(
     "--top",
-    type=click.IntRange(0, 100),
+    type=int,
     default=5,
     show_default=True,
     metavar="N",
