@@ -19,6 +19,8 @@ from unicodedata import east_asian_width
 
 import click
 
+from glossator.model.errors import GlossatorError
+
 _MAX_MARKS = 4
 """Combining marks on one character; more would be drawn over the lines above."""
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
@@ -133,11 +135,11 @@ def require_output() -> None:
     """For commands that do nothing but print.
 
     Raises:
-        OSError: what was to be printed is lost; not where a reader has had enough (`| head`).
+        GlossatorError: what was to be printed is lost; not where a reader had enough (`| head`).
     """
     error = _lost.get(False)
     if error is not None and not isinstance(error, BrokenPipeError):
-        raise OSError(f"standard output can't be written: {reason(error)}")
+        raise GlossatorError(f"standard output can't be written: {reason(error)}")
 
 
 def flush() -> None:
@@ -156,7 +158,7 @@ def reason(error: BaseException) -> str:
 
 
 class LogHandler(logging.Handler):
-    """Log records as lines on standard error, without their tracebacks."""
+    """Log records as lines on standard error: the first line of each, without a traceback."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one record."""
@@ -164,7 +166,8 @@ class LogHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError):  # the arguments do not fit the message
             message = str(record.msg)
-        line = " ".join(message.split())
+        first, *more = message.strip().split("\n")
+        line = f"{first} …" if more else first
         echo(f"{record.levelname.lower()}: {record.name}: {line}", err=True)
 
 
@@ -230,15 +233,13 @@ def _redacted(value: Any) -> Any:
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
     if err in _lost:
         return
+    stream = sys.stderr if err else sys.stdout  # by name: a bar may stand in for it
     try:
         try:
-            click.echo(text, err=err, nl=nl)
+            click.echo(text, file=stream, nl=nl)
         except UnicodeEncodeError as error:
-            click.echo(
-                text.encode(error.encoding, "backslashreplace").decode(error.encoding),
-                err=err,
-                nl=nl,
-            )
+            escaped = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
+            click.echo(escaped, file=stream, nl=nl)
     except RuntimeError:  # a signal's handler, called in the midst of printing
         with contextlib.suppress(OSError):
             os.write(2 if err else 1, f"{text}\n".encode(errors="backslashreplace"))

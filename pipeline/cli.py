@@ -242,7 +242,7 @@ def _show(outcome: Any, count: int) -> None:
 
 def _account(error: OSError) -> str:
     """An error of a store or a disk in a line, with the remedy where it may pass."""
-    said = f"{type(error).__name__}: {error}; nothing was published"
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}; nothing was published"
     if isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING:
         return f"{said}, run it again to resume"
     return said
@@ -259,6 +259,8 @@ def _stopped(signal_name: str) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
     from glossator.pipeline.submit import cancel_current
 
+    if sys.stderr.isatty():  # which shows ^C
+        terminal.echo(err=True)
     terminal.echo(f"glossator: stopped by {signal_name}; run it again to resume", err=True)
     logging.disable()  # what breaks from here on is no news
     cancel_current()

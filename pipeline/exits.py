@@ -68,6 +68,8 @@ def account(error: BaseException, log: LogFile) -> tuple[str, int]:
         if error.__cause__ is not None:
             log.keep(error)
         return f"{error}{_where(log)}", code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {terminal.reason(error)}", FAILED
     log.keep(error)
     if isinstance(error, MemoryError):
         return f"out of memory{_where(log)}", FAILED
@@ -116,12 +118,17 @@ def _complete(command: click.Command, program: str) -> None:
 
 
 def _divert(log: LogFile) -> None:
-    """Sends what Beam and others log to the terminal as lines, and to a file as it is."""
+    """Sends what is logged to a file as it is, and as lines to the terminal, but for Beam's.
+
+    Beam logs what fails once more at each level, with its traceback in the message.
+    """
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler, (LogFile, terminal.LogHandler)):
             root.removeHandler(handler)  # of an earlier command in this process
-    for handler in (log, terminal.LogHandler(logging.WARNING)):
+    lines = terminal.LogHandler(logging.WARNING)
+    lines.addFilter(lambda record: not record.name.startswith("apache_beam"))
+    for handler in (log, lines):
         handler.addFilter(_is_news)
         root.addHandler(handler)
 

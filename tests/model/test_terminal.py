@@ -118,10 +118,10 @@ def test_log_records_are_one_visible_line(capsys: pytest.CaptureFixture[str]) ->
     try:
         raise OSError("inner")
     except OSError:
-        log.exception("broke %s\nand more \x1b[2J", "\u202e")
+        log.exception("broke %s\n\x1b[2J", "\u202e")
     log.warning("of %d", "no number")
     assert capsys.readouterr().err.splitlines() == [
-        "error: tests.terminal: broke \\u202e and more \\x1b[2J",
+        "error: tests.terminal: broke \\u202e …",
         "warning: tests.terminal: of %d",
     ]
 
