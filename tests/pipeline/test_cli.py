@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_lines import everything, refused
+from fsspec.implementations.memory import MemoryFileSystem
 
 from glossator.model.bundle import load
 
@@ -66,6 +68,80 @@ def test_train_then_evaluate_then_label(training: Path, glossator: Run) -> None:
 
     run = glossator("label", "--input", data, "--output", training / "out", "--model", out)
     assert run.returncode == 0 and "260 labelled" in run.stdout
+
+
+def test_train_to_a_store(training: Path, glossator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[str] = []
+    monkeypatch.setattr(MemoryFileSystem, "put_file", noting(put, MemoryFileSystem.put_file))
+    data, tasks, out = (
+        training / "rows.parquet",
+        training / "tasks.toml",
+        "memory://bucket/models/a",
+    )
+    changes = [f"--set={name}={value}" for name, value in SMALL.items()]
+    for _ in range(2):  # the second replaces the first
+        put.clear()
+        run = glossator("train", "--data", data, "--tasks", tasks, "--output", out, *changes)
+        assert run.returncode == 0, run.stderr
+        assert put[-1].endswith("/bundle.json") and len(put) == len(set(put)) == 5
+        assert f"wrote {out} (model {load(out).digest[:12]})" in run.stdout
+    here = training / "here"
+    assert (
+        glossator("train", "--data", data, "--tasks", tasks, "--output", here, *changes).returncode
+        == 0
+    )
+    assert load(here).digest == load(out).digest
+    fs = MemoryFileSystem()
+    assert {Path(path).name for path in fs.ls("/bucket/models/a", detail=False)} == {
+        path.name for path in here.iterdir()
+    }
+    fs.pipe_file("/bucket/taken/thesis.txt", b"mine")
+    refused(
+        glossator("train", "--data", data, "--tasks", tasks, "--output", "memory://bucket/taken"),
+        "--output: memory://bucket/taken holds something else than a bundle",
+    )
+
+
+def noting(names: list[str], put: Callable[..., None]) -> Callable[..., None]:
+    """Puts files and keeps the names under which it does."""
+
+    def note(self: MemoryFileSystem, source: str, target: str, **more: object) -> None:
+        names.append(target)
+        put(self, source, target, **more)
+
+    return note
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("rows.parquet", "rows.parquet is a file: name a folder"),
+        ("rows.parquet/below/it", "rows.parquet is a file: name a folder"),
+        ("nosuch://x/y", "nosuch"),
+        ("http://127.0.0.1:9/bundle", "http://127.0.0.1:9/bundle can't be written"),
+    ],
+)
+def test_train_looks_whether_it_can_write_before_it_works(
+    output: str, words: str, training: Path, glossator: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr("glossator.model.data.load", work)
+    monkeypatch.chdir(training)
+    before = everything(training)
+    arguments = ("--data", "rows.parquet", "--tasks", "tasks.toml")
+    refused(glossator("train", *arguments, "--output", output), words)
+    assert everything(training) == before
+
+
+def test_corpora_look_whether_they_can_be_written(
+    training: Path, glossator: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = training / "tasks.toml" / "corpora"
+    refused(glossator("corpora", "build", out), "DIRECTORY: ", "tasks.toml is a file")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused(glossator("corpora", "build", training / "new"), "no permission in")
 
 
 @pytest.mark.parametrize(

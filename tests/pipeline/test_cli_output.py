@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
+import unicodedata
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_lines import COMMAND, on_a_terminal, refused
+from command_lines import COMMAND, ended, on_a_terminal, refused
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
@@ -78,3 +80,154 @@ def test_explain_with_the_bundle_inside_the_package(glossator: Run) -> None:
         pytest.skip("the package has no default bundle")
     run = glossator("explain", "I love this phone, it is great")
     assert run.returncode == 0 and run.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "text", ["a\0b good", "good \x1b]0;x\x07\x9b2J", "\u202egood\u2066", "\U000e0041 x"]
+)
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_explain_shows_what_can_not_be_seen(
+    text: str, more: tuple[str, ...], bundle: Path, glossator: Run
+) -> None:
+    run = glossator("explain", text, "--model", bundle, *more)
+    assert run.returncode == 0, run.stderr
+    assert harmless(run.stdout)
+    if more:
+        assert json.loads(run.stdout)["text"] == text
+
+
+def test_explain_a_very_long_text(bundle: Path, glossator: Run) -> None:
+    text = "good service " * 100_000
+    run = glossator("explain", text, "--model", bundle)
+    assert run.returncode == 0, run.stderr
+    *lines, note = run.stdout.splitlines()
+    assert "tokens were read" in note
+    for line in lines:
+        assert len(line) < 3_000 and "characters more)" in line
+    left = int(re.findall(r"\(([\d,]+) characters more\)", lines[0])[0].replace(",", ""))
+    assert left == len(text) - 2_000
+
+
+def harmless(printed: str) -> bool:
+    """Whether nothing printed moves a cursor, hides or reorders."""
+    return all(
+        unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or c == "\n" for c in printed
+    )
+
+
+HOSTILE = "\x1b[2J\u202e\n\u2028x"
+
+
+@pytest.mark.parametrize("more", [("--show", 4), ("--json",)])
+def test_label_shows_hostile_names_and_texts(
+    more: tuple[object, ...],
+    tmp_path: Path,
+    bundle: Path,
+    comments: Comments,
+    write_comments: Write,
+    glossator: Run,
+) -> None:
+    texts: list[str | None] = [f"{HOSTILE} {text}" for text in comments(3)]
+    path = tmp_path / f"in{HOSTILE}.parquet"
+    write_comments(path, [*texts, None], column=f"text{HOSTILE}", **{HOSTILE: [1, 2, 3, 4]})
+    flags = ("--text", f"text{HOSTILE}", "--key", HOSTILE, "--model", bundle)
+    run = glossator("label", "--input", path, "--output", tmp_path / "out", *flags, *more)
+    assert run.returncode == 0, run.stderr
+    assert harmless(run.stdout) and harmless(run.stderr)
+    assert "text\\x1b[2J\\u202e\\n\\u2028x" in run.stderr
+    if more == ("--json",):
+        assert json.loads(run.stdout)["options"]["keys"] == [HOSTILE]
+    else:
+        assert "\\x1b" in run.stdout and "\\u202e" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--input", HOSTILE), ("--model", HOSTILE), ("--tasks", HOSTILE), (f"--x{HOSTILE}", "1")],
+)
+def test_errors_show_hostile_values(
+    flag: str, value: str, tmp_path: Path, bundle: Path, write_comments: Write, glossator: Run
+) -> None:
+    path = write_comments(tmp_path / "in.parquet", ["good"])
+    flags = {"--input": path, "--output": tmp_path / "out", "--model": bundle, flag: value}
+    run = glossator("label", *(f"{name}={given}" for name, given in flags.items()))
+    refused(run, "\\x1b[2J\\u202e")
+    assert harmless(run.stderr)
+
+
+def test_a_wrong_command_is_shown(glossator: Run) -> None:
+    refused(glossator(f"x{HOSTILE}"), "No such command", "\\x1b", "see `glossator --help`")
+
+
+FAILING: dict[str, tuple[str, tuple[str, ...], str | None]] = {
+    "closed": (">&-", (), "Bad file descriptor"),
+    "full": (">/dev/full", ("--json",), "No space left on device"),
+    "head": ("| head -1 >/dev/null", ("--show", "200"), "Broken pipe"),
+    "standard error closed": (">/dev/full 2>&-", ("--show", "200"), None),
+    "all closed": (">&- 2>&- <&-", (), None),
+    "standard error full": (">/dev/null 2>/dev/full", ("--json",), None),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("name", FAILING)
+def test_published_is_zero_whatever_becomes_of_the_output(
+    name: str, lines: Path, bundle: Path, tmp_path: Path
+) -> None:
+    redirection, more, said = FAILING[name]
+    command = [
+        *(sys.executable, "-m", "glossator", "label", "--input", str(lines), "--workers", "1"),
+        *("--output", str(tmp_path / "out"), "--model", str(bundle), *more),
+    ]
+    run = subprocess.run(
+        ["bash", "-c", f'set -o pipefail; "$0" "$@" {redirection}', *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "" and "Traceback" not in run.stderr
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+    if said is not None:
+        assert run.stderr.splitlines()[-1] == (
+            f"glossator: done, but standard output can't be written: {said}"
+        )
+
+
+@pytest.fixture(scope="module")
+def lines(
+    tmp_path_factory: pytest.TempPathFactory, comments: Comments, write_comments: Write
+) -> Path:
+    """Comments whose examples fill more than a pipe holds."""
+    texts = [f"{text} {i} " + "and so on " * 40 for i, text in enumerate(comments(200))]
+    return write_comments(tmp_path_factory.mktemp("lines") / "in.parquet", texts)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_an_answer_that_is_lost_is_a_failure(bundle: Path) -> None:
+    command = '"$0" -m glossator explain good --model "$1" >/dev/full'
+    run = subprocess.run(
+        ["bash", "-c", command, sys.executable, str(bundle)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ended(run, 1, "standard output can't be written: No space left on device")
+
+
+def test_comments_that_can_not_be_shown_are_no_failure(
+    tmp_path: Path,
+    bundle: Path,
+    lines: Path,
+    glossator: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(*_: object, **__: object) -> list[str]:
+        raise FileNotFoundError(2, "No such file", "in.parquet")
+
+    monkeypatch.setattr("glossator.pipeline.summary.examples", gone)
+    arguments = ("--input", lines, "--output", tmp_path / "out", "--model", bundle)
+    run = glossator("label", *arguments, "--show", 2)
+    assert run.returncode == 0 and "published 1 part" in run.stdout
+    assert run.stderr.splitlines()[-1] == "can't show comments: No such file"
