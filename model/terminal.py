@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import sys
@@ -155,20 +154,6 @@ def reason(error: BaseException) -> str:
     """What an error says, in one line, or else its type."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split()) or type(error).__name__
-
-
-class LogHandler(logging.Handler):
-    """Log records as lines on standard error: the first line of each, without a traceback."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Prints one record."""
-        try:
-            message = record.getMessage()
-        except (TypeError, ValueError):  # the arguments do not fit the message
-            message = str(record.msg)
-        first, *more = message.strip().split("\n")
-        line = f"{first} …" if more else first
-        echo(f"{record.levelname.lower()}: {record.name}: {line}", err=True)
 
 
 def _is_shown(text: str, at: int, category: str) -> bool:

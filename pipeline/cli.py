@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import re
 import signal
 import sys
@@ -18,11 +16,8 @@ from glossator.model import terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits
-from glossator.pipeline.errors import JobError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENETDOWN, errno.ENETUNREACH}
-"""Errors of a system that the same run may not meet again, once there is room or a network."""
 
 
 def _allowance(context: click.Context, option: click.Parameter, value: str) -> int | float:
@@ -192,10 +187,13 @@ def label(
     """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
     from glossator.pipeline import job, summary
     from glossator.pipeline.options import LabelOptions, beam_options
+    from glossator.pipeline.runners import cores
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
-    options = LabelOptions(inputs=inputs, output=output, keys=keys, tasks=names, **given)
-    engine = beam_options(beam_arguments, workers or _cores(), flags(label))
+    options = LabelOptions(
+        inputs=inputs, output=output, keys=keys, tasks=names, workers=workers, **given
+    )
+    engine = beam_options(beam_arguments, workers or cores(), flags(label))
     report = _Reporter()
 
     def stop(number: int, _: Any) -> NoReturn:
@@ -206,8 +204,6 @@ def label(
         signal.signal(number, stop)
     try:
         outcome = job.run(options, engine, report)
-    except OSError as error:
-        raise JobError(_account(error)) from error
     finally:
         report.close()
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
@@ -238,21 +234,6 @@ def _show(outcome: Any, count: int) -> None:
         terminal.echo(*summary.examples(outcome, count, colour=sys.stdout.isatty()))
     except Exception as error:
         terminal.echo(f"can't show comments: {terminal.reason(error)}", err=True)
-
-
-def _account(error: OSError) -> str:
-    """An error of a store or a disk in a line, with the remedy where it may pass."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}; nothing was published"
-    if isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING:
-        return f"{said}, run it again to resume"
-    return said
-
-
-def _cores() -> int:
-    """The cores that this process may use, which in a container are not all there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _stopped(signal_name: str) -> NoReturn:

@@ -9,6 +9,10 @@ class JobError(GlossatorError):
     """The job began and did not end: nothing was published, and a rerun resumes."""
 
 
+class StoreError(JobError):
+    """A store did not do what was asked of it; says which of input, model and output it holds."""
+
+
 class CorruptSplit(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and the bytes are not Parquet."""
 

@@ -51,11 +51,13 @@ class LabelOptions:
     all rows from 0 to 1 (float)."""
     table_files: bool = False
     """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
+    workers: int | None = None
+    """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
     """So long an engine may take until a worker is ready; 0 to wait for ever, None for what is
     usual with the engine."""
     stall_minutes: float = 60.0
-    """So long may pass without a split being done; 0 to wait for ever."""
+    """So long may pass without a row being labelled; 0 to wait for ever."""
 
     def __post_init__(self) -> None:
         if not self.inputs:

@@ -1,4 +1,4 @@
-"""What lies in a run's staging folder beside parts: its plan, records of splits, signs of workers.
+"""What lies in a run's staging folder beside parts: its plan and the records of splits.
 
 The plan travels by this file and not inside the job: the job is as small for a million splits as
 for one, and whoever reads the folder at night sees what was to be done.
@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import socket
-import time
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,8 +24,6 @@ REJECTS = "_rejects"
 """The folder of the rejects, below that of the parts."""
 RECORDS = "_records"
 """The folder of the records, in staging."""
-WORKERS = "_workers"
-"""The folder in which each process that labels leaves a file when it is ready to."""
 _THREADS = 16
 
 
@@ -142,32 +136,3 @@ def pending_splits(staging: str) -> list[Split]:
     """The splits of the plan that have no record yet, in the plan's order."""
     done = completed_records(staging)
     return [split for split in load_plan(staging).splits if split.name not in done]
-
-
-def mark_worker_ready(staging: str, details: Mapping[str, object]) -> None:
-    """Leave a sign that a worker is ready to label: whoever waits for workers looks for it."""
-    host, pid = socket.gethostname(), os.getpid()
-    sign = {"host": host, "pid": pid, "ready": time.time(), **details}
-    fs, root = open_store(staging)
-    # a container that is started again has the same host and number
-    name = f"{host}-{pid}-{uuid.uuid4().hex[:8]}.json"
-    put_bytes(fs, f"{root}/{WORKERS}/{name}", json.dumps(sign).encode())
-
-
-def signs(staging: str) -> set[str]:
-    """The names of the signs that were left."""
-    fs, root = open_store(staging)
-    return set(file_sizes(fs, f"{root}/{WORKERS}"))
-
-
-def first_ready(staging: str, since: float) -> float | None:
-    """When the first worker was ready; None if none has been.
-
-    Args:
-        staging: the run's folder.
-        since: signs of earlier attempts don't count, in seconds since the epoch as the result.
-    """
-    fs, root = open_store(staging)
-    texts = (fs.cat_file(f"{root}/{WORKERS}/{name}") for name in signs(staging))
-    ready = [json.loads(text)["ready"] for text in texts]
-    return min((moment for moment in ready if moment >= since), default=None)

@@ -16,12 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
-from glossator.model.store import absolute_uri
-from glossator.model.tasks import Task, select_tasks
-from glossator.pipeline.label import Tally, label_texts, labeller
+from glossator.model.tasks import Task
+from glossator.pipeline.label import Tally, label_texts
 from glossator.pipeline.metrics import Measures, measures
 from glossator.pipeline.plan import guess_text, is_text
 from glossator.pipeline.read import as_text, check
@@ -49,55 +47,6 @@ class Outputs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to label what comes: all that a worker needs to know, small enough to be sent to it."""
-
-    model: str
-    """A bundle's URI, or `bundle.DEFAULT`."""
-    digest: str
-    """The digest of the bundle as it was when the pipeline was built; another one is refused."""
-    tasks: tuple[Task, ...]
-    text: str | None
-    """The text column; None where each table's own schema shows it."""
-    top: int
-    """Attended words that are kept of a comment and task."""
-
-    @classmethod
-    def of(
-        cls,
-        model: str = bundles.DEFAULT,
-        text: str | None = None,
-        tasks: Sequence[str] | None = None,
-        top: int = 5,
-    ) -> Recipe:
-        """Checks what is asked for against the bundle, and pins the bundle's digest.
-
-        Raises:
-            UsageError: there is no such bundle or task, or `top` is not between 0 and 100.
-        """
-        if isinstance(tasks, str):
-            raise UsageError(f"tasks={tasks!r} is one string: give a list of names")
-        check_top(top)
-        if model != bundles.DEFAULT:
-            model = absolute_uri(model)
-        bundle = bundles.load(model)
-        return cls(model, bundle.digest, select_tasks(bundle.tasks, tasks), text, top)
-
-    def labeller(self) -> Labeller:
-        """The labeller, loaded once in a process however many threads ask.
-
-        Raises:
-            UsageError: the bundle was replaced since the recipe was made.
-        """
-        return labeller(self.model, self.digest, self.names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the tasks."""
-        return tuple(task.name for task in self.tasks)
-
-
-@dataclass(frozen=True)
 class LabelledTexts:
     """What became of texts, by their places among those given."""
 
@@ -110,12 +59,6 @@ class LabelledTexts:
     reason: pa.Array
     detail: pa.Array
     measured: Measures
-
-
-def check_top(top: object) -> None:
-    """Raises `UsageError` unless it is a number of words that can be kept."""
-    if not isinstance(top, int) or not 0 <= top <= 100:
-        raise UsageError(f"top={top!r} is not a whole number between 0 and 100")
 
 
 def text_column(schema: pa.Schema, text: str | None, where: str) -> str:
@@ -189,7 +132,7 @@ def label_table(model: Labeller, table: pa.Table, text: str | None = None, top: 
     """Labels one table of any size.
 
     Args:
-        model: the labeller, e.g. `Recipe.of("my-bundle").labeller()`.
+        model: the labeller, e.g. `Labelling.of("my-bundle").labeller()`.
         table: with a column of text; strings, bytes and dictionaries of them.
         text: the text column; None to take the one that is clearly the text.
         top: attended words kept of a comment and task.

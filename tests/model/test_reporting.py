@@ -9,18 +9,17 @@ from command_lines import on_a_terminal
 from glossator.model import reporting
 
 WORKING = """
-import logging, sys, time
+import sys, time
 from glossator.model import terminal
 from glossator.model.reporting import TerminalReporter
 
-logging.getLogger().addHandler(terminal.LogHandler())
 report = TerminalReporter()
 report("first line \\x1b[2J")
 for step in range(12):
     if step == 4:
         report("second line")
     if step == 6:
-        logging.warning("third line")
+        terminal.echo("third line", err=True)
     report.show(min(step, 3), 3, f"{step} of 12 \\x1b[1A\\u202e")
     time.sleep(0.5)
 report.close()
@@ -65,7 +64,7 @@ def test_announcements_survive_the_bar(shown: list[tuple[float, str]]) -> None:
     assert [line for line in screen("".join(text for _, text in shown)) if line] == [
         "first line \\x1b[2J",
         "second line",
-        "warning: root: third line",
+        "third line",
         "last line",
     ]
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import ast
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import click
 import pytest
 
 from glossator.model import terminal
-from glossator.model.terminal import LogHandler, echo, echo_json, joined, styled, visible
+from glossator.model.terminal import echo, echo_json, joined, styled, visible
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
@@ -110,20 +109,6 @@ def test_json_is_the_same_value_and_holds_nothing_that_misleads(
 def test_a_file_is_printed_exactly_where_it_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.echo_file("a: \u202e\n\nb: 1\n")
     assert capsys.readouterr().out == "a: \u202e\n\nb: 1\n"
-
-
-def test_log_records_are_one_visible_line(capsys: pytest.CaptureFixture[str]) -> None:
-    log = logging.getLogger("tests.terminal")
-    log.propagate, log.handlers = False, [LogHandler()]
-    try:
-        raise OSError("inner")
-    except OSError:
-        log.exception("broke %s\n\x1b[2J", "\u202e")
-    log.warning("of %d", "no number")
-    assert capsys.readouterr().err.splitlines() == [
-        "error: tests.terminal: broke \\u202e …",
-        "warning: tests.terminal: of %d",
-    ]
 
 
 def test_characters_that_the_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
