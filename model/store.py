@@ -288,10 +288,5 @@ def file_sizes(fs: Any, folder: str) -> dict[str, int]:
     }
 
 
-def redacted_text(text: str) -> str:
-    """A text whose URIs hold no secrets."""
-    return text
-
-
 def _renames(fs: Any) -> bool:
     return bool(_RENAMING.intersection(protocols(fs)))

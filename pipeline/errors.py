@@ -58,7 +58,3 @@ class SourceChangedError(JobError):
 
 class ReconcileError(JobError):
     """The rows that were written do not account for the rows that were planned."""
-
-
-class RefusedError(JobError):
-    """A check refused to publish: nothing was published, and only a change lets a rerun through."""

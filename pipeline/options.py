@@ -40,8 +40,6 @@ class LabelOptions:
     """Columns carried into the output."""
     tasks: tuple[str, ...] | None = None
     """Names; None for all that are not sensitive."""
-    strict: bool = False
-    """Whether a file that can't be read, or whose columns don't fit, is an error before work."""
     date: str | None = None
     """What `{date}` in inputs and output stands for: YYYY-MM-DD, `today` or `yesterday` in UTC."""
     top: int = 5
