@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from glossator.model import store
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import GlossatorError, UsageError
-from glossator.pipeline.errors import JobError, StoreError
+from glossator.pipeline.errors import StoreError
 
 Place = Literal["input", "model", "output"]
 _PARAMETERS: dict[Place, str] = {"input": "inputs", "model": "model", "output": "output"}
@@ -34,7 +34,7 @@ _STORES = {
 }
 """Packages whose errors tell of a store, beside `OSError`."""
 
-_CREDENTIALS = "no credentials were found, or they are not whole: set them as its client wants"
+_CREDENTIALS = "no complete credentials were found: set them where the client of the store looks"
 _ACCESS = "access denied: check the credentials and permissions"
 _DOWN = "the store does not answer: is its endpoint right, and is it up?"
 _BY_NAME = {
@@ -156,9 +156,10 @@ def cause(error: BaseException) -> str:
 
 def _innermost(error: BaseException) -> tuple[str, str]:
     """The name of the class of what was raised first, and what it says."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if lines and "Traceback" in str(error):  # the worker's, as text
-        said = re.sub(r" \[while running '[^']*'\]$", "", lines[-1])
+    text = re.sub(r" \[while running '[^']*'\]\s*$", "", str(error))
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and "Traceback" in text:  # the worker's, as text
+        said = lines[-1]
         # Beam may have put what was raised into an error of its own
         said = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", said)
         match = re.match(r"([\w.]+)(?:: (.*))?$", said)
@@ -171,8 +172,3 @@ def _innermost(error: BaseException) -> tuple[str, str]:
         ours = isinstance(error, GlossatorError)
     # our own errors say all in words
     return kind, text if ours else f"{kind}: {text}" if text else kind
-
-
-def job_error(error: BaseException) -> JobError:
-    """The error that ends a job, whatever it was that ended it."""
-    return JobError(cause(error))

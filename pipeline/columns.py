@@ -78,12 +78,11 @@ class FileColumns:
             metadata: as it was parsed from the footer.
         """
         partitions = partitions_of(uri)
-        leaves = metadata.schema
-        types = {leaves.column(i).physical_type for i in range(len(leaves))}
+        leaves = [metadata.schema.column(i) for i in range(len(metadata.schema))]
+        same = all(leaf.physical_type != "INT96" for leaf in leaves)
         try:
-            schema = _schema(footer, metadata, "us")
-            same = "INT96" not in types
-            nanoseconds = schema if same else _schema(footer, metadata, "ns")
+            schema = _named_enums(_schema(footer, metadata, "us"), leaves)
+            nanoseconds = schema if same else _named_enums(_schema(footer, metadata, "ns"), leaves)
         except UnicodeDecodeError as error:
             why = f"a column's name is not UTF-8: {error.object!r}"
             return cls(uri, metadata.num_rows, None, None, partitions, why)
@@ -392,6 +391,15 @@ def projection(paths: Iterable[Path]) -> list[str]:
     distinct = set(paths)
     outer = [path for path in distinct if not any(path[:i] in distinct for i in range(len(path)))]
     return sorted({".".join(path) for path in outer})
+
+
+def _named_enums(schema: pa.Schema, leaves: Sequence[pq.ColumnSchema]) -> pa.Schema:
+    """The schema with ENUM as the strings that Parquet says they are; Arrow has them as bytes."""
+    for leaf in leaves:
+        if leaf.logical_type.type == "ENUM" and leaf.path in schema.names:
+            place = schema.names.index(leaf.path)
+            schema = schema.set(place, schema.field(place).with_type(pa.string()))
+    return schema
 
 
 def _schema(footer: bytes, metadata: pq.FileMetaData, unit: str) -> pa.Schema:

@@ -450,6 +450,30 @@ def test_types_of_pyarrow_survive(tmp_path: Path, label: Label) -> None:
         assert table[name].type == given[name].type or name == "j"
 
 
+def test_enum_is_a_string(tmp_path: Path, label: Label) -> None:
+    path = tmp_path / "in" / "a.parquet"
+    write(path, {"text": texts(2), "e": ["red", "blue"]}, store_schema=False)
+    # in Thrift's compact protocol: name "e", converted type UTF8, logical type STRING; then ENUM
+    string, enum = b"\x18\x01e%\x00L\x1c\x00\x00\x00", b"\x18\x01e%\x08LL\x00\x00\x00"
+    path.write_bytes(path.read_bytes().replace(string, enum))
+    assert pq.ParquetFile(path).schema.column(1).logical_type.type == "ENUM"
+    table, _ = label("--key=e")
+    assert table["e"].to_pylist() == ["red", "blue"]
+    query = "SELECT e, typeof(e) FROM '{}' ORDER BY e"
+    given = duckdb.sql(query.format(path)).fetchall()
+    (out,) = tmp_path.glob("out-*")
+    assert duckdb.sql(query.format(f"{out}/*.parquet")).fetchall() == given
+
+
+def test_interval_keeps_its_bytes(tmp_path: Path, label: Label) -> None:
+    """PyArrow knows no INTERVAL of Parquet, and so can't name what it writes."""
+    path = tmp_path / "in" / "a.parquet"
+    path.parent.mkdir()
+    duckdb.sql(f"COPY (SELECT 'a' AS text, INTERVAL '1 month 2 days 3 ms' AS i) TO '{path}'")
+    table, _ = label("--key=i")
+    assert table["i"].to_pylist() == [b"".join(n.to_bytes(4, "little") for n in (1, 2, 3))]
+
+
 def logical(path: Path, names: Sequence[str]) -> dict[str, str]:
     """The logical types of the leaves below columns, as Parquet has them."""
     schema = pq.ParquetFile(path).schema
