@@ -50,14 +50,18 @@ def _input_flags(command: _Function) -> _Function:
                 panel="Input",
             ),
             click.option(
-                "--text", metavar="COLUMN", help="The text column, if ambiguous.", panel="Input"
+                "--text",
+                metavar="COLUMN",
+                help="The text column, if ambiguous; a struct's field as COLUMN.FIELD.",
+                panel="Input",
             ),
             click.option(
                 "--key",
                 "keys",
                 multiple=True,
                 metavar="COLUMN",
-                help="A column to carry into the output; may be given more than once.",
+                help="A column, struct field (COLUMN.FIELD) or Hive partition to carry into the"
+                " output; may be given more than once.",
                 panel="Input",
             ),
             click.option(
