@@ -157,6 +157,16 @@ def test_column_wins_over_the_partition_of_its_name(tmp_path: Path, label: Label
     assert rejects[0]["detail"].startswith("partition day=never is not date32")
 
 
+def test_name_of_two_columns_is_a_misfit(tmp_path: Path, label: Label) -> None:
+    write(tmp_path / "in" / "a.parquet", {"text": texts(2), "id": [1, 2]})
+    twice = pa.Table.from_arrays([pa.array(["x"]), *([pa.array([3])] * 2)], ["text", "id", "id"])
+    pq.write_table(twice, tmp_path / "in" / "b.parquet")
+    table, rejects = label("--key=id")
+    assert table["id"].to_pylist() == [1, 2]
+    assert [row["detail"] for row in rejects] == ["2 columns 'id'"]
+    assert label()[0].num_rows == 3
+
+
 def test_struct_fields_as_text_and_key(tmp_path: Path, label: Label) -> None:
     comment = [{"body": "good", "n": {"id": 1}}, None, {"body": None, "n": None}, {"body": "bad"}]
     write(tmp_path / "in" / "a.parquet", {"comment": comment, "other": texts(4)})

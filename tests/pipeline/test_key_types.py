@@ -15,6 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from column_runs import Label, texts, why, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glossator.pipeline.values import check_int96
 
 EPOCH = datetime(1970, 1, 1)
 OPEN_END = 253_402_214_400
@@ -274,3 +278,30 @@ def test_same_moment_in_utc(tmp_path: Path, label: Label) -> None:
     moment = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
     write(tmp_path / "in" / "a.parquet", {"text": texts(1), "at": [moment]})
     assert label("--key=at")[0]["at"].to_pylist() == [moment]
+
+
+UNITS = {"us": 10**6, "ns": 10**9, "s": 1}
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-2_440_588, 2**32 - 2_440_589), st.integers(0, 86_399_999_999_999))
+    )
+)
+def test_int96_is_judged_as_whole_numbers_would_be(values: list[tuple[int, int]]) -> None:
+    moments = [days * 86_400 * 10**9 + nanoseconds for days, nanoseconds in values]
+    read = {  # as Arrow computes them: whole units below, modulo 2**64
+        unit: pa.array([wrapped(ns * per // 10**9) for ns in moments], pa.timestamp(unit))
+        for unit, per in UNITS.items()
+    }
+    as_us, as_ns = check_int96(read["us"], read["ns"], read["s"])
+    assert as_us.tolist() == [ns % 1000 == 0 and fits(ns // 1000) for ns in moments]
+    assert as_ns.tolist() == [fits(ns) for ns in moments]
+
+
+def fits(value: int) -> bool:
+    return -(2**63) <= value < 2**63
+
+
+def wrapped(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63
