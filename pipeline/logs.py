@@ -44,7 +44,7 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
             can't read.
     """
     own = path is None
-    log = BeamLog(path or Path(tempfile.gettempdir(), f"glossator-{uuid.uuid4().hex[:16]}.log"))
+    log = BeamLog(path or Path(_temporary(), f"glossator-{uuid.uuid4().hex[:16]}.log"))
     handler = _Handler(log.path)
     root = logging.getLogger()
     before, hook = root.handlers[:], threading.excepthook
@@ -66,6 +66,13 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
         handler.close()
         if own:
             log.path.unlink(missing_ok=True)
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written to: the job may not need one
+        return os.environ.get("TMPDIR", "/tmp")
 
 
 class _Handler(logging.Handler):

@@ -99,7 +99,7 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "no key column": ({"key": "user"}, ("no column 'user' (--key)", "its columns are id, text")),
     "key of a task's name": (
         {"input": "task.parquet", "text": "text", "key": "stars"},
-        ("--key stars: the output has a column of that name", "leave out the task"),
+        ("stars: the output has a column of that name", "leave out the task"),
     ),
     "key of an added name": (
         {"input": "task.parquet", "text": "text", "key": "source_row"},
