@@ -21,19 +21,21 @@ from apache_beam.runners.runner import create_runner
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
-from glossator.model.tasks import Task
-from glossator.pipeline import publish
+from glossator.pipeline import gates, publish
 from glossator.pipeline.causes import cause, reaching
-from glossator.pipeline.errors import JobError
+from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
+from glossator.pipeline.layout import STAGING
+from glossator.pipeline.lock import lock
 from glossator.pipeline.manifest import Manifest
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.plan import Plan, make_plan
 from glossator.pipeline.progress import Progress, Reporter, reporting
 from glossator.pipeline.runners import Runner, cores, runner_of
-from glossator.pipeline.staging import completed_records, save_plan
+from glossator.pipeline.schema import refuse_collisions
+from glossator.pipeline.staging import completed_records
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
     LabelSplits,
@@ -104,8 +106,9 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
             text=options.text,
             keys=options.keys,
             identity=identity(labelling.digest, labelling.names, options.top),
+            strict=options.strict,
         )
-    _refuse_collisions(plan, labelling.tasks)
+    refuse_collisions(options.keys, (), labelling.names, what="key", parameter="keys")
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:
@@ -118,6 +121,7 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         _described(options, labelling, plan),
         _versions(),
         started,
+        gates.Limits(options.max_unreadable),
     )
     _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
@@ -133,11 +137,14 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     """
     output = prepared.output
     try:
-        with reaching("output", output), publish.lock(output):
+        with reaching("output", output), lock(output):
             return _execute(prepared, report)
-    except UsageError:
+    except (UsageError, RefusedError):
         raise
     except Exception as error:
+        # what was raised on another machine comes back as text at best
+        if refused := gates.refusal(prepared.publication.labelling.staging):
+            raise refused from error
         raise JobError(cause(error)) from error
 
 
@@ -154,7 +161,9 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     done = completed_records(staging)
     report(_announcement(plan, done, publication.labelling.names))
     with reaching("output", output, begun=False):
-        save_plan(plan, staging)
+        others = publish.begin(output, plan)
+    if others:
+        report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
     counted: Mapping[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
@@ -196,9 +205,9 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         labelling.model,
         labelling.digest,
         labelling.tasks,
-        plan.text,
+        plan.columns.text,
         labelling.top,
-        keys=plan.keys,
+        columns=plan.columns,
         staging=staging,
     )
 
@@ -208,7 +217,7 @@ def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[
     return {
         "inputs": list(options.inputs),
         "model": options.model,
-        "text": plan.text,
+        "text": plan.columns.text,
         "keys": list(options.keys),
         "tasks": list(labelling.names),
         "top": options.top,
@@ -250,21 +259,11 @@ def _refuse_local_paths(uris: Iterable[str]) -> None:
             )
 
 
-def _refuse_collisions(plan: Plan, tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        if task.name in plan.keys.names:
-            raise UsageError(
-                f"{task.name}: the output has a column of that name, the task's: rename the key "
-                "column, or leave out the task",
-                parameter="keys",
-            )
-
-
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
-    rows = sum(split.stop - split.start for split in plan.splits)
+    rows = sum(split.rows for split in plan.splits)
     line = (
         f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
-        f"column {plan.text!r}, in {len(plan.splits):,} splits"
+        f"column {plan.columns.text!r}, in {len(plan.splits):,} splits"
     )
     return f"{line}; resuming: {len(done):,} are done" if done else line
 
