@@ -47,7 +47,7 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
         path: of the file; None for a new one in the folder for temporary files, which others
             can't read.
     """
-    log = BeamLog(path or Path(tempfile.gettempdir(), f"glossator-{uuid.uuid4().hex[:16]}.log"))
+    log = BeamLog(path or Path(_temporary(), f"glossator-{uuid.uuid4().hex[:16]}.log"))
     log.kept = path is not None
     root = logging.getLogger()
     before, hook = root.handlers[:], threading.excepthook
@@ -62,6 +62,13 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
         threading.excepthook = hook
         if not log.kept:
             log.path.unlink(missing_ok=True)
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written to: the job may not need one
+        return os.environ.get("TMPDIR", "/tmp")
 
 
 class _Handler(logging.Handler):
