@@ -170,7 +170,7 @@ def _submit(root: beam.Pipeline, publication: Publication, deadlines: Deadlines)
     except Exception as error:
         # what was raised on another machine comes back as text at best
         if refused := gates.refusal(publication.labelling.staging):
-            raise refused from error
+            raise refused from None  # the engine's account of it says nothing more
         if isinstance(error, JobError):
             raise JobError(f"{error}; {_RESUME}") from error
         raise JobError(f"{_cause(error)}; {_RESUME}") from error
