@@ -12,14 +12,14 @@ import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.errors import GlossatorError
-from glossator.pipeline.partitions import partition_scalar
+from glossator.pipeline.partitions import partition_scalar, partitions_of
 from glossator.pipeline.values import (
     check_int96,
     exact,
@@ -66,16 +66,15 @@ class FileColumns:
         uri: str,
         footer: bytes,
         metadata: pq.FileMetaData,
-        partitions: Mapping[str, str | None],
     ) -> FileColumns:
         """Describes a file.
 
         Args:
-            uri: for messages.
+            uri: for messages, and for Hive's partitions.
             footer: as `plan.read_footer` gives it.
             metadata: as it was parsed from the footer.
-            partitions: see the field.
         """
+        partitions = partitions_of(uri)
         leaves = metadata.schema
         types = {leaves.column(i).physical_type for i in range(len(leaves))}
         try:
@@ -86,6 +85,17 @@ class FileColumns:
             why = f"a column's name is not UTF-8: {error.object!r}"
             return cls(uri, metadata.num_rows, None, None, partitions, why)
         return cls(uri, metadata.num_rows, schema, nanoseconds, partitions)
+
+    @property
+    def known_schema(self) -> pa.Schema:
+        """The schema.
+
+        Raises:
+            MisfitError: there is none.
+        """
+        if self.schema is None:
+            raise MisfitError(self.error)
+        return self.schema
 
 
 @dataclass(frozen=True)
@@ -124,8 +134,7 @@ class Reader:
     """For `pq.ParquetFile`."""
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows of a batch in the columns of the run; all arrays are as long as the batch."""
 
     text: pa.Array
@@ -211,9 +220,7 @@ def bind(columns: Columns, file: FileColumns) -> Binding:
     Raises:
         MisfitError: the file has not these columns, or not in types that convert.
     """
-    if file.schema is None or file.nanoseconds is None:
-        raise MisfitError(file.error)
-    text = text_path(file, columns.text)
+    text = find_text(file.known_schema, columns.text)
     keys = tuple(_bound(columns, file, field) for field in columns.keys)
     paths = [text, *(key.path for key in keys if key.partition is None)]
     readers = [Reader(projection(paths), reading_options("us"))]
@@ -256,15 +263,18 @@ def _find(fields: Iterable[pa.Field], name: str) -> list[Path]:
     ]
 
 
-def _path(file: FileColumns, name: str) -> Path:
-    if file.schema is None:
-        raise MisfitError(file.error)
-    found = _find(file.schema, name)
-    if len(found) == 1 and file.schema.names.count(found[0][0]) == 1:
+def find_column(schema: pa.Schema, name: str) -> Path:
+    """Where a column is, or a struct field by its path; a column of just that name wins.
+
+    Raises:
+        MisfitError: there is none, or more than one.
+    """
+    found = _find(schema, name)
+    if len(found) == 1 and schema.names.count(found[0][0]) == 1:
         return found[0]
     if found:
         raise MisfitError(f"{max(2, len(found))} columns {name!r}")
-    names = file.schema.names
+    names = schema.names
     folded = {known.casefold(): known for known in reversed(names)}
     close = difflib.get_close_matches(name.casefold(), folded, n=1)
     hint = f"; did you mean {folded[close[0]]!r}?" if close else ""
@@ -286,14 +296,14 @@ def type_at(schema: pa.Schema, path: Path) -> pa.DataType:
     return field.type
 
 
-def text_path(file: FileColumns, text: str) -> Path:
-    """Where the text is in a file.
+def find_text(schema: pa.Schema, text: str) -> Path:
+    """Where the text is, as `find_column` finds it.
 
     Raises:
         MisfitError: there is no such column, or it holds no text.
     """
-    path = _path(file, text)
-    kind = type_at(file.schema, path)
+    path = find_column(schema, text)
+    kind = type_at(schema, path)
     if not is_text_or_list(kind):
         raise MisfitError(f"column {text!r} is {kind}, not text")
     return path
@@ -306,7 +316,7 @@ def key_source(file: FileColumns, key: str) -> Path | None:
         MisfitError: it is neither.
     """
     try:
-        return _path(file, key)
+        return find_column(file.known_schema, key)
     except MisfitError:
         if key in file.partitions and not _find(file.schema or (), key):
             return None
@@ -356,8 +366,8 @@ def _bound(columns: Columns, file: FileColumns, field: pa.Field) -> _Key:
     return _Key(field, path, int96=int96, nanoseconds=nanoseconds)
 
 
-def column_at(batch: pa.RecordBatch, path: Path) -> pa.Array:
-    """A column or struct field; null where the struct is."""
+def column_at(batch: pa.RecordBatch | pa.Table, path: Path) -> pa.Array:
+    """A column or struct field; null where the struct is. Of a table it is chunked."""
     # by name: Parquet gives columns in the file's order, and the text may be a key as well
     column = batch.column(batch.schema.names.index(path[0]))
     return pc.struct_field(column, list(path[1:])) if len(path) > 1 else column

@@ -14,6 +14,10 @@ class JobError(GlossatorError):
     """The job began and did not end: nothing was published, and a rerun resumes."""
 
 
+class StoreError(JobError):
+    """A store did not do what was asked of it; says which of input, model and output it holds."""
+
+
 class RefusedError(JobError):
     """A check refused to publish a run that is whole: what was published before is untouched.
 
@@ -33,12 +37,14 @@ class RefusedError(JobError):
 
 
 class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
-    """The store gave every byte of these rows, and the bytes are not Parquet."""
+    """The store gave every byte of these rows, and they can't be decoded."""
 
-    def __init__(self, range_: Range, detail: str):
+    def __init__(self, range_: Range, reason: str, detail: str):
         # all of them go to `args`: an exception is pickled on its way back from a worker
-        super().__init__(range_, detail)
+        super().__init__(range_, reason, detail)
         self.range_ = range_
+        self.reason = reason
+        """`corrupt`: the bytes are not Parquet; `too large`: they take more memory than allowed."""
         self.detail = detail
 
     def __str__(self) -> str:

@@ -27,8 +27,8 @@ from glossator.pipeline.staging import (
     REFUSAL,
     REJECTS,
     RUN_ID,
-    WORKERS,
 )
+from glossator.pipeline.workers import WORKERS
 
 STAGING = "_staging"
 """Holds runs until they are whole, each in a folder of its id."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Annotated, Any
 
@@ -69,6 +69,10 @@ class Manifest:
     timings: dict[str, float]
     """Of the job that published: all of it, and from when its first worker was ready."""
     versions: dict[str, str]
+    skipped: dict[str, int] = field(default_factory=dict)
+    """What of the inputs was passed over, by reason."""
+    empty: tuple[str, ...] = ()
+    """The inputs whose `_SUCCESS` says that there was nothing to read."""
 
     @property
     def files(self) -> tuple[OutputFile, ...]:
@@ -158,6 +162,8 @@ def build(
         metrics=summed(of_split(record) for record in records),
         timings=dict(timings),
         versions=dict(versions),
+        skipped=dict(plan.skipped),
+        empty=plan.empty,
     )
 
 

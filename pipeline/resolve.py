@@ -22,12 +22,12 @@ from glossator.pipeline.columns import (
     aligned,
     bind,
     column_at,
+    find_text,
     key_source,
     listed,
     projection,
     promoted,
     reading_options,
-    text_path,
     type_at,
 )
 from glossator.pipeline.partitions import partition_type
@@ -69,7 +69,7 @@ def resolve(
     if not files:
         return Columns(text or "text", pa.schema([pa.field(key, pa.null()) for key in keys]))
     text = text or _guess(files, keys)
-    fitting = _fitting(files, lambda file: text_path(file, text), "text", strict)
+    fitting = _fitting(files, lambda file: find_text(file.known_schema, text), "text", strict)
     for key in keys:
         _fitting(fitting, partial(_has_key, key), "keys", strict)
     columns = _with_types(Columns(text, pa.schema([])), fitting, keys)

@@ -1,4 +1,4 @@
-"""What lies in a run's staging folder beside parts: its plan, records of splits, signs of workers.
+"""What lies in a run's staging folder beside parts: its plan and the records of splits.
 
 The plan travels by this file and not inside the job: the job is as small for a million splits as
 for one, and whoever reads the folder at night sees what was to be done.
@@ -6,13 +6,8 @@ for one, and whoever reads the folder at night sees what was to be done.
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-import socket
-import time
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +18,8 @@ from typing import Annotated, Any
 import pyarrow as pa
 
 from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
-from glossator.model.typed_json import Matches, TypedJsonError, from_json, loads
+from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
+from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.plan import Plan, Source, Split
 
@@ -38,8 +34,6 @@ RUN_ID = r"[0-9a-f]{16}"
 """A run's id, and the name of its folder in staging, as a regular expression."""
 PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
 """The name of a part, and of a rejects file in its folder, as a regular expression."""
-WORKERS = "_workers"
-"""The folder in which each process that labels leaves a file when it is ready to."""
 _THREADS = 16
 
 
@@ -101,8 +95,9 @@ def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
-        "text": plan.text,
-        "keys": base64.b64encode(plan.keys.serialize()).decode(),
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
+        "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
     }
@@ -115,10 +110,11 @@ class _PlanFile:
     """What `_plan.json` holds."""
 
     run_id: Annotated[str, Matches(RUN_ID)]
-    text: str
-    keys: str
+    columns: dict[str, Any]
     sources: tuple[Source, ...]
     splits: tuple[Split, ...]
+    skipped: dict[str, Count]
+    empty: tuple[str, ...]
 
 
 def load_plan(staging: str) -> Plan:
@@ -134,8 +130,8 @@ def load_plan(staging: str) -> Plan:
         raise JobError(f"{where}: is not there any more: run it again")
     try:
         content = from_json(_PlanFile, loads(text))
-        keys = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(content.keys, validate=True)))
-    except (TypedJsonError, ValueError, OSError, pa.ArrowException) as error:
+        columns = Columns.from_json(content.columns)
+    except (TypedJsonError, TypeError, KeyError, ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise JobError(f"{where}: is damaged: {reason}: run it again") from error
     if content.run_id != PurePosixPath(root).name:
@@ -143,7 +139,14 @@ def load_plan(staging: str) -> Plan:
     for split in content.splits:
         if re.fullmatch(PART_FILE, f"{split.name}.parquet") is None:
             raise JobError(f"{where}: is damaged: a split is called {split.name!r}: run it again")
-    return Plan(content.sources, content.splits, content.text, keys, content.run_id)
+    return Plan(
+        content.sources,
+        content.splits,
+        columns,
+        content.run_id,
+        skipped=content.skipped,
+        empty=content.empty,
+    )
 
 
 def completed_records(staging: str) -> dict[str, SplitRecord]:
@@ -193,32 +196,3 @@ def pending_splits(staging: str) -> list[Split]:
     """The splits of the plan that have no record yet, in the plan's order."""
     done = completed_records(staging)
     return [split for split in load_plan(staging).splits if split.name not in done]
-
-
-def mark_worker_ready(staging: str, details: Mapping[str, object]) -> None:
-    """Leave a sign that a worker is ready to label: whoever waits for workers looks for it."""
-    host, pid = socket.gethostname(), os.getpid()
-    sign = {"host": host, "pid": pid, "ready": time.time(), **details}
-    fs, root = open_store(staging)
-    # a container that is started again has the same host and number
-    name = f"{host}-{pid}-{uuid.uuid4().hex[:8]}.json"
-    put_bytes(fs, f"{root}/{WORKERS}/{name}", json.dumps(sign).encode())
-
-
-def signs(staging: str) -> set[str]:
-    """The names of the signs that were left."""
-    fs, root = open_store(staging)
-    return set(file_sizes(fs, f"{root}/{WORKERS}"))
-
-
-def first_ready(staging: str, since: float) -> float | None:
-    """When the first worker was ready; None if none has been.
-
-    Args:
-        staging: the run's folder.
-        since: signs of earlier attempts don't count, in seconds since the epoch as the result.
-    """
-    fs, root = open_store(staging)
-    texts = (fs.cat_file(f"{root}/{WORKERS}/{name}") for name in signs(staging))
-    ready = [json.loads(text)["ready"] for text in texts]
-    return min((moment for moment in ready if moment >= since), default=None)

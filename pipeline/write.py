@@ -13,6 +13,7 @@ from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.store import atomic_write, open_store, put_bytes
@@ -21,16 +22,20 @@ from glossator.pipeline.read import Checked, Piece
 from glossator.pipeline.schema import reject_schema
 from glossator.pipeline.staging import RECORDS, REJECTS, RangeRecord, SplitRecord
 
+_MISFIT_ROWS = 65_536
+"""Rejected at once where all of a file's rows are."""
+
 
 def rejects(piece: Piece, checked: Checked) -> pa.Table:
-    """The rows of a piece that have no text to label, in the rejects' columns."""
+    """The rows of a piece that are not labelled, in the rejects' columns."""
     rows = np.flatnonzero(checked.reason.is_valid().to_numpy(zero_copy_only=False))
+    reason = checked.reason.take(rows)
     columns = [
         *piece.keys.take(rows).columns,
         pa.repeat(pa.scalar(piece.range_.source), len(rows)),
         pa.array(rows + piece.first_row, pa.int64()),
-        pa.repeat(pa.scalar("check"), len(rows)),
-        checked.reason.take(rows),
+        pc.if_else(pc.equal(reason, "key"), "read", "check"),
+        reason,
         checked.detail.take(rows),
     ]
     return pa.Table.from_arrays(columns, schema=reject_schema(piece.keys.schema))
@@ -79,6 +84,18 @@ class SplitWriter:
             rows_read=before.rows_read + read,
             rows_rejected=before.rows_rejected + rejected,
         )
+
+    def misfit(self, range_: Range, detail: str) -> None:
+        """Reject each row of a range whose file has not the run's columns."""
+        for start in range(range_.start, range_.stop, _MISFIT_ROWS):
+            rows = min(_MISFIT_ROWS, range_.stop - start)
+            said = (range_.source, "read", "column", detail)
+            source, stage, reason, why = (pa.repeat(pa.scalar(value), rows) for value in said)
+            numbers = pa.array(np.arange(start, start + rows), pa.int64())
+            keys = [pa.nulls(rows, field.type) for field in self._keys]
+            columns = [*keys, source, numbers, stage, reason, why]
+            self.reject(pa.Table.from_arrays(columns, schema=reject_schema(self._keys)))
+        self.account(range_, read=range_.rows, rejected=range_.rows)
 
     def unreadable(self, range_: Range, detail: str) -> None:
         """Let one reject without a row number stand for a whole range, and nothing else."""

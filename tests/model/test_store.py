@@ -1,184 +1,148 @@
-"""Writing where nothing is, reading without following links, and what killed writers leave."""
+"""URIs: which are local, what they name, and what of them may be shown."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import pickle
+import zipfile
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.store import (
-    atomic_write,
-    has_conditional_writes,
+    absolute_uri,
+    is_local,
     open_store,
-    put_bytes,
-    put_if_absent,
-    read_bytes,
-    temporary_of,
+    redacted,
+    redacted_text,
+    uri_below,
 )
-
-RIVALS = 16
-
-
-class Bucket(BaseHTTPRequestHandler):
-    """As much of S3 as a conditional put needs: https://docs.aws.amazon.com/AmazonS3/latest/API."""
-
-    stored: dict[str, bytes]
-    names_condition = True
-    protocol_version = "HTTP/1.1"
-    lock = threading.Lock()
-
-    def do_PUT(self) -> None:
-        data = self.rfile.read(int(self.headers["Content-Length"]))
-        path = self.path.split("?")[0]
-        with self.lock:
-            if self.headers.get("If-None-Match") == "*" and path in self.stored:
-                condition = "<Condition>If-None-Match</Condition>" if self.names_condition else ""
-                error = f"<Error><Code>PreconditionFailed</Code>{condition}</Error>".encode()
-                return self.answer(412, error)
-            self.stored[path] = data
-        return self.answer(200, b"")
-
-    def answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"0"')
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture(params=[True, False], ids=["names the condition", "only says 412"])
-def bucket(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dict[str, bytes]]:
-    """What an S3 server holds, which s3:// leads to."""
-    pytest.importorskip("s3fs")
-    fields = {"stored": {}, "names_condition": request.param}
-    kind = type("Bucket", (Bucket,), fields)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield kind.stored  # type: ignore[attr-defined]
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
-def one_of_many_succeeds(uri: str) -> bytes:
-    """Several write at once; gives what the one that succeeded wrote."""
-    with ThreadPoolExecutor(RIVALS) as pool:
-        won = list(pool.map(lambda i: put_if_absent(uri, b"%d" % i), range(RIVALS)))
-    assert won.count(True) == 1
-    assert put_if_absent(uri, b"late") is False
-    return b"%d" % won.index(True)
-
-
-def test_one_of_many_writes_where_nothing_is(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "mark.json"
-    wrote = one_of_many_succeeds(str(path))
-    assert path.read_bytes() == wrote
-    assert [p.name for p in path.parent.iterdir()] == ["mark.json"]
-
-
-def test_one_of_many_writes_where_nothing_is_in_memory() -> None:
-    try:
-        wrote = one_of_many_succeeds("memory://absent/mark.json")
-        assert fsspec.filesystem("memory").cat_file("/absent/mark.json") == wrote
-    finally:
-        fsspec.filesystem("memory").rm("/absent", recursive=True)
-
-
-def test_one_of_many_writes_where_nothing_is_on_s3(bucket: dict[str, bytes]) -> None:
-    assert has_conditional_writes(open_store("s3://bucket/x")[0])
-    wrote = one_of_many_succeeds("s3://bucket/out/mark.json")
-    assert bucket == {"/bucket/out/mark.json": wrote}
-
-
-def test_where_there_are_no_links_a_file_is_still_not_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_links(*_: object, **__: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", no_links)
-    assert one_of_many_succeeds(str(tmp_path / "mark")) == (tmp_path / "mark").read_bytes()
-
-
-@pytest.mark.parametrize("target", ["a file", "nothing"])
-def test_a_link_is_neither_written_through_nor_replaced(target: str, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    if target == "a file":
-        victim.write_bytes(b"theirs")
-    (tmp_path / "mark").symlink_to(victim)
-    assert put_if_absent(str(tmp_path / "mark"), b"ours") is False
-    assert (tmp_path / "mark").is_symlink()
-    assert victim.read_bytes() == b"theirs" if target == "a file" else not victim.exists()
-
-
-def test_a_store_without_conditions_is_looked_into_first() -> None:
-    class Plain(type(fsspec.filesystem("memory"))):  # type: ignore[misc]
-        protocol = "plain"
-
-        @classmethod
-        def _strip_protocol(cls, path: str) -> str:
-            stripped: str = super()._strip_protocol(path.replace("plain://", "memory://"))
-            return stripped
-
-    fsspec.register_implementation("plain", Plain, clobber=True)
-    try:
-        assert not has_conditional_writes(open_store("plain://looked/x")[0])
-        assert put_if_absent("plain://looked/x", b"1") and not put_if_absent(
-            "plain://looked/x", b"2"
-        )
-    finally:
-        fsspec.filesystem("memory").rm("/looked", recursive=True)
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    "name", ["std::string.parquet", "zip::a", "s3::x/y", "a::b::c", "memory::", "x?y=1", "a b"]
+)
+def test_name_without_a_protocol_is_local(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"here")
+    for uri in (name, f"./{name}", str(path), f"file://{path}", f"local://{path}"):
+        fs, found = open_store(uri)
+        assert is_local(fs) and found == absolute_uri(uri) == str(path)
+        assert fs.cat_file(found) == b"here"
+
+
+def test_absolute_path_is_local_whatever_is_in_it(tmp_path: Path) -> None:
+    path = f"{tmp_path}/s3://bucket/zip::memory://x"
+    assert open_store(path)[1] == absolute_uri(path) == path
+
+
+def test_unknown_protocol() -> None:
+    with pytest.raises(UsageError, match="foo://x: Protocol not known"):
+        open_store("foo://x")
+
+
+def test_uri_below_leads_back_to_the_file(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/store/in/std::string.parquet", b"found")
+    memory.pipe_file("/store/plain/std.parquet", b"found")
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("in/std.parquet", b"found")
+    try:
+        for given in (
+            "memory://store/in",
+            "simplecache::memory://store/plain",
+            f"zip://in::{archive}",
+            f"zip://::file://{archive}",
+        ):
+            fs, folder = open_store(given)
+            (path,) = fs.find(folder)
+            again, place = open_store(uri_below(given, fs, path))
+            assert again.cat_file(place) == b"found", given
+    finally:
+        memory.rm("/store", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "expected"),
     [
-        (lambda path: path.symlink_to("/etc/passwd"), "is a symbolic link"),
-        (lambda path: path.symlink_to("/nowhere"), "is a symbolic link"),
-        (lambda path: path.mkdir(), "is not a plain file"),
-        (os.mkfifo, "is not a plain file"),  # whose reader would wait for ever
+        ("s3://bucket/in", "bucket/in/a", "s3://bucket/in/a"),
+        ("hdfs://name:9000/in", "/in/a", "hdfs://name:9000/in/a"),
+        ("webhdfs://name:1/in", "/in/a", "webhdfs://name:1/in/a"),
+        ("github://org:repo@main/in", "in/a", "github://org:repo@main/in/a"),
+        ("https://host/in/", "https://host/in/a", "https://host/in/a"),
     ],
 )
-def test_only_plain_files_are_read(
-    make: Callable[[Path], None], message: str, tmp_path: Path
-) -> None:
-    make(tmp_path / "x")
-    with pytest.raises(UsageError, match=message):
-        read_bytes(fsspec.filesystem("file"), str(tmp_path / "x"))
+def test_uri_below_keeps_the_host(given: str, path: str, expected: str) -> None:
+    pytest.importorskip("s3fs")
+    kind = fsspec.get_filesystem_class(given.partition("://")[0])
+    assert uri_below(given, object.__new__(kind), path) == expected
 
 
-def test_read_bytes(tmp_path: Path) -> None:
-    here, memory = fsspec.filesystem("file"), fsspec.filesystem("memory")
-    put_bytes(here, str(tmp_path / "x"), b"content", durable=True)
-    assert read_bytes(here, str(tmp_path / "x")) == b"content"
-    assert read_bytes(here, str(tmp_path / "none")) is None
-    put_bytes(memory, "/read/x", b"content", durable=True)
-    assert read_bytes(memory, "/read/x") == b"content" and read_bytes(memory, "/read/y") is None
-    memory.rm("/read", recursive=True)
+SECRETS = [
+    ("ftp://me:word@host/a", "ftp://me:REDACTED@host/a"),
+    ("ftp://me:wo@rd@host/a", "ftp://me:REDACTED@host/a"),
+    ("ftp://me:wo/rd@host/a", "ftp://me:REDACTED@host/a"),
+    ("ftp://me:wo?rd@host/a", "ftp://me:REDACTED@host/a"),
+    ("ftp://:word@host/a", "ftp://:REDACTED@host/a"),
+    ("sftp://me@host:22/a@b", "sftp://me@host:22/a@b"),
+    ("https://token@host/a", "https://REDACTED@host/a"),
+    ("https://host:8080/a@b", "https://host:8080/a@b"),
+    ("s3://AKIAABCDEFGHIJKLMNOP:a/b/c@bucket/x", "s3://REDACTED:REDACTED@bucket/x"),
+    ("abfs://container@account.example/a", "abfs://container@account.example/a"),
+    (
+        "https://host/a?X-Amz-Credential=AKIA/1&X-Amz-Date=2&X-Amz-Signature=3&v=4",
+        "https://host/a?X-Amz-Credential=REDACTED&X-Amz-Date=REDACTED&X-Amz-Signature=REDACTED&v=4",
+    ),
+    (
+        "https://host/a?AWSAccessKeyId=A&Expires=1&Signature=b%2Bc%3D",
+        "https://host/a?AWSAccessKeyId=REDACTED&Expires=REDACTED&Signature=REDACTED",
+    ),
+    (
+        "https://a.blob.example/c?sv=1&st=2&se=3&sr=b&sp=r&sig=4&page=5",
+        "https://a.blob.example/c?sv=REDACTED&st=REDACTED&se=REDACTED&sr=REDACTED&sp=REDACTED"
+        "&sig=REDACTED&page=5",
+    ),
+    ("https://host/a?sv=1&se=2&page=3", "https://host/a?sv=1&se=2&page=3"),
+    ("https://host/a?page=1#access_token=2", "https://host/a?page=1#access_token=REDACTED"),
+    ("https://host/a?api-key=1", "https://host/a?api-key=REDACTED"),
+    ("https://host/a?TOKEN=x::y z", "https://host/a?TOKEN=REDACTED"),
+    ("https://host/a?x=eyJhbGciOiJI.eyJzdWIi.c2ln", "https://host/a?x=REDACTED"),
+    ("s3://bucket/a?versionId=3sL4kqtJlcpXroDTDmJ", "s3://bucket/a?versionId=3sL4kqtJlcpXroDTDmJ"),
+    (
+        "zip://a.parquet::https://me:word@host/z.zip?sig=1",
+        "zip://a.parquet::https://me:REDACTED@host/z.zip?sig=REDACTED",
+    ),
+    ("simplecache::ftp://me:word@host/a", "simplecache::ftp://me:REDACTED@host/a"),
+    ("/in/a?token=b", "/in/a?token=b"),
+    ("in/me:word@host", "in/me:word@host"),
+]
 
 
-def test_an_unfinished_file_says_what_it_was_to_become(tmp_path: Path) -> None:
-    fs = fsspec.filesystem("file")
-    with atomic_write(fs, str(tmp_path / "part-1.parquet")) as temp:
-        temp.touch()
-        assert temporary_of(temp.name) == "part-1.parquet"
-    assert temporary_of("part-1.parquet") is None
-    assert temporary_of(".hidden.tmp") is None
+@pytest.mark.parametrize(("uri", "expected"), SECRETS)
+def test_redacted(uri: str, expected: str) -> None:
+    assert redacted(uri) == expected
+    assert redacted(expected) == expected
+
+
+@pytest.mark.parametrize(("uri", "expected"), [s for s in SECRETS if " " not in s[0]])
+def test_redacted_in_a_text(uri: str, expected: str) -> None:
+    if "://" in uri:
+        assert redacted_text(f"can't open {uri}: no\n") == f"can't open {expected}: no\n"
+        assert redacted_text(f"url='{uri}', ({uri}).") == f"url='{expected}', ({expected})."
+
+
+def test_text_of_other_kinds_is_left_alone() -> None:
+    for text in ("write to me@example.org: thanks", "a = b; key = c", "see https://host:1: no"):
+        assert redacted_text(text) == text
+    assert redacted_text("no url: /a?sig=b (again)") == "no url: /a?sig=REDACTED (again)"
+
+
+def test_errors_hide_secrets_and_survive_pickling() -> None:
+    for error in (GlossatorError("ftp://a:b@c: no"), UsageError("ftp://a:b@c: no")):
+        assert str(error) == str(pickle.loads(pickle.dumps(error))) == "ftp://a:REDACTED@c: no"

@@ -15,8 +15,8 @@ import pytest
 from glossator.model.errors import UsageError
 from glossator.pipeline import publish as publishing
 from glossator.pipeline.errors import ReconcileError
-from glossator.pipeline.manifest import Manifest, OutputFile, Totals
 from glossator.pipeline.lock import lock
+from glossator.pipeline.manifest import Manifest, OutputFile, Totals
 from glossator.pipeline.publish import (
     check_output,
     publish,

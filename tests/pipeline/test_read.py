@@ -25,7 +25,7 @@ def plan(path: Path, *keys: str, text: str = "text", rows_per_split: int = 50_00
 
 def pieces(plan: Plan, **limits: int) -> list[list[Piece]]:
     return [
-        list(read(range_, plan.text, plan.keys, **limits))
+        list(read(range_, plan.columns, **limits))
         for split in plan.splits
         for range_ in split.ranges
     ]
@@ -108,7 +108,7 @@ def test_text_and_keys_of_every_type(tmp_path: Path, kind: pa.DataType) -> None:
     ((piece,),) = pieces(planned)
     assert piece.text.type == pa.large_string()
     assert piece.text.to_pylist() == texts
-    assert piece.keys.schema == planned.keys
+    assert piece.keys.schema == planned.columns.keys
     assert piece.keys["text"].cast(pa.large_string()).to_pylist() == texts
     assert piece.keys["who"].equals(piece.keys["text"])
 
@@ -126,11 +126,12 @@ def test_column_whose_name_begins_another(tmp_path: Path) -> None:
     assert (piece.text.to_pylist(), piece.keys.to_pylist()) == (["a"], [{"id": 2}])
 
 
-def test_key_that_is_not_utf8_is_written_so_that_it_can_be_read(tmp_path: Path) -> None:
+def test_key_that_is_not_utf8_is_named_and_not_changed(tmp_path: Path) -> None:
     who = invalid_strings([b"ann", None, b"b\xffb"])
     pq.write_table(pa.table({"text": ["a", "b", "c"], "who": who}), tmp_path / "a.parquet")
     ((piece,),) = pieces(plan(tmp_path / "a.parquet", "who"))
-    assert piece.keys["who"].to_pylist() == ["ann", None, "b�b"]
+    assert piece.keys["who"].to_pylist() == ["ann", None, None]
+    assert piece.key_detail.to_pylist() == [None, None, r"who: b'b\xffb' is not UTF-8"]
 
 
 def expected_reason(value: bytes | None) -> str | None:
@@ -190,9 +191,9 @@ def damaged(tmp_path: Path) -> Plan:
 def test_corrupt_page_condemns_its_split_alone(damaged: Plan) -> None:
     for i, split in enumerate(damaged.splits):
         if i != 2:
-            assert sum(len(p.text) for p in read(split.ranges[0], "text", damaged.keys)) == 2000
+            assert sum(len(p.text) for p in read(split.ranges[0], damaged.columns)) == 2000
     with pytest.raises(CorruptRange, match=r"a\.parquet: rows 4000 to 6000 cannot be dec") as info:
-        list(read(damaged.splits[2].ranges[0], "text", damaged.keys))
+        list(read(damaged.splits[2].ranges[0], damaged.columns))
     assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)
 
 
@@ -204,7 +205,7 @@ def test_flipped_bit_is_found_by_the_page_checksum(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(b"comment 50", b"comment 5O"))
     with pytest.raises(CorruptRange, match="CRC"):
-        list(read(planned.splits[0].ranges[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def flaky(monkeypatch: pytest.MonkeyPatch, fault: Any, times: int) -> None:
@@ -257,7 +258,7 @@ def test_failing_store_is_not_corruption(
     monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
     flaky(monkeypatch, fault, times)
     with pytest.raises(OSError, match=message):
-        list(read(planned.splits[0].ranges[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def test_lasting_damage_in_the_store_is_corruption(
@@ -270,17 +271,17 @@ def test_lasting_damage_in_the_store_is_corruption(
     monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
     flaky(monkeypatch, spoil, 1000)
     with pytest.raises(CorruptRange):
-        list(read(planned.splits[0].ranges[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def test_replaced_file_is_not_read(tmp_path: Path) -> None:
     planned = small(tmp_path)
     pq.write_table(pa.table({"text": ["three"]}), tmp_path / "a.parquet")
     with pytest.raises(SourceChangedError, match="replaced after this run was planned"):
-        list(read(planned.splits[0].ranges[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(FileNotFoundError):
-        list(read(planned.splits[0].ranges[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,8 +294,8 @@ def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(LocalFileOpener, "__init__", remember)
     planned = small(tmp_path)
-    list(read(planned.splits[0].ranges[0], "text", planned.keys))
-    unfinished = read(planned.splits[0].ranges[0], "text", planned.keys, max_rows=1)
+    list(read(planned.splits[0].ranges[0], planned.columns))
+    unfinished = read(planned.splits[0].ranges[0], planned.columns, max_rows=1)
     next(unfinished)
     unfinished.close()
     assert opened and all(file.closed for file in opened)

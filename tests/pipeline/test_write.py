@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import CorruptRange, ReconcileError
 from glossator.pipeline.manifest import build, parse, reconcile
 from glossator.pipeline.plan import Plan, Range, Source, Split, make_plan
@@ -196,7 +197,7 @@ def test_rejects_are_exactly_the_rows_without_text(tmp_path: Path) -> None:
         row
         for split in plan.splits
         for range_ in split.ranges
-        for piece in read(range_, plan.text, plan.keys, max_rows=7)
+        for piece in read(range_, plan.columns, max_rows=7)
         for row in rejects(piece, check(piece.text)).to_pylist()
     ]
     assert found == [
@@ -231,7 +232,7 @@ def test_damaged_file_is_accounted_for_to_the_row(tmp_path: Path) -> None:
         rows = 0
         try:
             with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
-                for piece in read(range_, plan.text, plan.keys, max_rows=500):
+                for piece in read(range_, plan.columns, max_rows=500):
                     rows += len(piece.text)
                     writer.write(piece.keys)
                     writer.account(range_, read=len(piece.text), rejected=0)
@@ -255,7 +256,7 @@ def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
         replace(SPLIT, ranges=(replace(RANGE, start=0, stop=14),)),
         Split(4, "b", (replace(RANGE, start=14, stop=18),)),
     )
-    plan = Plan((source,), splits, "text", KEYS, "0" * 16)
+    plan = Plan((source,), splits, Columns("text", KEYS), "0" * 16)
     records = [write(tmp_path, split) for split in splits]
     ranges = (replace(records[0].ranges[0], rows_read=14),)
     return plan, [replace(records[0], ranges=ranges, rows_read=14, rows_labelled=13), records[1]]
