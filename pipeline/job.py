@@ -145,7 +145,7 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     except Exception as error:
         # what was raised on another machine comes back as text at best
         if refused := gates.refusal(prepared.publication.labelling.staging):
-            raise refused from error
+            raise refused from None  # the engine's account of it says nothing more
         raise JobError(cause(error)) from error
 
 
