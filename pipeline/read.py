@@ -82,7 +82,7 @@ def read(
         detail = _corruption(range_, columns)
         if detail is None:
             raise
-        raise CorruptRange(range_, detail) from error
+        raise CorruptRange(range_, "corrupt", detail) from error
 
 
 def check(text: pa.Array) -> Checked:
