@@ -143,9 +143,6 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     except (UsageError, RefusedError):
         raise
     except Exception as error:
-        # what was raised on another machine comes back as text at best
-        if refused := gates.refusal(prepared.publication.labelling.staging):
-            raise refused from None  # the engine's account of it says nothing more
         raise JobError(cause(error)) from error
 
 
@@ -169,7 +166,7 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
-        with _watched(prepared, report) as deadlines:
+        with gates.known_refusals(staging), _watched(prepared, report) as deadlines:
             submission = Submission(runner, prepared.attempt)
             result = submission.run(prepared.root, check=deadlines.check)
         if not runner.waits:
