@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import rich_click as click
 
 from glossator.model import cli as verbs
-from glossator.model import terminal
+from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits
@@ -207,7 +207,8 @@ def label(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        outcome = job.run(options, engine, report)
+        with temporary.everything():
+            outcome = job.run(options, engine, report)
     finally:
         report.close()
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed

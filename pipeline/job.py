@@ -142,9 +142,6 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     except (UsageError, RefusedError):
         raise
     except Exception as error:
-        # what was raised on another machine comes back as text at best
-        if refused := gates.refusal(prepared.publication.labelling.staging):
-            raise refused from error
         raise JobError(cause(error)) from error
 
 
@@ -168,7 +165,7 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
-        with _watched(prepared, report) as deadlines:
+        with gates.known_refusals(staging), _watched(prepared, report) as deadlines:
             counted = _submit(prepared, deadlines)
         if not runner.waits:
             return Outcome("submitted", output, None, job_name=runner.job_name)
