@@ -36,6 +36,8 @@ class SplitLabelling(Labelling):
     columns: Columns
     staging: str
     """Where parts, rejects and records go."""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
 
 
 @dataclass
@@ -151,7 +153,7 @@ def _label_ranges(
             if detail is not None:
                 writer.unreadable(range_, detail)
                 continue
-            given = _pieces(range_, labelling.columns, writer)
+            given = _pieces(range_, labelling, writer)
             for piece in each("input", range_.source, given):
                 checked = check_rows(piece)
                 rejected = rejects(piece, checked)
@@ -170,10 +172,11 @@ def _label_ranges(
     return writer.commit(labels=tally.labels, metrics=tally.metrics)
 
 
-def _pieces(range_: Range, columns: Columns, writer: SplitWriter) -> Iterator[Piece]:
+def _pieces(range_: Range, labelling: SplitLabelling, writer: SplitWriter) -> Iterator[Piece]:
     """The pieces of a range; none if its file doesn't fit, for then all its rows are rejected."""
     try:
-        yield from read(range_, columns)
+        location = labelling.locations.get(range_.source)
+        yield from read(range_, labelling.columns, location=location)
     except MisfitError as error:
         writer.misfit(range_, str(error))
 

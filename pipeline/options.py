@@ -15,7 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
+from glossator.model.store import redacted
 from glossator.pipeline import runners
+from glossator.pipeline.discover import shown
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
@@ -44,6 +46,8 @@ class LabelOptions:
     """What `{date}` in inputs and output stands for: YYYY-MM-DD, `today` or `yesterday` in UTC."""
     top: int = 5
     """Attended words kept of a comment and task."""
+    table_files: bool = False
+    """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
@@ -64,6 +68,15 @@ class LabelOptions:
                 raise UsageError(f"{name} {value}: unknown field {{{fields[0]}}}; known: {{date}}")
             if "{date}" in value and self.date is None:
                 raise UsageError(f"{name} {value} has {{date}} in it: say which with --date")
+        if "{date}" in "".join(self.inputs) and "{date}" not in self.output:
+            raise UsageError(
+                f"{self.output} is the same for every date, and the input is not: each day would"
+                " replace the one before; put {date} into the output too",
+                parameter="output",
+            )
+        for name, value in (("output", self.output), ("model", self.model)):
+            if shown(value) != redacted(value):
+                raise UsageError(f"{shown(value)} is not UTF-8: rename it", parameter=name)
 
     def resolved(self) -> LabelOptions:
         """The same with `{date}` filled in."""

@@ -60,6 +60,7 @@ def read(
     range_: Range,
     columns: Columns,
     *,
+    location: str | None = None,
     max_rows: int = 65_536,
     max_bytes: int = 64 << 20,
 ) -> Iterator[Piece]:
@@ -67,6 +68,13 @@ def read(
 
     A piece ends with the row that brings it to `max_rows`, or its text to `max_bytes`, so that
     its bounds follow from the data alone. Memory is bounded whatever the row groups' size.
+
+    Args:
+        range_: what to read.
+        columns: the columns of the run.
+        location: the URI to open the file by, where it is not that of the source.
+        max_rows: of a piece.
+        max_bytes: of a piece's text.
 
     Raises:
         MisfitError: the file has not these columns: each of the range's rows is a reject.
@@ -76,10 +84,10 @@ def read(
         OSError: the store failed; a retry may succeed.
     """
     try:
-        batches = _batches(range_, columns)[1]
+        batches = _batches(range_, columns, location)[1]
         yield from _pieces(batches, range_, columns.keys, max_rows, max_bytes)
     except (pa.ArrowException, OSError) as error:
-        detail = _corruption(range_, columns)
+        detail = _corruption(range_, columns, location)
         if detail is None:
             raise
         raise CorruptRange(range_, detail) from error
@@ -158,12 +166,14 @@ def _piece(held: Sequence[pa.Table], range_: Range, row: int, keys: pa.Schema) -
     return Piece(range_, row, as_text(text), carried, detail.combine_chunks())
 
 
-def _batches(range_: Range, columns: Columns) -> tuple[_Watched, Iterator[pa.Table]]:
+def _batches(
+    range_: Range, columns: Columns, location: str | None
+) -> tuple[_Watched, Iterator[pa.Table]]:
     """The range's rows in small tables, and the file they come from.
 
     The tables' columns are the raw text, the keys, and why a key can't be kept.
     """
-    fs, path = open_store(range_.source)
+    fs, path = open_store(location or range_.source)
     size = fs.size(path)
     footer = read_footer(fs, path, size)
     if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
@@ -227,12 +237,12 @@ def _overlapping(metadata: pq.FileMetaData, range_: Range) -> tuple[list[int], i
     return groups, first
 
 
-def _corruption(range_: Range, columns: Columns) -> str | None:
+def _corruption(range_: Range, columns: Columns, location: str | None) -> str | None:
     """Why the range cannot be decoded although the store gives every byte, else None.
 
     All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
     """
-    file, batches = _batches(range_, columns)
+    file, batches = _batches(range_, columns, location)
     try:
         for _ in batches:
             pass

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.explain import Mark, marked
-from glossator.model.store import open_store
+from glossator.model.store import open_store, redacted
 from glossator.pipeline.columns import column_at, find_text, projection
+from glossator.pipeline.discover import counted
 from glossator.pipeline.job import Outcome
 from glossator.pipeline.values import as_text as as_text_column
 
@@ -22,24 +23,29 @@ _LISTS = ("inputs", "parts", "rejects")
 
 def as_text(outcome: Outcome) -> str:
     """The account of a run, a few lines."""
-    manifest = outcome.manifest
+    manifest, output = outcome.manifest, redacted(outcome.output)
     if manifest is None:
-        return f"submitted as job {outcome.job_name}; it publishes in {outcome.output} at its end"
+        return f"submitted as job {outcome.job_name}; it publishes in {output} at its end"
     totals = manifest.totals
     if outcome.state == "unchanged":
         return (
-            f"{outcome.output} holds this already: the same input and model were published before "
+            f"{output} holds this already: the same input and model were published before "
             f"({totals.rows_labelled:,} labelled rows, run {manifest.run_id}); nothing was done"
         )
-    lines = [
+    lines = []
+    if manifest.empty:
+        lines.append(f"empty, with _SUCCESS and nothing to read: {', '.join(manifest.empty)}")
+    lines += [
         f"{totals.rows_read:,} rows read = {totals.rows_labelled:,} labelled + "
         f"{totals.rows_rejected:,} rejected, in {outcome.seconds:.1f} s",
         *(f"  rejected: {count:,} {reason}" for reason, count in totals.rejects.items()),
     ]
+    if manifest.skipped:
+        lines.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:
         lines.append(
             f"  NOT READ: {totals.rows_unreadable:,} rows and {totals.files_unreadable:,} whole "
-            f"files are corrupt; {outcome.output}/_rejects names them"
+            f"files are corrupt; {output}/_rejects names them"
         )
     for task, shares in manifest.labels.items():
         if not shares:  # a regression has no labels to count
@@ -49,13 +55,13 @@ def as_text(outcome: Outcome) -> str:
         for label, share in shares.items():
             lines.append(f"  {label:<{width}}  {'█' * round(share * _BAR):<{_BAR}}  {share:6.1%}")
     parts = len(manifest.parts)
-    lines.append(f"published {parts:,} part{'s' * (parts != 1)} in {outcome.output}")
+    lines.append(f"published {parts:,} part{'s' * (parts != 1)} in {output}")
     return "\n".join(lines)
 
 
 def as_json(outcome: Outcome) -> str:
     """The same for machines: the manifest without its lists of files."""
-    account: dict[str, Any] = {"state": outcome.state, "output": outcome.output}
+    account: dict[str, Any] = {"state": outcome.state, "output": redacted(outcome.output)}
     if manifest := outcome.manifest:
         account |= {
             "seconds": round(outcome.seconds, 3),
@@ -81,7 +87,8 @@ def examples(outcome: Outcome, count: int, *, colour: bool) -> str:
     text_column, tasks = manifest.options["text"], manifest.options["tasks"]
     lines = []
     for row in table.to_pylist():
-        text = _text(row["source_file"], row["source_row"], text_column)
+        source = row["source_file"]
+        text = _text(outcome.locations.get(source, source), row["source_row"], text_column)
         lines.append("")
         for task in tasks:
             lines.append(f"{task:<10} {_answer(row[task]):<14} {_marked(text, row[task], colour)}")
