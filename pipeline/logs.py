@@ -15,14 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from glossator.model.errors import UsageError
-
 
 class BeamLog:
     """The file that takes what would be logged. It is there once something was."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.kept = False
+        """Whether the file stays."""
 
     @property
     def written(self) -> bool:
@@ -31,40 +31,36 @@ class BeamLog:
             return self.path.stat().st_size > 0
         return False
 
+    def keep(self, error: BaseException) -> None:
+        """Adds an error with its traceback, and lets the file stay."""
+        self.kept = True
+        _append(self.path, "".join(traceback.format_exception(error)))
+
 
 @contextmanager
 def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
     """Sends what is logged, and tracebacks of threads, to a file while the context is open.
 
-    Where the context is left with an error, the file stays, and holds the error's traceback too;
-    an invalid request has none of interest. Else it is removed, unless its path was given.
+    Afterwards the file is removed, unless it is to be kept or its path was given.
 
     Args:
         path: of the file; None for a new one in the folder for temporary files, which others
             can't read.
     """
-    own = path is None
     log = BeamLog(path or Path(tempfile.gettempdir(), f"glossator-{uuid.uuid4().hex[:16]}.log"))
-    handler = _Handler(log.path)
+    log.kept = path is not None
     root = logging.getLogger()
     before, hook = root.handlers[:], threading.excepthook
-    root.handlers = [handler]
+    root.handlers = [_Handler(log.path)]
     threading.excepthook = _to_log
     try:
         logging.captureWarnings(True)
         yield log
-    except UsageError:
-        raise
-    except BaseException as error:
-        handler.write("".join(traceback.format_exception(error)))
-        own = False
-        raise
     finally:
         logging.captureWarnings(False)
         root.handlers = before
         threading.excepthook = hook
-        handler.close()
-        if own:
+        if not log.kept:
             log.path.unlink(missing_ok=True)
 
 
@@ -80,14 +76,15 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):
-            self.write(self.format(record) + "\n")
+            _append(self._path, self.format(record) + "\n")
 
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            descriptor = os.open(self._path, flags, 0o600)
-            with os.fdopen(descriptor, "a", encoding="utf-8", errors="replace") as file:
-                file.write(text)
+
+def _append(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(path, flags, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
 
 
 def _to_log(failure: Any) -> None:
