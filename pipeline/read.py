@@ -115,6 +115,13 @@ def read(
         max_rows: of a piece.
         max_bytes: of a piece, in all columns.
 
+    Args:
+        range_: what to read.
+        columns: the columns of the run.
+        location: the URI to open the file by, where it is not that of the source.
+        max_rows: of a piece.
+        max_bytes: of a piece's text.
+
     Raises:
         CorruptRange: a range turned out to be unreadable after rows of it were yielded: begin
             anew with it in `given_up`.

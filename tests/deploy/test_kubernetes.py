@@ -291,7 +291,7 @@ def test_users_flag_wins() -> None:
         (["--scratch=0Gi"], "--scratch '0Gi' can't be used"),
         (["--cores=0"], "--cores 0: 1 or more"),
         (["--input=comments.parquet"], "--input comments.parquet is a path, and a pod"),
-        (["--output=/labels"], "--output /labels is a path, and a pod"),
+        (["--output=/labels/{date}"], "--output /labels/{date} is a path, and a pod"),
     ],
 )
 def test_what_kubernetes_would_refuse_is_refused_now(flags: list[str], words: str) -> None:

@@ -243,7 +243,6 @@ def test_service_gives_up_on_what_a_retry_would_not_change() -> None:
         ("/data/labels/{date}/all", "/data/labels"),
         ("/data/labels-{date}", "/data"),
         ("/data/{date}/labels-{date}", "/data"),
-        ("/data/labels", "/data"),
         ("s3://bucket/{date}", None),
     ],
 )
@@ -260,7 +259,8 @@ def test_service_may_write_where_the_output_goes_and_nowhere_else(
     [
         (["--program=glossator"], "--program glossator is no absolute path"),
         (["--input=comments/{date}.parquet"], "--input comments/{date}.parquet is relative"),
-        (["--output=labels"], "--output labels is relative"),
+        (["--output=labels/{date}"], "--output labels/{date} is relative"),
+        (["--output=/data/labels"], "each day would replace the one before"),
         (["--text=a\nb"], "has a line break in it"),
     ],
 )
