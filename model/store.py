@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -11,9 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem, make_path_posix
 
 from glossator.model.errors import UsageError
+from glossator.model.redaction import redacted as redacted
+from glossator.model.redaction import redacted_text as redacted_text
 
+_REMOTE = re.compile(r"(?!(?:file|local)://)[A-Za-z][\w+.-]*(?:://|::.*://)")
+"""What begins so is a URI, perhaps one of a chain (`zip://a.parquet::s3://...`)."""
+_LOCAL = re.compile(r"(?:file|local)://")
 _RENAMING = {"hdfs", "webhdfs"}
 """Remote stores that show a file while it is written, and rename atomically."""
 
@@ -21,10 +28,17 @@ _RENAMING = {"hdfs", "webhdfs"}
 def open_store(uri: str) -> tuple[Any, str]:
     """The fsspec file system that a URI names, and the path there.
 
+    Without `://`, and with `file://`, it is a path of this machine, whatever characters it has.
+
     Raises:
         UsageError: no file system is known by that protocol, or its package is not installed.
     """
+    if not _REMOTE.match(uri):
+        return LocalFileSystem(), _local_path(uri)
     try:
+        if "::" in uri and not _is_chain(uri):  # in a name: fsspec would take it for a chain
+            kind = fsspec.get_filesystem_class(uri.partition("://")[0])
+            return kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
         fs, path = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
         raise UsageError(f"{uri}: {error}") from error
@@ -38,8 +52,45 @@ def is_local(fs: Any) -> bool:
 
 def absolute_uri(uri: str) -> str:
     """A local path made absolute: workers may stand in another folder. Other URIs as they are."""
-    fs, path = open_store(uri)
-    return path if is_local(fs) else uri
+    return uri if _REMOTE.match(uri) else _local_path(uri)
+
+
+def uri_below(given: str, fs: Any, path: str) -> str:
+    """The URI of a path that was found by listing what a URI names.
+
+    Args:
+        given: the URI that was listed.
+        fs: its file system.
+        path: of a file there, as the file system lists it.
+    """
+    if is_local(fs):
+        return path
+    if _is_chain(given):
+        first, _, rest = given.partition("::")
+        if "://" in first:  # an archive's member
+            return f"{first.partition('://')[0]}://{path}::{rest}"
+        return f"{first}::{uri_below(rest, open_store(rest)[0], path)}"
+    plain: str = fs.unstrip_protocol(path)
+    if not type(fs)._get_kwargs_from_urls(given):
+        return plain
+    # the URI says more than a path: a host, an account
+    scheme, _, rest = given.partition("://")
+    authority = rest.partition("/")[0]
+    for tail in (path.lstrip("/"), path.lstrip("/").partition("/")[2]):
+        uri = f"{scheme}://{authority}/{tail}"
+        if type(fs)._strip_protocol(uri) == path:
+            return uri
+    return plain
+
+
+def _local_path(uri: str) -> str:
+    path: str = make_path_posix(_LOCAL.sub("", uri, count=1))
+    return path.rstrip("/") or "/"
+
+
+def _is_chain(uri: str) -> bool:
+    first, chained, rest = uri.partition("::")
+    return bool(chained) and ("://" not in first or "://" in rest or Path(rest).is_absolute())
 
 
 def protocols(fs: Any) -> tuple[str, ...]:
@@ -101,11 +152,6 @@ def file_sizes(fs: Any, folder: str) -> dict[str, int]:
     return {
         PurePosixPath(info["name"]).name: info["size"] for info in infos if info["type"] == "file"
     }
-
-
-def redacted_text(text: str) -> str:
-    """A text whose URIs hold no secrets."""
-    return text
 
 
 def _renames(fs: Any) -> bool:

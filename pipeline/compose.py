@@ -25,7 +25,7 @@ from glossator.pipeline.tables import (
     label_given_texts,
     label_tables,
     pieces,
-    refuse_collisions,
+    refuse_names,
     schemas,
     text_column,
 )
@@ -255,7 +255,7 @@ def _rows(
 ) -> tuple[_LabelRows, tuple[Any, Any]]:
     """What labels rows of these fields, and the types of what it gives."""
     names = [name for name, _ in fields]
-    refuse_collisions(names, labelling.tasks, "the rows")
+    refuse_names(names, labelling.tasks, "the rows")
     text = text_column(arrow_schema(fields), labelling.text, "the rows")
     answers = [(task.name, ROW_TYPES[task.kind]) for task in labelling.tasks]
     reject = [("reason", str), ("detail", Optional[str])]

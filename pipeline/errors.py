@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from glossator.model.errors import GlossatorError
+
+if TYPE_CHECKING:
+    from glossator.pipeline.plan import Range
 
 
 class JobError(GlossatorError):
@@ -13,19 +18,18 @@ class StoreError(JobError):
     """A store did not do what was asked of it; says which of input, model and output it holds."""
 
 
-class CorruptSplit(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
+class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and the bytes are not Parquet."""
 
-    def __init__(self, file: str, start: int, stop: int, detail: str):
+    def __init__(self, range_: Range, detail: str):
         # all of them go to `args`: an exception is pickled on its way back from a worker
-        super().__init__(file, start, stop, detail)
-        self.file = file
-        self.start = start
-        self.stop = stop
+        super().__init__(range_, detail)
+        self.range_ = range_
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.file}: rows {self.start} to {self.stop} cannot be decoded: {self.detail}"
+        rows = f"rows {self.range_.start} to {self.range_.stop}"
+        return f"{self.range_.source}: {rows} cannot be decoded: {self.detail}"
 
 
 class SourceChangedError(JobError):

@@ -18,7 +18,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
-from glossator.model.tasks import Task
 from glossator.pipeline import publish
 from glossator.pipeline.causes import cause, reaching
 from glossator.pipeline.errors import JobError
@@ -30,6 +29,7 @@ from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.plan import Plan, make_plan
 from glossator.pipeline.progress import Progress, Reporter, reporting
 from glossator.pipeline.runners import Runner, cores, runner_of
+from glossator.pipeline.schema import refuse_collisions
 from glossator.pipeline.staging import completed_records, save_plan
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
@@ -104,8 +104,9 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
             text=options.text,
             keys=options.keys,
             identity=identity(labelling.digest, labelling.names, options.top),
+            strict=options.strict,
         )
-    _refuse_collisions(plan, labelling.tasks)
+    refuse_collisions(options.keys, (), labelling.names, what="key", parameter="keys")
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:
@@ -186,9 +187,9 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         labelling.model,
         labelling.digest,
         labelling.tasks,
-        plan.text,
+        plan.columns.text,
         labelling.top,
-        keys=plan.keys,
+        columns=plan.columns,
         staging=staging,
     )
 
@@ -198,7 +199,7 @@ def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[
     return {
         "inputs": list(options.inputs),
         "model": options.model,
-        "text": plan.text,
+        "text": plan.columns.text,
         "keys": list(options.keys),
         "tasks": list(labelling.names),
         "top": options.top,
@@ -236,21 +237,11 @@ def _refuse_local_paths(uris: Iterable[str]) -> None:
             )
 
 
-def _refuse_collisions(plan: Plan, tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        if task.name in plan.keys.names:
-            raise UsageError(
-                f"{task.name!r}: the output has a column of that name, the task's: rename the key "
-                "column, or leave out the task",
-                parameter="keys",
-            )
-
-
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
-    rows = sum(split.stop - split.start for split in plan.splits)
+    rows = sum(split.rows for split in plan.splits)
     line = (
         f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
-        f"column {plan.text!r}, in {len(plan.splits):,} splits"
+        f"column {plan.columns.text!r}, in {len(plan.splits):,} splits"
     )
     return f"{line}; resuming: {len(done):,} are done" if done else line
 

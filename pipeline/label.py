@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,10 +17,11 @@ from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
 from glossator.pipeline.causes import each, reaching
-from glossator.pipeline.errors import CorruptSplit
+from glossator.pipeline.columns import Columns, MisfitError
+from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.labelling import LOADED, Labelling
-from glossator.pipeline.plan import Split
-from glossator.pipeline.read import Checked, Piece, check, read
+from glossator.pipeline.plan import Range, Split
+from glossator.pipeline.read import Checked, Piece, check_rows, read
 from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
 from glossator.pipeline.staging import SplitRecord
 from glossator.pipeline.write import SplitWriter, rejects
@@ -32,10 +33,7 @@ MODEL_STAGES = ("tokenize", "network", "attention")
 class SplitLabelling(Labelling):
     """How the job labels its splits, and where what becomes of them goes."""
 
-    text: str
-    """The text column."""
-    keys: pa.Schema
-    """Columns that are carried into the output, in the output's types."""
+    columns: Columns
     staging: str
     """Where parts, rejects and records go."""
 
@@ -72,7 +70,7 @@ def label_split(
 ) -> SplitRecord:
     """Labels a split and leaves its files and its record in staging.
 
-    A split that can't be decoded becomes one reject; what had been written of it is discarded.
+    A range that can't be decoded becomes one reject; what had been written of it is discarded.
 
     Args:
         split: what to label.
@@ -80,17 +78,13 @@ def label_split(
         on_rows: hears of the split's rows.
     """
     model = labelling.labeller()
-    detail = split.error
-    if detail is None:
+    corrupt: dict[Range, str] = {}
+    while True:
         try:
-            return _label_pieces(split, labelling, model, on_rows or _ignore)
-        except CorruptSplit as error:
-            detail = error.detail
-    with reaching("output", labelling.staging):
-        writer = _writer(split, labelling, model)
-        with writer:
-            writer.unreadable(detail)
-        return writer.commit(rows_read=0, labels={}, metrics={})
+            with reaching("output", labelling.staging):
+                return _label_ranges(split, labelling, model, corrupt, on_rows or _ignore)
+        except CorruptRange as error:
+            corrupt[error.range_] = error.detail
 
 
 def _ignore(_: int) -> None:
@@ -136,45 +130,57 @@ def label_texts(
 
 
 def _writer(split: Split, labelling: SplitLabelling, model: Labeller) -> SplitWriter:
-    schema = output_schema(model.tasks, labelling.keys)
-    return SplitWriter(labelling.staging, split, schema, labelling.keys)
+    schema = output_schema(model.tasks, labelling.columns.keys)
+    return SplitWriter(labelling.staging, split, schema, labelling.columns.keys)
 
 
-def _label_pieces(
-    split: Split, labelling: SplitLabelling, model: Labeller, on_rows: OnRows
-) -> SplitRecord:
-    with reaching("output", labelling.staging):
-        return _write_pieces(split, labelling, model, on_rows)
-
-
-def _write_pieces(
-    split: Split, labelling: SplitLabelling, model: Labeller, on_rows: OnRows
+def _label_ranges(
+    split: Split,
+    labelling: SplitLabelling,
+    model: Labeller,
+    corrupt: Mapping[Range, str],
+    on_rows: OnRows,
 ) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
     if (loading := LOADED.take_seconds(labelling)) is not None:  # booked on the first split
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
     with writer:
-        for piece in each("input", split.source, read(split, labelling.text, labelling.keys)):
-            checked = check(piece.text)
-            writer.reject(rejects(split, piece, checked))
-            clock = tally.since(clock, "read")
-            before = tally.model_seconds
-            after = partial(_on_rows_after, tally.rows, on_rows)
-            table = _label_piece(piece, checked, split, labelling, model, tally, after)
-            # of this, what the model did not take went into columns
-            clock = tally.since(clock + tally.model_seconds - before, "arrow")
-            writer.write(table)
-            clock = tally.since(clock, "write")
-            tally.rows += len(piece.text)
-            on_rows(tally.rows)
-    return writer.commit(rows_read=tally.rows, labels=tally.labels, metrics=tally.metrics)
+        for range_ in split.ranges:
+            detail = range_.error or corrupt.get(range_)
+            if detail is not None:
+                writer.unreadable(range_, detail)
+                continue
+            given = _pieces(range_, labelling.columns, writer)
+            for piece in each("input", range_.source, given):
+                checked = check_rows(piece)
+                rejected = rejects(piece, checked)
+                writer.reject(rejected)
+                writer.account(range_, read=len(piece.text), rejected=rejected.num_rows)
+                clock = tally.since(clock, "read")
+                before = tally.model_seconds
+                after = partial(_on_rows_after, tally.rows, on_rows)
+                table = _label_piece(piece, checked, labelling, model, tally, after)
+                # of this, what the model did not take went into columns
+                clock = tally.since(clock + tally.model_seconds - before, "arrow")
+                writer.write(table)
+                clock = tally.since(clock, "write")
+                tally.rows += len(piece.text)
+                on_rows(tally.rows)
+    return writer.commit(labels=tally.labels, metrics=tally.metrics)
+
+
+def _pieces(range_: Range, columns: Columns, writer: SplitWriter) -> Iterator[Piece]:
+    """The pieces of a range; none if its file doesn't fit, for then all its rows are rejected."""
+    try:
+        yield from read(range_, columns)
+    except MisfitError as error:
+        writer.misfit(range_, str(error))
 
 
 def _label_piece(
     piece: Piece,
     checked: Checked,
-    split: Split,
     labelling: SplitLabelling,
     model: Labeller,
     tally: Tally,
@@ -184,11 +190,11 @@ def _label_piece(
     texts = piece.text.take(pa.array(kept)).cast(pa.large_string())
     columns = [
         *piece.keys.take(kept).columns,
-        pa.repeat(pa.scalar(split.source), len(kept)),
+        pa.repeat(pa.scalar(piece.range_.source), len(kept)),
         pa.array(kept + piece.first_row, pa.int64()),
         *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
-    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.keys))
+    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
 
 
 def _struct(answers: TaskPredictions, texts: pa.Array) -> pa.StructArray:

@@ -98,7 +98,7 @@ class Progress:
         local = is_local(open_store(staging)[0])
         self.look_secs = LOOK_SECS if local else REMOTE_LOOK_SECS
         """How long to wait between looks."""
-        self._rows = {split.name: split.stop - split.start for split in splits}
+        self._rows = {split.name: split.rows for split in splits}
         self._total = sum(self._rows.values())
         self._started = self._changed = time.monotonic()
         # what killed workers left never changes again, so it does not count

@@ -6,7 +6,6 @@ for one, and whoever reads the folder at night sees what was to be done.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from glossator.model.store import file_sizes, open_store, put_bytes
-from glossator.pipeline.plan import Plan, Source, Split
+from glossator.pipeline.columns import Columns
+from glossator.pipeline.plan import Plan, Range, Source, Split
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"
@@ -28,21 +26,35 @@ _THREADS = 16
 
 
 @dataclass(frozen=True)
+class RangeRecord:
+    """What became of the rows of one range."""
+
+    source: str
+    start: int
+    stop: int
+    rows_read: int
+    """All of them are labelled or rejected."""
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+
+
+@dataclass(frozen=True)
 class SplitRecord:
     """What became of a split. Its file is written last: it says that the split is done."""
 
     index: int
     part: str
     """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
-    source: str
-    start: int
-    stop: int
+    ranges: tuple[RangeRecord, ...]
+    """As the plan has them."""
     rows_read: int
     rows_labelled: int
     rows_rejected: int
     rows_unreadable: int
-    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+    """The sum over the ranges, as the others."""
     files_unreadable: int
+    """Files whose footer can't be read."""
     rejects: dict[str, int]
     """Lines in the rejects file by reason."""
     part_bytes: int
@@ -60,15 +72,17 @@ class SplitRecord:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
         """The inverse of `to_json`."""
-        return cls(**record)
+        ranges = tuple(RangeRecord(**fields) for fields in record["ranges"])
+        return cls(**{**record, "ranges": ranges})
 
 
 def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
-        "text": plan.text,
-        "keys": base64.b64encode(plan.keys.serialize()).decode(),
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
+        "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
     }
@@ -82,11 +96,17 @@ def load_plan(staging: str) -> Plan:
     content = json.loads(fs.cat_file(f"{root}/{PLAN}"))
     return Plan(
         sources=tuple(Source(**source) for source in content["sources"]),
-        splits=tuple(Split(**split) for split in content["splits"]),
-        text=content["text"],
-        keys=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(content["keys"]))),
+        splits=tuple(_split(split) for split in content["splits"]),
+        columns=Columns.from_json(content["columns"]),
         run_id=content["run_id"],
+        skipped=content["skipped"],
+        empty=tuple(content["empty"]),
     )
+
+
+def _split(fields: Mapping[str, Any]) -> Split:
+    ranges = tuple(Range(**range_) for range_ in fields["ranges"])
+    return Split(fields["index"], fields["name"], ranges)
 
 
 def completed_records(staging: str) -> dict[str, SplitRecord]:
@@ -125,7 +145,7 @@ def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | No
     """The record in `text` if it is one of that part, and its files are there in full size."""
     try:
         record = SplitRecord.from_json(json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         return None
     rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
     found = (record.part, sizes.get(f"{part}.parquet"), rejected)

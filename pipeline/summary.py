@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -12,10 +11,13 @@ import pyarrow.parquet as pq
 from glossator.model.explain import Mark, marked
 from glossator.model.store import open_store
 from glossator.model.terminal import joined, padded, width_of
+from glossator.pipeline.columns import column_at, find_text, projection
 from glossator.pipeline.job import Outcome
-from glossator.pipeline.read import as_text as as_text_column
+from glossator.pipeline.values import as_text as as_text_column
 
 _BAR = 24
+_ROWS = 64
+"""Read at once to show one: texts may be long."""
 _LISTS = ("inputs", "parts", "rejects")
 """What of a manifest is as long as the output."""
 
@@ -102,15 +104,14 @@ def _text(uri: str, row: int, column: str) -> str:
     """One text of an input file, without reading more than its beginning."""
     fs, path = open_store(uri)
     with fs.open(path, "rb") as file:
-        for batch in _batches(pq.ParquetFile(file), column):
+        parquet = pq.ParquetFile(file)
+        path_in_file = find_text(parquet.schema_arrow, column)
+        for batch in parquet.iter_batches(_ROWS, columns=projection([path_in_file])):
             if row < batch.num_rows:
-                return str(as_text_column(batch.column(0).slice(row, 1))[0].as_py())
+                text = column_at(batch, path_in_file).slice(row, 1)
+                return str(as_text_column(text)[0].as_py())
             row -= batch.num_rows
     raise IndexError(f"{uri} has no row {row} more")
-
-
-def _batches(file: pq.ParquetFile, column: str) -> Iterator[pa.RecordBatch]:
-    yield from file.iter_batches(1024, columns=[column], use_threads=False)
 
 
 def _answer(answer: dict[str, Any]) -> str:

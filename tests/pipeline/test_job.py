@@ -538,7 +538,7 @@ def publication(folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Pa
     plan = make_plan([str(tmp_path / "in")], text=None, keys=["id"], identity="x")
     staging = f"{out}/_staging/{plan.run_id}"
     tasks = select_tasks(load(bundle).tasks, PUBLIC)
-    labelling = SplitLabelling(str(bundle), digest, tasks, "text", 5, plan.keys, staging)
+    labelling = SplitLabelling(str(bundle), digest, tasks, "text", 5, plan.columns, staging)
     save_plan(plan, staging)
     return Publication(str(out), plan.run_id, labelling, {"text": "text"}, {}, 0.0)
 
@@ -644,7 +644,7 @@ def test_splits_that_are_done_are_not_done_again(
         if len(done) == 2:
             raise OSError("the store went away")
         record = label_split(split, *more)
-        done.append(split.source)
+        done.append(split.ranges[0].source)
         return record
 
     monkeypatch.setattr(running, "label_split", stops)
@@ -655,7 +655,9 @@ def test_splits_that_are_done_are_not_done_again(
     first = list(done)
     done.clear()
     monkeypatch.setattr(
-        running, "label_split", lambda s, *more: done.append(s.source) or label_split(s, *more)
+        running,
+        "label_split",
+        lambda s, *more: done.append(s.ranges[0].source) or label_split(s, *more),
     )
     lines = Lines()
     outcome = job.run(options, beam_options([], 1), lines)

@@ -16,6 +16,7 @@ from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task, select_tasks
+from glossator.pipeline.columns import Columns
 from glossator.pipeline.label import SplitLabelling, Tally, label_split, label_texts
 from glossator.pipeline.plan import make_plan
 from glossator.pipeline.schema import output_schema, task_type
@@ -229,7 +230,7 @@ def labelling(bundle: Path, staging: Path, **changes: Any) -> SplitLabelling:
         "digest": load(bundle).digest,
         "tasks": select_tasks(load(bundle).tasks, ("sentiment", "stars")),
         "text": "text",
-        "keys": pa.schema([("id", pa.int64())]),
+        "columns": Columns("text", pa.schema([("id", pa.int64())])),
         "top": 2,
         "staging": str(staging),
     }

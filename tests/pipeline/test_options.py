@@ -82,8 +82,7 @@ def test_beam_flags_arrive() -> None:
 def test_without_a_runner_the_job_runs_here_on_threads() -> None:
     given = beam_options(["--job_name=x"], 3)
     assert given.view_as(StandardOptions).runner == "FnApiRunner"
-    assert given.view_as(DirectOptions).direct_running_mode == "multi_threading"
-    assert given.view_as(DirectOptions).direct_num_workers == 3
+    assert given.view_as(DirectOptions).direct_running_mode == "in_memory"
     assert given.get_all_options()["job_name"] == "x"
 
 
