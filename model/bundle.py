@@ -12,18 +12,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
+from glossator.model.architecture import NetworkConfig
 from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
-from glossator.model.network import AttentionRNN, NetworkConfig
 from glossator.model.tasks import Task, parse_task
 from glossator.model.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from glossator.model.network import AttentionRNN
 
 FORMAT = 1
 DEFAULT = "default"
@@ -42,7 +47,10 @@ class Bundle:
     """A trained model and all that is needed to use it."""
 
     tasks: tuple[Task, ...]
-    network: AttentionRNN
+    config: NetworkConfig
+    """The sizes of the network."""
+    weights: Mapping[str, NDArray[np.float32]]
+    """Its arrays, by the names of `architecture.tensor_shapes`."""
     tokenizer: Tokenizer
     calibration: Mapping[str, Calibration]
     """By task name."""
@@ -55,14 +63,21 @@ class Bundle:
     digest: str = ""
     """SHA-256 over all that a label depends on; set by `load`, given by `save`."""
 
+    def network(self) -> AttentionRNN:
+        """The network in torch, for training and as a reference; labelling does without it."""
+        from glossator.model.network import AttentionRNN
+
+        network = AttentionRNN(self.config, self.tasks)
+        network.load_weights(self.weights)
+        return network.eval()
+
 
 def save(bundle: Bundle, folder: str | Path) -> str:
     """Writes the bundle to a local folder, `bundle.json` last, and returns its digest."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.detach().contiguous() for k, v in bundle.network.state_dict().items()}
     files = {
-        _WEIGHTS: save_tensors(tensors),
+        _WEIGHTS: save_tensors(dict(bundle.weights)),
         _TOKENIZER: bundle.tokenizer.to_json().encode(),
         _CARD: bundle.card.encode(),
     }
@@ -72,7 +87,7 @@ def save(bundle: Bundle, folder: str | Path) -> str:
     index = {
         "format": FORMAT,
         "tasks": {task.name: task.to_json() for task in bundle.tasks},
-        "network": bundle.network.config.to_json(),
+        "network": bundle.config.to_json(),
         "tokenizer": {"max_tokens": bundle.tokenizer.max_tokens},
         "calibration": {name: c.to_json() for name, c in bundle.calibration.items()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -103,13 +118,13 @@ def load(where: str | Path) -> Bundle:
         tasks = tuple(
             parse_task(name, t, f"{where}/{_INDEX}") for name, t in index["tasks"].items()
         )
-        network = AttentionRNN(NetworkConfig(**index["network"]), tasks)
-        network.load_state_dict(load_tensors(content[_WEIGHTS]))
+        config = NetworkConfig(**index["network"])
+        weights = load_tensors(content[_WEIGHTS])
         tokenizer = Tokenizer.from_json(
             content[_TOKENIZER].decode(), index["tokenizer"]["max_tokens"]
         )
         calibration = {t.name: Calibration(**index["calibration"][t.name]) for t in tasks}
-        if tokenizer.size != network.config.vocabulary:
+        if tokenizer.size != config.vocabulary:
             raise ValueError(f"{tokenizer.size} tokens, network.vocabulary differs")
     except UsageError:
         raise
@@ -126,7 +141,8 @@ def load(where: str | Path) -> Bundle:
         raise UsageError(f"model {where} does not fit together: {reason}; train it anew") from error
     return Bundle(
         tasks=tasks,
-        network=network.eval(),
+        config=config,
+        weights=weights,
         tokenizer=tokenizer,
         calibration=calibration,
         provenance=index.get("provenance", {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from glossator.model.architecture import parameter_count
 from glossator.model.bundle import Bundle
 from glossator.model.tasks import Task
 
@@ -14,8 +15,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 def render(bundle: Bundle) -> str:
     """The card in Markdown, from what the bundle knows of itself."""
     facts = bundle.provenance
-    parameters = sum(p.numel() for p in bundle.network.parameters())
-    network = bundle.network.config
+    network = bundle.config
+    parameters = parameter_count(network, bundle.tasks)
     parts = [
         f"# {facts.get('name', 'A Glossator model')}",
         f"A multi-task attention RNN: {network.vocabulary:,} tokens, embedding "

@@ -25,7 +25,7 @@ INTERVALS = ("accuracy", "macro_f1", "mae", "r2")
 def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float32]]:
     """[n, outputs] of every text, by task."""
     parts = [
-        labeller.score(texts[first : first + MAX_TEXTS])[1]
+        labeller.score(texts[first : first + MAX_TEXTS])[1].scores
         for first in range(0, len(texts), MAX_TEXTS)
     ]
     return {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import tempfile
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem, make_path_posix
 
+from glossator.model import temporary
 from glossator.model.errors import UsageError
 from glossator.model.redaction import redacted as redacted
 from glossator.model.redaction import redacted_text as redacted_text
@@ -23,6 +26,10 @@ _REMOTE = re.compile(r"(?!(?:file|local)://)[A-Za-z][\w+.-]*(?:://|::.*://)")
 _LOCAL = re.compile(r"(?:file|local)://")
 _RENAMING = {"hdfs", "webhdfs"}
 """Remote stores that show a file while it is written, and rename atomically."""
+_CONDITIONAL = {"file", "memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Stores of which fsspec passes on `mode="create"`: If-None-Match, or a generation of 0."""
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
+_THREADS = 16
 
 
 def open_store(uri: str) -> tuple[Any, str]:
@@ -109,7 +116,7 @@ def atomic_write(fs: Any, target: str) -> Iterator[Path]:
     mark = f"{uuid.uuid4().hex}.tmp"
     if is_local(fs):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    temp = Path(folder if is_local(fs) else tempfile.gettempdir(), f".{name}.{mark}")
+    temp = Path(folder if is_local(fs) else temporary.folder(), f".{name}.{mark}")
     try:
         yield temp
         if is_local(fs):
@@ -123,10 +130,137 @@ def atomic_write(fs: Any, target: str) -> Iterator[Path]:
         temp.unlink(missing_ok=True)
 
 
-def put_bytes(fs: Any, target: str, data: bytes) -> None:
-    """Write a small file at once."""
+def temporary_of(name: str) -> str | None:
+    """What a temporary file of `atomic_write` was to become; None if its name is no such."""
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else None
+
+
+def put_bytes(fs: Any, target: str, data: bytes, *, durable: bool = False) -> None:
+    """Write a small file at once.
+
+    Args:
+        fs: of fsspec.
+        target: the path in it.
+        data: all of the file.
+        durable: it is there even after the power fails; object stores see to that anyway.
+    """
     with atomic_write(fs, target) as temp:
         temp.write_bytes(data)
+        if durable and is_local(fs):
+            sync(fs, [str(temp)])
+    if durable:
+        sync(fs, [str(PurePosixPath(target).parent)])
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Write a small file at once, unless there is one; whether it was written.
+
+    Of several that try at the same time exactly one succeeds, on this machine's own file systems
+    and on S3, Google Cloud Storage, Azure and fsspec's memory store (`has_conditional_writes`).
+    Elsewhere it is looked whether there is one, and then written: two may succeed.
+    """
+    fs, target = open_store(uri)
+    if is_local(fs):
+        return _link_if_absent(fs, target, data)
+    try:
+        if has_conditional_writes(fs):
+            fs.pipe_file(target, data, mode="create")
+        elif fs.exists(target):
+            return False
+        else:
+            put_bytes(fs, target, data)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if _precondition_failed(error):
+            return False
+        raise
+    return True
+
+
+def has_conditional_writes(fs: Any) -> bool:
+    """Whether `put_if_absent` lets one writer of several through on this fsspec file system."""
+    return bool(_CONDITIONAL.intersection(protocols(fs)))
+
+
+def _link_if_absent(fs: Any, target: str, data: bytes) -> bool:
+    """A link to a whole file appears at once; where there are none, one may see it unfinished."""
+    folder = Path(target).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temp = folder / f".{Path(target).name}.{uuid.uuid4().hex}.tmp"
+    try:
+        temp.write_bytes(data)
+        os.link(temp, target, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return _create_if_absent(target, data)
+    finally:
+        temp.unlink(missing_ok=True)
+    return True
+
+
+def _create_if_absent(target: str, data: bytes) -> bool:
+    try:
+        with Path(target).open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _precondition_failed(error: OSError) -> bool:
+    """Whether S3 said so: some servers leave out which condition it was."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+
+
+def read_bytes(fs: Any, path: str) -> bytes | None:
+    """A small file's content; None if there is none.
+
+    Of a local path it follows no link, and waits for no pipe.
+
+    Raises:
+        UsageError: it is a folder, a link, or otherwise no plain file.
+        OSError: the store failed.
+    """
+    try:
+        if not is_local(fs):
+            remote: bytes = fs.cat_file(path)
+            return remote
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR) and Path(path).is_symlink():
+            raise UsageError(f"{path}: is a symbolic link: put a plain file there") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UsageError(f"{path}: is not a plain file: move it away")
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
+
+
+def sync(fs: Any, paths: Iterable[str]) -> None:
+    """Wait until local files, and the names in local folders, are on the disk; else do nothing."""
+    if is_local(fs):
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(_sync, paths))
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # not all file systems can, of a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 def move(fs: Any, source: str, target: str) -> None:

@@ -16,13 +16,14 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from glossator.model import baseline, card
+from glossator.model.architecture import NetworkConfig
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration, fit
 from glossator.model.data import Dataset, Labels, observed
 from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, logits, predict, score
 from glossator.model.labeller import Labeller
-from glossator.model.network import AttentionRNN, NetworkConfig, TaskOutput
+from glossator.model.network import AttentionRNN, TaskOutput
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.words import MAX_TOKENS
@@ -131,7 +132,9 @@ def train(
     network, history = _Trainer(config, tasks, scales, tokenizer, settings, report, show).run(
         train_rows, validation_rows
     )
-    uncalibrated = Bundle(tasks, network, tokenizer, {t.name: Calibration() for t in tasks})
+    uncalibrated = Bundle(
+        tasks, config, network.weights(), tokenizer, {t.name: Calibration() for t in tasks}
+    )
     everything = [task.name for task in tasks]
     given = logits(Labeller(uncalibrated, everything), validation_rows.texts)
     fitted = {
@@ -311,10 +314,8 @@ class _Trainer:
     def _score(self, validation_rows: Dataset) -> dict[str, float]:
         network = self.average.module
         assert isinstance(network, AttentionRNN)
-        network.eval()
-        bundle = Bundle(self.tasks, network, self.tokenizer, self.scales)
+        bundle = Bundle(self.tasks, network.config, network.weights(), self.tokenizer, self.scales)
         given = predict(Labeller(bundle, [task.name for task in self.tasks]), validation_rows.texts)
-        network.train()
         result = {}
         for task in self.tasks:
             labels = validation_rows.labels[task.name]

@@ -97,6 +97,17 @@ def units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
     )
 
 
+def joined(parts: Sequence[Words]) -> Words:
+    """The words of the texts of all parts, one part after the other."""
+    counts = [np.diff(part.offsets) for part in parts]
+    return Words(
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate(counts))]),
+        start=np.concatenate([part.start for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+    )
+
+
 def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
     """The `count` heaviest units of each text; of equal weights the earlier one first.
 
@@ -136,9 +147,10 @@ def _trim(
     """Takes white space off both ends of spans; a span of nothing else ends up empty."""
     if not len(space):
         return start, end
-    place = np.arange(len(space))
-    following = np.minimum.accumulate(np.where(space, len(space), place)[::-1])[::-1]
-    preceding = np.maximum.accumulate(np.where(space, -1, place))
+    place = np.arange(len(space), dtype=np.int32)  # four of them: half of the memory
+    nowhere = np.int32(len(space))
+    following = np.minimum.accumulate(np.where(space, nowhere, place)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.where(space, np.int32(-1), place))
     return np.minimum(following[start], end), np.maximum(preceding[end - 1] + 1, start)
 
 

@@ -18,13 +18,33 @@ class StoreError(JobError):
     """A store did not do what was asked of it; says which of input, model and output it holds."""
 
 
-class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
-    """The store gave every byte of these rows, and the bytes are not Parquet."""
+class RefusedError(JobError):
+    """A check refused to publish a run that is whole: what was published before is untouched.
 
-    def __init__(self, range_: Range, detail: str):
+    One line. The command line exits with 3; staging is kept, so that a rerun which allows what
+    was found publishes at once.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        """States the refusal.
+
+        Args:
+            message: the figures, where to look, and the remedy.
+            parameter: the Python name of the option that would allow it, e.g. `max_unreadable`.
+        """
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
+    """The store gave every byte of these rows, and they can't be decoded."""
+
+    def __init__(self, range_: Range, reason: str, detail: str):
         # all of them go to `args`: an exception is pickled on its way back from a worker
-        super().__init__(range_, detail)
+        super().__init__(range_, reason, detail)
         self.range_ = range_
+        self.reason = reason
+        """`corrupt`: the bytes are not Parquet; `too large`: they take more memory than allowed."""
         self.detail = detail
 
     def __str__(self) -> str:
@@ -38,7 +58,3 @@ class SourceChangedError(JobError):
 
 class ReconcileError(JobError):
     """The rows that were written do not account for the rows that were planned."""
-
-
-class RefusedError(JobError):
-    """A check refused to publish: nothing was published, and only a change lets a rerun through."""

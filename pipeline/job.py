@@ -18,11 +18,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
-from glossator.pipeline import publish
+from glossator.pipeline import gates, publish
 from glossator.pipeline.causes import cause, reaching
-from glossator.pipeline.errors import JobError
+from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
+from glossator.pipeline.layout import STAGING
+from glossator.pipeline.lock import lock
 from glossator.pipeline.manifest import Manifest
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
@@ -30,7 +32,7 @@ from glossator.pipeline.plan import Plan, make_plan
 from glossator.pipeline.progress import Progress, Reporter, reporting
 from glossator.pipeline.runners import Runner, cores, runner_of
 from glossator.pipeline.schema import refuse_collisions
-from glossator.pipeline.staging import completed_records, save_plan
+from glossator.pipeline.staging import completed_records
 from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.transforms import (
     LabelSplits,
@@ -119,6 +121,7 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         _described(options, labelling, plan),
         _versions(),
         started,
+        gates.Limits(options.max_unreadable),
     )
     root, attempt = _root(beam_options), uuid.uuid4().hex
     pipeline(root, publication, runner.threads, attempt)
@@ -135,11 +138,14 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     """
     output = prepared.output
     try:
-        with reaching("output", output), publish.lock(output):
+        with reaching("output", output), lock(output):
             return _execute(prepared, report)
-    except UsageError:
+    except (UsageError, RefusedError):
         raise
     except Exception as error:
+        # what was raised on another machine comes back as text at best
+        if refused := gates.refusal(prepared.publication.labelling.staging):
+            raise refused from error
         raise JobError(cause(error)) from error
 
 
@@ -156,7 +162,9 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     done = completed_records(staging)
     report(_announcement(plan, done, publication.labelling.names))
     with reaching("output", output, begun=False):
-        save_plan(plan, staging)
+        others = publish.begin(output, plan)
+    if others:
+        report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
     counted: dict[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
