@@ -16,6 +16,7 @@ _LOOK = RichHelpConfiguration(
     theme="default-slim",
     commands_before_options=True,
     options_table_help_sections=["help", "required", "default"],
+    default_string=r"\[default: {}]",
 )
 HELP = {"help_option_names": ["-h", "--help"], "rich_help_config": _LOOK}
 """Context settings of every command."""

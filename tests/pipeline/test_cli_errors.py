@@ -68,7 +68,7 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "unknown task": ({"tasks": "sentiment,mood"}, ("unknown task 'mood'", "sentiment, gender")),
     "no task": ({"tasks": ","}, ("no task was named", "the model has: sentiment")),
     "output of others": ({"output": "taken"}, ("did not write (thesis.txt", "empty or new folder")),
-    "output is a file": ({"output": "file"}, ("is a file: name a folder for --output",)),
+    "output is a file": ({"output": "file"}, ("--output: ", "is a file: name a folder")),
     "output below a file": ({"output": "file/out"}, ("lies below a file: name another",)),
     "unknown flag": ({"ouput": "x"}, ("unknown flag", "did you mean --output?")),
     "bad value for Beam": ({"direct_num_workers": "x"}, ("invalid int value: 'x'",)),
