@@ -19,8 +19,9 @@ from typing import Any
 class BeamLog:
     """The file that takes what would be logged. It is there once something was."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
+        """None where there is no folder for it: then nothing is written."""
         self.kept = False
         """Whether the file stays."""
 
@@ -28,13 +29,28 @@ class BeamLog:
     def written(self) -> bool:
         """Whether anything was logged, so that the file can be named."""
         with contextlib.suppress(OSError):
-            return self.path.stat().st_size > 0
+            return self.path is not None and self.path.stat().st_size > 0
         return False
 
     def keep(self, error: BaseException) -> None:
         """Adds an error with its traceback, and lets the file stay."""
         self.kept = True
-        _append(self.path, "".join(traceback.format_exception(error)))
+        self.write("".join(traceback.format_exception(error)))
+
+    def write(self, text: str) -> None:
+        """Appends a text, if that is possible."""
+        if self.path is None:
+            return
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(self.path, flags, 0o600)
+            with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+
+    def discard(self) -> None:
+        """Removes the file, unless it is to be kept."""
+        if self.path is not None and not self.kept:
+            self.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -47,11 +63,11 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
         path: of the file; None for a new one in the folder for temporary files, which others
             can't read.
     """
-    log = BeamLog(path or Path(tempfile.gettempdir(), f"glossator-{uuid.uuid4().hex[:16]}.log"))
+    log = BeamLog(path or _new_path())
     log.kept = path is not None
     root = logging.getLogger()
     before, hook = root.handlers[:], threading.excepthook
-    root.handlers = [_Handler(log.path)]
+    root.handlers = [_Handler(log)]
     threading.excepthook = _to_log
     try:
         logging.captureWarnings(True)
@@ -60,31 +76,30 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
         logging.captureWarnings(False)
         root.handlers = before
         threading.excepthook = hook
-        if not log.kept:
-            log.path.unlink(missing_ok=True)
+        log.discard()
+
+
+def _new_path() -> Path | None:
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:  # nothing can be written in any of those that Python knows
+        return None
+    return Path(folder, f"glossator-{uuid.uuid4().hex[:16]}.log")
 
 
 class _Handler(logging.Handler):
-    """Appends to a file that is made when the first line comes, and says nothing if it can't."""
+    """Appends to a file, and says nothing if it can't."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, log: BeamLog) -> None:
         super().__init__()
         self.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s")
         )
-        self._path = path
+        self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):
-            _append(self._path, self.format(record) + "\n")
-
-
-def _append(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError):
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(path, flags, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+            self._log.write(self.format(record) + "\n")
 
 
 def _to_log(failure: Any) -> None:

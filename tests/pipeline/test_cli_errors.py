@@ -133,8 +133,7 @@ def test_module_takes_the_flags_of_label(place: Path, bundle: Path, shell: Run) 
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["totals"]["rows_labelled"] == 5
     assert run.stderr.splitlines()[0] == (
-        "labelling 5 rows of 1 files for sentiment, themes, stars, text in column 'text',"
-        " in 1 splits"
+        "labelling 5 rows of 1 file for sentiment, themes, stars, text in column 'text', in 1 split"
     )
     assert (place / "out" / "_SUCCESS").exists()
 
