@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from glossator.deploy.settings import Machine, Nightly, Pods
+from glossator.model import terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PASSING = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
-    "help_option_names": ["-h", "--help"],
 }
 """Context settings of a command whose other flags are those of `glossator label`."""
 
@@ -96,8 +96,8 @@ def give(files: dict[str, str], folder: Path | None) -> None:
     """Prints rendered files, or writes them."""
     for name, text in files.items():
         if folder is None:
-            click.echo(text, nl=False)
+            terminal.echo_file(text)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-            click.echo(f"wrote {folder / name}", err=True)
+            terminal.echo(f"wrote {folder / name}", err=True)

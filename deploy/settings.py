@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from glossator.model.commands import flags, naming_flags
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label as label_command
 from glossator.pipeline.options import LabelOptions, beam_options
@@ -203,9 +204,11 @@ def _parsed(arguments: tuple[str, ...]) -> LabelOptions:
     context = label_command.make_context("glossator label", list(arguments))
     given: dict[str, Any] = context.params
     # a parallelism saves it from asking a cluster, which need not be there yet
-    beam_options(["--parallelism=1", *given["beam_arguments"]], given["workers"] or 1)
-    names = ("inputs", "output", "model", "text", "keys", "date", "top")
-    return LabelOptions(**{name: given[name] for name in names})
+    beam = ["--parallelism=1", *given["beam_arguments"]]
+    beam_options(beam, given["workers"] or 1, flags(label_command))
+    names = {field.name for field in fields(LabelOptions)} - {"tasks"}
+    with naming_flags(label_command):
+        return LabelOptions(**{name: given[name] for name in names})
 
 
 def _zone(name: str) -> ZoneInfo | timezone:

@@ -161,7 +161,7 @@ def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, .
             if not len(part) or not observed(task, part.labels[task.name]).any():
                 raise UsageError(
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
-                    "rows, or mend the split column"
+                    "rows, or fix the split column"
                 )
 
 

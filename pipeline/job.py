@@ -287,14 +287,19 @@ def _refuse_local_paths(uris: Iterable[str]) -> None:
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
     if not plan.sources:
         return f"{plan.empty[0]} is an empty day: it holds _SUCCESS and nothing to read"
-    rows = sum(split.rows for split in plan.splits)
+    rows = _counted(sum(split.rows for split in plan.splits), "row")
+    files, splits = _counted(len(plan.sources), "file"), _counted(len(plan.splits), "split")
     line = (
-        f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
-        f"column {plan.columns.text!r}, in {len(plan.splits):,} splits"
+        f"labelling {rows} of {files} for {', '.join(tasks)}, text in column "
+        f"{plan.columns.text!r}, in {splits}"
     )
     if plan.skipped:
         line += f"; skipped: {counted(plan.skipped)}"
     return f"{line}; resuming: {len(done):,} are done" if done else line
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _versions() -> dict[str, str]:

@@ -30,6 +30,7 @@ from glossator.deploy.settings import (
     Nightly,
     Pods,
 )
+from glossator.model.commands import Command
 
 _JVM_MEMORY = "2048m"
 """Of the JobManager, and of each TaskManager; comments do not pass through them."""
@@ -120,7 +121,7 @@ def engine_flags(nightly: Nightly, cluster: FlinkCluster) -> tuple[str, ...]:
     )
 
 
-@click.command(context_settings=PASSING)
+@click.command(cls=Command, context_settings=PASSING)
 @pod_flags
 @click.option("--task-managers", type=int, default=FlinkCluster.task_managers, show_default=True)
 @click.option(

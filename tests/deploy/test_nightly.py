@@ -104,7 +104,7 @@ def test_night_labels_the_day_before(way: str) -> None:
     ("flags", "words"),
     [
         (["--outptu=x"], "unknown flag --outptu=x: .*did you mean --output?"),
-        (["--top=1000"], "--top 1000 is not between"),
+        (["--top=1000"], "--top: 1000 is not between"),
         (["--output=s3://out/{day}"], "unknown field {day}"),
         (["--date=2026-11-21"], "--date 2026-11-21: leave it out"),
         (["--date", "today"], "--date today: leave it out"),
