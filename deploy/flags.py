@@ -66,7 +66,7 @@ nightly_flags: Callable[[Command], Command] = _all(
             help="Write the files there instead of printing them.",
         ),
         click.argument(
-            "label", nargs=-1, type=click.UNPROCESSED, metavar="[FLAGS OF glossator label]..."
+            "label_flags", nargs=-1, type=click.UNPROCESSED, metavar="[FLAGS OF glossator label]..."
         ),
     ]
 )
@@ -74,7 +74,11 @@ nightly_flags: Callable[[Command], Command] = _all(
 
 pod_flags: Callable[[Command], Command] = _all(
     [
-        click.option("--image", required=True, help="Built from deploy/Dockerfile, with its tag."),
+        click.option(
+            "--image",
+            required=True,
+            help="Built from deploy/Dockerfile, with its digest (@sha256:…) or a tag.",
+        ),
         click.option("--namespace", default=Pods.namespace, show_default=True),
         click.option("--service-account", help="The cloud identity of what labels."),
         click.option(
