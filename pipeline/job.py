@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ from typing import Any, Literal
 import apache_beam as beam
 import pyarrow as pa
 import torch
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.runners.runner import create_runner
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
@@ -63,16 +66,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that was found possible, and of which nothing is done; `execute` does it, once."""
+    """A job that was found possible, and of which nothing is done; `execute` does it."""
 
     output: str
     plan: Plan
     publication: Publication
     runner: Runner
-    root: beam.Pipeline
-    """The whole pipeline, not yet submitted."""
-    attempt: str
-    """Another for each job; see `GivenUp`."""
+    beam_options: PipelineOptions
     start_minutes: float
     stall_minutes: float
 
@@ -123,10 +123,9 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         started,
         gates.Limits(options.max_unreadable),
     )
-    root, attempt = _root(beam_options), uuid.uuid4().hex
-    pipeline(root, publication, runner.threads, attempt)
+    _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
-    return Prepared(output, plan, publication, runner, root, attempt, start, options.stall_minutes)
+    return Prepared(output, plan, publication, runner, beam_options, start, options.stall_minutes)
 
 
 def execute(prepared: Prepared, report: Reporter) -> Outcome:
@@ -165,21 +164,32 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
         others = publish.begin(output, plan)
     if others:
         report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
-    counted: dict[str, Any] = {}
+    counted: Mapping[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
         with _watched(prepared, report) as deadlines:
-            submission = Submission(runner, prepared.attempt)
-            result = submission.run(prepared.root, check=deadlines.check)
+            counted = _submit(prepared, deadlines)
         if not runner.waits:
             return Outcome("submitted", output, None, job_name=runner.job_name)
-        counted = of_engine(result.metrics())
     manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
         raise JobError(f"{output}: the job ended and published nothing")
     seconds = time.time() - publication.started
     return Outcome("published", output, manifest, len(done), seconds, counted, runner.job_name)
+
+
+def _submit(prepared: Prepared, deadlines: Deadlines) -> Mapping[str, Any]:
+    """Runs the pipeline; what the engine counted."""
+    runner, attempt = prepared.runner, uuid.uuid4().hex
+    try:
+        root = beam.Pipeline(options=prepared.beam_options)
+        shutil.rmtree(root.local_tempdir)  # a killed process would leave it, and it is of no use
+        pipeline(root, prepared.publication, runner.threads, attempt)
+        result = Submission(runner, attempt).run(root, check=deadlines.check)
+        return of_engine(result.metrics()) if runner.waits else {}
+    except Exception as error:  # of an engine in this process also what is else a request's fault
+        raise JobError(cause(error)) from error
 
 
 @contextmanager
@@ -229,11 +239,15 @@ def pipeline(
     )
 
 
-def _root(options: PipelineOptions) -> beam.Pipeline:
+def _check_beam_options(options: PipelineOptions) -> None:
+    """As a pipeline does when it is made, which makes a folder too."""
     try:
-        return beam.Pipeline(options=options)
-    except ValueError as error:  # Beam's own checks of its options
-        raise UsageError(" ".join(str(error).split())) from error
+        runner = create_runner(options.view_as(StandardOptions).runner)
+        wrong = PipelineOptionsValidator(options, runner).validate()
+    except ValueError as error:
+        wrong = [str(error)]
+    if wrong:
+        raise UsageError(" ".join(" ".join(wrong).split()))
 
 
 def _refuse_local_paths(uris: Iterable[str]) -> None:

@@ -87,6 +87,13 @@ def _new_path() -> Path | None:
     return Path(folder, f"glossator-{uuid.uuid4().hex[:16]}.log")
 
 
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written to: the job may not need one
+        return os.environ.get("TMPDIR", "/tmp")
+
+
 class _Handler(logging.Handler):
     """Appends to a file, and says nothing if it can't."""
 
