@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.data import Labels, observed
+from glossator.model.errors import UsageError, shown
 from glossator.model.tasks import Task
 
 MIN_ACCEPTED_ROWS = 50
 """Accepted validation rows below which a precision says too little to act on."""
+
+_RANGES = (("scale", 1e-12, 1e12), ("shift", -1e15, 1e15), ("accept", 0.0, 1.01))
+"""What keeps probabilities and float32 values finite, whatever the logits."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,13 @@ class Calibration:
     """Added after scaling: a regression's mean."""
     accept: float = 1.01
     """A label is accepted from this confidence on; above 1 nothing is."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
+                raise UsageError(f"{name} {shown(value)} is not between {low:g} and {high:g}")
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name; `Calibration(**fields)` reads them back."""

@@ -1,5 +1,12 @@
 """What goes wrong, in words for whoever can fix it."""
 
+from __future__ import annotations
+
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+
 
 class GlossatorError(Exception):
     """The base of every error that Glossator raises for its caller to handle."""
@@ -21,3 +28,8 @@ class UsageError(GlossatorError, ValueError):
         """
         super().__init__(message)
         self.parameter = parameter
+
+
+def shown(value: object) -> str:
+    """A value of any size as an error may quote it: one short line of printable characters."""
+    return _REPR.repr(value)
