@@ -204,7 +204,7 @@ def _read(root: str, name: str, most: int) -> bytes:
             f"no model at {root}: {name} is missing; name a folder that `glossator train` wrote",
             parameter="model",
         ) from None
-    except Exception as error:  # each store has errors of its own
+    except (OSError, ImportError, ValueError) as error:
         reason = " ".join((str(error) or type(error).__name__).split())
         raise UsageError(f"cannot read model {root}: {reason}", parameter="model") from error
     if len(content) > most:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import reprlib
 
+from glossator.model.redaction import redacted_text
+
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 class GlossatorError(Exception):
-    """The base of every error that Glossator raises for its caller to handle."""
+    """The base of every error that Glossator raises for its caller to handle.
+
+    Passwords, signatures and tokens in URIs that its arguments name are hidden.
+    """
+
+    def __init__(self, *args: object) -> None:
+        """States the error, as `Exception` does."""
+        super().__init__(*(redacted_text(a) if isinstance(a, str) else a for a in args))
 
 
 class UsageError(GlossatorError, ValueError):

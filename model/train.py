@@ -30,10 +30,14 @@ from glossator.model.words import MAX_TOKENS
 
 Report = Callable[[str], None]
 """Where progress goes, a line at a time."""
+Show = Callable[[int, int, str], None]
+"""Where it goes how far training is: steps done, steps at most, and a line in words."""
 _CHUNK = 50
 """Batches whose texts are sorted by length together: less padding, still a random order."""
-_EVERY = 10.0
+_EVERY_LINE = 10.0
 """Seconds between lines of progress."""
+_EVERY_SHOW = 1.0
+"""Seconds between looks at it."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def train(
     settings: Settings,
     report: Report,
     provenance: Mapping[str, Any] | None = None,
+    show: Show | None = None,
 ) -> Bundle:
     """Trains, calibrates on the validation rows, and measures on the test rows if there are any.
 
@@ -106,6 +111,7 @@ def train(
         settings: how.
         report: receives lines of progress.
         provenance: what to keep in the bundle about the data.
+        show: receives how far it is; without it `report` does now and then.
     """
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
@@ -123,7 +129,7 @@ def train(
         attention=settings.attention,
     )
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
-    network, history = _Trainer(config, tasks, scales, tokenizer, settings, report).run(
+    network, history = _Trainer(config, tasks, scales, tokenizer, settings, report, show).run(
         train_rows, validation_rows
     )
     uncalibrated = Bundle(
@@ -213,9 +219,10 @@ class _Trainer:
         tokenizer: Tokenizer,
         settings: Settings,
         report: Report,
+        show: Show | None,
     ) -> None:
         self.tasks, self.scales, self.tokenizer = tasks, scales, tokenizer
-        self.settings, self.report = settings, report
+        self.settings, self.report, self.show = settings, report, show
         self.network = AttentionRNN(
             config,
             tasks,
@@ -242,7 +249,7 @@ class _Trainer:
         )
         history: list[dict[str, Any]] = []
         best: dict[str, Tensor] = {}
-        progress = _Progress(steps * settings.epochs, self.report)
+        progress = _Progress(steps * settings.epochs, self.report, self.show)
         for epoch in range(1, settings.epochs + 1):
             torch.set_num_threads(threads)  # inference between epochs runs on one
             losses = []
@@ -375,22 +382,26 @@ def _padded(tokens: Tokens, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Progress:
-    """A line now and then: where training stands, how long it will take."""
+    """Says now and then where training stands and how long it will take."""
 
-    def __init__(self, steps: int, report: Report) -> None:
-        self.steps, self.report = steps, report
+    def __init__(self, steps: int, report: Report, show: Show | None) -> None:
+        self.steps, self.report, self.show = steps, report, show
         self.done = 0
         self.started = self.last = time.monotonic()
 
     def step(self, epoch: int, losses: Sequence[float]) -> None:
         self.done += 1
         now = time.monotonic()
-        if now - self.last < _EVERY:
+        if now - self.last < (_EVERY_LINE if self.show is None else _EVERY_SHOW):
             return
         self.last = now
         left = (now - self.started) / self.done * (self.steps - self.done)
         recent = float(np.mean(losses[-200:]))
-        self.report(
+        line = (
             f"epoch {epoch}: {self.done:,} of at most {self.steps:,} steps, loss {recent:.4f}, "
             f"at most {left / 60:.1f} min left"
         )
+        if self.show is None:
+            self.report(line)
+        else:
+            self.show(self.done, self.steps, line)

@@ -17,15 +17,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
+from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import emit
 from glossator.pipeline.rows import ROW_TYPES, answer_rows, arrow_schema, texts_of
 from glossator.pipeline.tables import (
     Outputs,
-    Recipe,
     label_given_texts,
     label_tables,
     pieces,
-    refuse_collisions,
+    refuse_names,
     schemas,
     text_column,
 )
@@ -82,7 +82,7 @@ class LabelComments(beam.PTransform):
             UsageError: there is no such bundle or task, or `top` is not between 0 and 100.
         """
         super().__init__()
-        self._recipe = Recipe.of(model, text, tasks, top)
+        self._labelling = Labelling.of(model, text, tasks, top)
 
     def expand(self, comments: beam.PCollection) -> Any:
         """`Outputs`: the labelled and the rejected elements, as PCollections.
@@ -98,9 +98,9 @@ class LabelComments(beam.PTransform):
         if fields is None:
             if not is_consistent_with(kind, Union[pa.Table, pa.RecordBatch]):
                 raise UsageError(_refusal(kind))
-            label, kinds = _LabelTables(self._recipe), (pa.Table, pa.Table)
+            label, kinds = _LabelTables(self._labelling), (pa.Table, pa.Table)
         else:
-            label, kinds = _rows(self._recipe, fields)
+            label, kinds = _rows(self._labelling, fields)
         both = comments | "Label" >> beam.ParDo(label).with_outputs(_REJECTED, main="labelled")
         # What a bundle's end gives to a step that takes batches, as writing rows to Parquet does,
         # Beam loses without a word: this step takes elements, and passes them on before its end.
@@ -116,17 +116,17 @@ class LabelComments(beam.PTransform):
         Raises:
             UsageError: a column is called as one that is added.
         """
-        return schemas(columns, self._recipe.tasks)
+        return schemas(columns, self._labelling.tasks)
 
     def display_data(self) -> dict[str, Any]:
         """What was asked for, as the engine's page shows it."""
-        recipe = self._recipe
+        labelling = self._labelling
         return {
-            "model": recipe.model,
-            "digest": recipe.digest,
-            "tasks": ", ".join(recipe.names),
-            "text": recipe.text or "(where it is clear)",
-            "top": recipe.top,
+            "model": labelling.model,
+            "digest": labelling.digest,
+            "tasks": ", ".join(labelling.names),
+            "text": labelling.text or "(where it is clear)",
+            "top": labelling.top,
         }
 
 
@@ -148,11 +148,11 @@ class _Label(beam.DoFn):
     What comes out has the timestamp and the window of what it was made from.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, labelling: Labelling) -> None:
+        self._labelling = labelling
 
     def setup(self) -> None:
-        self._labeller = self._recipe.labeller()
+        self._labeller = self._labelling.labeller()
 
     def start_bundle(self) -> None:
         self._forget()
@@ -203,13 +203,15 @@ class _LabelTables(_Label):
             element = pa.Table.from_batches([element])
         if not isinstance(element, pa.Table):
             raise UsageError(_refusal(type(element)))
-        for piece in pieces(element, text_column(element.schema, self._recipe.text, "the table")):
+        for piece in pieces(
+            element, text_column(element.schema, self._labelling.text, "the table")
+        ):
             yield piece, piece.num_rows, piece.nbytes
 
     def _label(
         self, model: Labeller, parts: Sequence[pa.Table]
     ) -> Iterator[tuple[int, str | None, pa.Table]]:
-        outputs, measured = label_tables(model, parts, self._recipe.text, self._recipe.top)
+        outputs, measured = label_tables(model, parts, self._labelling.text, self._labelling.top)
         for one in measured:
             emit(one)
         for place, output in enumerate(outputs):
@@ -219,8 +221,8 @@ class _LabelTables(_Label):
 
 
 class _LabelRows(_Label):
-    def __init__(self, recipe: Recipe, names: Sequence[str], text: str) -> None:
-        super().__init__(recipe)
+    def __init__(self, labelling: Labelling, names: Sequence[str], text: str) -> None:
+        super().__init__(labelling)
         self._names = names
         self._text = text
 
@@ -232,7 +234,7 @@ class _LabelRows(_Label):
         self, model: Labeller, parts: Sequence[Any]
     ) -> Iterator[tuple[int, str | None, beam.Row]]:
         texts = texts_of([getattr(row, self._text) for row in parts], self._text)
-        answers = label_given_texts(model, texts, self._recipe.top)
+        answers = label_given_texts(model, texts, self._labelling.top)
         emit(answers.measured)
         tasks = [task.name for task in model.tasks]
         said = zip(*map(answer_rows, model.tasks, answers.columns), strict=True)
@@ -248,12 +250,14 @@ class _LabelRows(_Label):
         return {name: getattr(row, name) for name in self._names}
 
 
-def _rows(recipe: Recipe, fields: list[tuple[str, Any]]) -> tuple[_LabelRows, tuple[Any, Any]]:
+def _rows(
+    labelling: Labelling, fields: list[tuple[str, Any]]
+) -> tuple[_LabelRows, tuple[Any, Any]]:
     """What labels rows of these fields, and the types of what it gives."""
     names = [name for name, _ in fields]
-    refuse_collisions(names, recipe.tasks, "the rows")
-    text = text_column(arrow_schema(fields), recipe.text, "the rows")
-    answers = [(task.name, ROW_TYPES[task.kind]) for task in recipe.tasks]
+    refuse_names(names, labelling.tasks, "the rows")
+    text = text_column(arrow_schema(fields), labelling.text, "the rows")
+    answers = [(task.name, ROW_TYPES[task.kind]) for task in labelling.tasks]
     reject = [("reason", str), ("detail", Optional[str])]
     kinds = [RowTypeConstraint.from_fields([*fields, *more]) for more in (answers, reject)]
-    return _LabelRows(recipe, names, text), (kinds[0], kinds[1])
+    return _LabelRows(labelling, names, text), (kinds[0], kinds[1])

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from glossator.model.errors import GlossatorError
+
+if TYPE_CHECKING:
+    from glossator.pipeline.plan import Range
 
 
 class JobError(GlossatorError):
     """The job began and did not end: nothing was published, and a rerun resumes."""
 
 
-class CorruptSplit(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
-    """The store gave every byte of these rows, and the bytes are not Parquet."""
+class StoreError(JobError):
+    """A store did not do what was asked of it; says which of input, model and output it holds."""
 
-    def __init__(self, file: str, start: int, stop: int, detail: str):
+
+class RefusedError(JobError):
+    """A check refused to publish a run that is whole: what was published before is untouched.
+
+    One line. The command line exits with 3; staging is kept, so that a rerun which allows what
+    was found publishes at once.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        """States the refusal.
+
+        Args:
+            message: the figures, where to look, and the remedy.
+            parameter: the Python name of the option that would allow it, e.g. `max_unreadable`.
+        """
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
+    """The store gave every byte of these rows, and they can't be decoded."""
+
+    def __init__(self, range_: Range, reason: str, detail: str):
         # all of them go to `args`: an exception is pickled on its way back from a worker
-        super().__init__(file, start, stop, detail)
-        self.file = file
-        self.start = start
-        self.stop = stop
+        super().__init__(range_, reason, detail)
+        self.range_ = range_
+        self.reason = reason
+        """`corrupt`: the bytes are not Parquet; `too large`: they take more memory than allowed."""
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"{self.file}: rows {self.start} to {self.stop} cannot be decoded: {self.detail}"
+        rows = f"rows {self.range_.start} to {self.range_.stop}"
+        return f"{self.range_.source}: {rows} cannot be decoded: {self.detail}"
 
 
 class SourceChangedError(JobError):

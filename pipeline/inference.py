@@ -13,8 +13,9 @@ from glossator.model import bundle as bundles
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
+from glossator.pipeline.labelling import Labelling, check_top
 from glossator.pipeline.metrics import NAMESPACE, Measures, emit
-from glossator.pipeline.tables import Outputs, Recipe, check_top, label_tables
+from glossator.pipeline.tables import Outputs, label_tables
 
 _INDEX = "/bundle.json"
 _OPTIONS = {"env_vars", *signature(ModelHandler.__init__).parameters} - {"self", "kwargs"}
@@ -83,7 +84,7 @@ class TableModelHandler(ModelHandler[pa.Table, PredictionResult, TableModel]):
         if not {"min_batch_size", "max_batch_size"} & set(options):
             options["max_batch_size"] = 1
         super().__init__(**options)
-        self._recipe = Recipe.of(model, text, tasks, top)
+        self._labelling = Labelling.of(model, text, tasks, top)
         self._refreshed: str | None = None
 
     def load_model(self) -> TableModel:
@@ -93,9 +94,9 @@ class TableModelHandler(ModelHandler[pa.Table, PredictionResult, TableModel]):
             UsageError: the bundle was replaced or lacks a task.
         """
         if self._refreshed is None:
-            return TableModel(self._recipe.labeller(), self._recipe.digest)
+            return TableModel(self._labelling.labeller(), self._labelling.digest)
         bundle = bundles.load(self._refreshed)
-        return TableModel(Labeller(bundle, self._recipe.names), bundle.digest)
+        return TableModel(Labeller(bundle, self._labelling.names), bundle.digest)
 
     def run_inference(
         self,
@@ -105,8 +106,8 @@ class TableModelHandler(ModelHandler[pa.Table, PredictionResult, TableModel]):
     ) -> Iterator[PredictionResult]:
         """Labels a batch of tables."""
         tables = _tables(batch)
-        top = (inference_args or {}).get("top", self._recipe.top)
-        outputs, measured, digest = model.label(tables, self._recipe.text, top)
+        top = (inference_args or {}).get("top", self._labelling.top)
+        outputs, measured, digest = model.label(tables, self._labelling.text, top)
         for one in measured:
             emit(one)
         return map(PredictionResult, tables, outputs, [digest] * len(tables))

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model import bundle as bundles
-from glossator.model.errors import UsageError
 from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
-from glossator.pipeline.errors import CorruptSplit
-from glossator.pipeline.plan import Split
-from glossator.pipeline.read import Checked, Piece, check, read
+from glossator.pipeline.causes import each, reaching
+from glossator.pipeline.columns import Columns, MisfitError
+from glossator.pipeline.errors import CorruptRange
+from glossator.pipeline.labelling import LOADED, Labelling
+from glossator.pipeline.plan import Range, Split
+from glossator.pipeline.read import Checked, Piece, check_rows, read
 from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
 from glossator.pipeline.staging import SplitRecord
 from glossator.pipeline.write import SplitWriter, rejects
 
 MODEL_STAGES = ("tokenize", "network", "attention")
-_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """How to label: all that a worker needs to know, small enough to be sent to it."""
+class SplitLabelling(Labelling):
+    """How the job labels its splits, and where what becomes of them goes."""
 
-    model: str
-    """A bundle's URI, or `bundle.DEFAULT`."""
-    digest: str
-    """The digest of the bundle that was planned with; another one is refused."""
-    tasks: tuple[str, ...]
-    text: str
-    keys: pa.Schema
-    top: int
-    """Attended words that are kept of a comment and task."""
+    columns: Columns
     staging: str
     """Where parts, rejects and records go."""
 
@@ -71,55 +61,44 @@ class Tally:
         return now
 
 
-_load_seconds: dict[tuple[str, str, tuple[str, ...]], float] = {}
-"""Of models that were loaded and whose time no split has told yet."""
+OnRows = Callable[[int], None]
+"""Is called now and then with how many rows are done; what it raises ends the work."""
 
 
-@cache
-def _load(model: str, digest: str, tasks: tuple[str, ...]) -> Labeller:
-    started = time.monotonic()
-    bundle = bundles.load(model)
-    if bundle.digest != digest:
-        raise UsageError(
-            f"model {model} has digest {bundle.digest[:12]}, the job was planned with "
-            f"{digest[:12]}: it was replaced meanwhile; run again"
-        )
-    loaded = Labeller(bundle, tasks)
-    _load_seconds[model, digest, tasks] = time.monotonic() - started
-    return loaded
-
-
-def labeller(model: str, digest: str, tasks: Sequence[str]) -> Labeller:
-    """The labeller, loaded once in a process however many threads ask.
-
-    Raises:
-        UsageError: the bundle has another digest: it was replaced.
-    """
-    # this process has a thread a core already: the tokenizer's own would only compete
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with _LOADING:
-        return _load(model, digest, tuple(tasks))
-
-
-def label_split(split: Split, labelling: Labelling) -> SplitRecord:
+def label_split(
+    split: Split, labelling: SplitLabelling, on_rows: OnRows | None = None
+) -> SplitRecord:
     """Labels a split and leaves its files and its record in staging.
 
-    A split that can't be decoded becomes one reject; what had been written of it is discarded.
+    A range that can't be decoded becomes one reject; what had been written of it is discarded.
+
+    Args:
+        split: what to label.
+        labelling: how.
+        on_rows: hears of the split's rows.
     """
-    model = labeller(labelling.model, labelling.digest, labelling.tasks)
-    detail = split.error
-    if detail is None:
+    model = labelling.labeller()
+    corrupt: dict[Range, str] = {}
+    while True:
         try:
-            return _label_pieces(split, labelling, model)
-        except CorruptSplit as error:
-            detail = error.detail
-    writer = _writer(split, labelling, model)
-    with writer:
-        writer.unreadable(detail)
-    return writer.commit(rows_read=0, labels={}, metrics={})
+            with reaching("output", labelling.staging):
+                return _label_ranges(split, labelling, model, corrupt, on_rows or _ignore)
+        except CorruptRange as error:
+            corrupt[error.range_] = error.detail
 
 
-def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> list[pa.StructArray]:
+def _ignore(_: int) -> None:
+    """Nobody wants to know."""
+
+
+def _on_rows_after(earlier: int, on_rows: OnRows, rows: int) -> None:
+    """Tells of rows of a piece, which come after those of earlier ones."""
+    on_rows(earlier + rows)
+
+
+def label_texts(
+    model: Labeller, texts: pa.Array, top: int, tally: Tally, on_rows: OnRows = _ignore
+) -> list[pa.StructArray]:
     """A struct array for each task of the labeller, in its order.
 
     Args:
@@ -127,6 +106,7 @@ def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> lis
         texts: large_string, none null or blank. Each distinct text is labelled once.
         top: how many attended words to keep of a text and task.
         tally: receives counts of labels and metrics.
+        on_rows: hears of the texts.
     """
     encoded = texts.dictionary_encode()
     distinct, rows = encoded.dictionary, encoded.indices
@@ -134,6 +114,7 @@ def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> lis
     for first in range(0, max(1, len(distinct)), MAX_TEXTS):
         some = distinct.slice(first, MAX_TEXTS)
         labelled = model.label(some.to_pylist(), top)
+        on_rows(len(texts) * (first + len(some)) // max(1, len(distinct)))
         for i, answers in enumerate(labelled.tasks):
             parts[i].append(_struct(answers, some))
         tally.metrics["tokens"] += int(labelled.tokens.sum())
@@ -148,49 +129,72 @@ def label_texts(model: Labeller, texts: pa.Array, top: int, tally: Tally) -> lis
     return columns
 
 
-def _writer(split: Split, labelling: Labelling, model: Labeller) -> SplitWriter:
-    schema = output_schema(model.tasks, labelling.keys)
-    return SplitWriter(labelling.staging, split, schema, labelling.keys)
+def _writer(split: Split, labelling: SplitLabelling, model: Labeller) -> SplitWriter:
+    schema = output_schema(model.tasks, labelling.columns.keys)
+    return SplitWriter(labelling.staging, split, schema, labelling.columns.keys)
 
 
-def _label_pieces(split: Split, labelling: Labelling, model: Labeller) -> SplitRecord:
+def _label_ranges(
+    split: Split,
+    labelling: SplitLabelling,
+    model: Labeller,
+    corrupt: Mapping[Range, str],
+    on_rows: OnRows,
+) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
-    key = (labelling.model, labelling.digest, labelling.tasks)
-    if (loading := _load_seconds.pop(key, None)) is not None:  # told by the first split after it
+    if (loading := LOADED.take_seconds(labelling)) is not None:  # booked on the first split
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
     with writer:
-        for piece in read(split, labelling.text, labelling.keys):
-            checked = check(piece.text)
-            writer.reject(rejects(split, piece, checked))
-            clock = tally.since(clock, "read")
-            before = tally.model_seconds
-            table = _label_piece(piece, checked, split, labelling, model, tally)
-            # of this, what the model did not take went into columns
-            clock = tally.since(clock + tally.model_seconds - before, "arrow")
-            writer.write(table)
-            clock = tally.since(clock, "write")
-            tally.rows += len(piece.text)
-    return writer.commit(rows_read=tally.rows, labels=tally.labels, metrics=tally.metrics)
+        for range_ in split.ranges:
+            detail = range_.error or corrupt.get(range_)
+            if detail is not None:
+                writer.unreadable(range_, detail)
+                continue
+            given = _pieces(range_, labelling.columns, writer)
+            for piece in each("input", range_.source, given):
+                checked = check_rows(piece)
+                rejected = rejects(piece, checked)
+                writer.reject(rejected)
+                writer.account(range_, read=len(piece.text), rejected=rejected.num_rows)
+                clock = tally.since(clock, "read")
+                before = tally.model_seconds
+                after = partial(_on_rows_after, tally.rows, on_rows)
+                table = _label_piece(piece, checked, labelling, model, tally, after)
+                # of this, what the model did not take went into columns
+                clock = tally.since(clock + tally.model_seconds - before, "arrow")
+                writer.write(table)
+                clock = tally.since(clock, "write")
+                tally.rows += len(piece.text)
+                on_rows(tally.rows)
+    return writer.commit(labels=tally.labels, metrics=tally.metrics)
+
+
+def _pieces(range_: Range, columns: Columns, writer: SplitWriter) -> Iterator[Piece]:
+    """The pieces of a range; none if its file doesn't fit, for then all its rows are rejected."""
+    try:
+        yield from read(range_, columns)
+    except MisfitError as error:
+        writer.misfit(range_, str(error))
 
 
 def _label_piece(
     piece: Piece,
     checked: Checked,
-    split: Split,
-    labelling: Labelling,
+    labelling: SplitLabelling,
     model: Labeller,
     tally: Tally,
+    on_rows: OnRows,
 ) -> pa.Table:
     kept = np.flatnonzero(checked.reason.is_null().to_numpy(zero_copy_only=False))
     texts = piece.text.take(pa.array(kept)).cast(pa.large_string())
     columns = [
         *piece.keys.take(kept).columns,
-        pa.repeat(pa.scalar(split.source), len(kept)),
+        pa.repeat(pa.scalar(piece.range_.source), len(kept)),
         pa.array(kept + piece.first_row, pa.int64()),
-        *label_texts(model, texts, labelling.top, tally),
+        *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
-    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.keys))
+    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
 
 
 def _struct(answers: TaskPredictions, texts: pa.Array) -> pa.StructArray:

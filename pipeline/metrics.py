@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from apache_beam.metrics import Metrics
-
 if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
@@ -68,6 +66,8 @@ def of_split(record: SplitRecord) -> Measures:
 
 def emit(measured: Measures) -> None:
     """Adds them to Beam's metrics; to be called while an element is processed."""
+    from apache_beam.metrics import Metrics  # all else here is of use without Beam
+
     for name, count in measured.counters.items():
         Metrics.counter(NAMESPACE, name).inc(count)
     for name, value in measured.distributions.items():

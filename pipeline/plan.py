@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import has_magic
-from fsspec.implementations.local import LocalFileSystem
 
 from glossator.model.errors import UsageError
-from glossator.model.store import is_local, open_store
-from glossator.pipeline.schema import ADDED_COLUMNS
-
-TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
-"""Column names that speak of text, after `text` itself."""
+from glossator.model.store import is_local
+from glossator.pipeline.columns import Columns, FileColumns
+from glossator.pipeline.discover import MAGIC, InputFile, discover
+from glossator.pipeline.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
 """A row group is cut no finer: each piece decodes again what precedes it in the row group."""
+
+SMALL_ROWS = 256
+"""A file of fewer rows may share a split, and so a part, with others."""
+SMALL_BYTES = 1 << 20
+"""Nor is a file small that is larger: of a small one all is fetched at once."""
+FEW_FILES = 64
+"""So many small files, one after the other, still have a part each."""
+FILES_PER_SPLIT = 512
+"""Of many small files, about so many share a split."""
+MAX_FILES_PER_SPLIT = 2048
 
 _FOOTER_GUESS_BYTES = 64 << 10
 _THREADS = 16
@@ -35,7 +41,9 @@ class Source:
     """One input file, as it was when the run was planned."""
 
     uri: str
-    """With its protocol where remote, a plain absolute path where local; in `source_file`."""
+    """With its protocol where remote, a plain absolute path where local; in `source_file`.
+
+    As it may be shown: without secrets; see `Plan.locations`."""
     size: int
     fingerprint: str
     """The store's own word for this content, or the time of change in nanoseconds."""
@@ -47,18 +55,38 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Split:
-    """The unit of work, of retry and of resume: a range of rows of one file."""
+class Range:
+    """Consecutive rows of one input file."""
 
-    index: int
     source: str
+    """The `Source`'s URI."""
     start: int
     stop: int
-    name: str
-    """The output's file names without suffix; derived from the input and the model alone."""
+    """Exclusive."""
     footer_sha256: str
     error: str | None = None
-    """Why the file can't be read: this split has no rows and yields one reject."""
+    """Why the file can't be read: this range has no rows and yields one reject."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows are planned."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Split:
+    """The unit of work, of retry and of resume: a range of rows of a file, or many small files."""
+
+    index: int
+    name: str
+    """The output's file names without suffix; derived from the input and the model alone."""
+    ranges: tuple[Range, ...]
+    """In the order in which their rows are written."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows are planned."""
+        return sum(range_.rows for range_ in self.ranges)
 
 
 @dataclass(frozen=True)
@@ -67,17 +95,25 @@ class Plan:
 
     sources: tuple[Source, ...]
     splits: tuple[Split, ...]
-    text: str
-    keys: pa.Schema
-    """The key columns with the types that they have in the output."""
+    columns: Columns
     run_id: str
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """What of the inputs was passed over, by reason."""
+    empty: tuple[str, ...] = ()
+    """The inputs whose `_SUCCESS` says that there is nothing to read."""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the sources whose URI does not say it, by URI: never written anywhere."""
 
 
 @dataclass(frozen=True)
 class _File:
     source: Source
-    schema: pa.Schema | None
+    columns: FileColumns | None
     row_groups: tuple[int, ...]
+
+
+_Range = tuple[Source, int, int]
+"""Rows of a source, from the first to before the second."""
 
 
 def make_plan(
@@ -86,34 +122,49 @@ def make_plan(
     text: str | None,
     keys: Sequence[str],
     identity: str,
+    strict: bool = False,
+    output: str | None = None,
+    table_files: bool = False,
     rows_per_split: int = 50_000,
 ) -> Plan:
     """Find the input files, read their footers and divide their rows.
 
     Args:
-        inputs: fsspec URIs of files, globs or folders (every `*.parquet` below it).
+        inputs: fsspec URIs of files, globs or folders; see `discover`.
         text: the column to label; None to take the one that is clearly the text.
         keys: columns that are carried into the output.
         identity: digest of the model and of all options that change the output's bytes.
+        strict: whether a file that can't be read, or whose columns don't fit, is an error.
+        output: the folder that the run will write; nothing in it is read.
+        table_files: read the files of a Delta, Iceberg or Hudi table as plain ones.
         rows_per_split: a split is about so long.
 
     Raises:
         UsageError: an input matches nothing, or its columns don't fit.
     """
-    found = {uri: (fs, path, info) for item in inputs for uri, fs, path, info in _find(item)}
-    if not found:
-        raise UsageError("no input was given: name a Parquet file, a folder or a glob")
+    found = discover(inputs, output=output, table_files=table_files)
     with ThreadPoolExecutor(_THREADS) as pool:
-        files = list(pool.map(lambda uri: _file(uri, *found[uri]), sorted(found)))
-    if all(file.schema is None for file in files):
-        first = files[0].source
+        files = list(pool.map(_file, found.files))
+    unreadable = [file.source for file in files if file.columns is None]
+    if files and len(unreadable) == len(files):
         raise UsageError(
             f"none of the {len(files)} input files can be read as Parquet"
-            f" (the first, {first.uri}: {first.error}): check --input"
+            f" (the first, {unreadable[0].uri}: {unreadable[0].error})",
+            parameter="inputs",
         )
-    text = text or _guess_text(files, keys)
-    schema = _key_schema(files, text, keys)
-    splits = _splits(files, [identity, text, str(schema)], rows_per_split)
+    if unreadable and strict:
+        raise UsageError(
+            f"{unreadable[0].uri} can't be read: {unreadable[0].error}", parameter="inputs"
+        )
+    listed = {file.uri: file for file in found.files}
+    columns = resolve(
+        [file.columns for file in files if file.columns is not None],
+        text,
+        keys,
+        strict=strict,
+        open_file=lambda uri: listed[uri].fs.open(listed[uri].path, "rb"),
+    )
+    splits = _splits(files, [identity, columns.text, str(columns.keys)], rows_per_split)
     sources = tuple(file.source for file in files)
     run_id = _digest(
         [
@@ -122,226 +173,119 @@ def make_plan(
             identity,
         ]
     )[:16]
-    return Plan(sources, splits, text, schema, run_id)
+    return Plan(sources, splits, columns, run_id, found.skipped, found.empty, found.locations)
 
 
 def read_footer(fs: Any, path: str, size: int) -> bytes:
     """The last bytes of a Parquet file, from its metadata on; empty if there is no footer."""
-    tail = fs.cat_file(path, start=max(0, size - _FOOTER_GUESS_BYTES), end=size)
+    tail = _read_range(fs, path, max(0, size - _FOOTER_GUESS_BYTES), size)
     if len(tail) != min(size, _FOOTER_GUESS_BYTES):
         raise OSError(f"{path}: its last {len(tail)} bytes came, its size is {size}: read again")
     length = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] not in (b"PAR1", b"PARE") or length > size:
+    if tail[-4:] not in MAGIC or length > size:
         return b""
     if length > len(tail):
-        tail = fs.cat_file(path, start=size - length, end=size)
+        tail = _read_range(fs, path, size - length, size)
     return tail[-length:]
 
 
-def _find(uri: str) -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
-    """Yield (uri, file system, path, info) of each file that an input names."""
-    fs, path = open_store(uri)
-    fs = _StrictLocal() if is_local(fs) else fs
-    fs.invalidate_cache()  # a listing from an earlier run in this process may be out of date
+def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
+    if not is_local(fs):
+        data: bytes = fs.cat_file(path, start=start, end=stop)
+        return data
+    with open(path, "rb") as file:  # noqa: PTH123 - for tens of thousands of files, faster
+        file.seek(start)
+        return file.read(stop - start)
+
+
+def _file(file: InputFile) -> _File:
+    source = Source(file.uri, file.size, file.fingerprint, 0, "", error=file.error)
+    if file.error is not None:
+        return _File(source, None, ())
     try:
-        infos = _list(fs, path)
-    except (FileNotFoundError, NotADirectoryError):
-        infos = []
-    except PermissionError as error:
-        raise UsageError(f"{uri}: access denied ({error}): check the permissions") from error
-    if not infos:
-        raise UsageError(f"{uri}: no Parquet file is there: check the spelling of --input")
-    for info in infos:
-        name = info["name"]
-        yield (name if is_local(fs) else fs.unstrip_protocol(name)), fs, name, info
-
-
-class _StrictLocal(LocalFileSystem):
-    """Raises where fsspec passes over folders that it may not list, and so loses their rows."""
-
-    def walk(self, *args: Any, **kwargs: Any) -> Any:
-        return super().walk(*args, **{**kwargs, "on_error": "raise"})
-
-
-def _list(fs: Any, path: str) -> list[dict[str, Any]]:
-    try:  # the path itself comes first: a file's name may hold the characters of a glob
-        info = fs.info(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return _matching(fs, path) if has_magic(path) else []
-    return [info] if info["type"] == "file" else _below(fs, path)
-
-
-def _matching(fs: Any, path: str) -> list[dict[str, Any]]:
-    parts = PurePosixPath(path).parts
-    root = next(i for i, part in enumerate(parts) if has_magic(part))
-    infos: list[dict[str, Any]] = []
-    for name, listed in fs.glob(path, detail=True).items():
-        if _hidden(parts[root:]) or not _hidden(PurePosixPath(name).parts[root:]):
-            info = _target(fs, listed)
-            infos += [info] if info["type"] == "file" else _below(fs, name)
-    return infos
-
-
-def _below(fs: Any, folder: str) -> list[dict[str, Any]]:
-    """The files `*.parquet` in a folder and its folders, but for links to folders."""
-    depth = len(PurePosixPath(folder).parts)
-    infos = [
-        _target(fs, info)
-        for name, info in fs.find(folder, detail=True).items()
-        if name.endswith(".parquet") and not _hidden(PurePosixPath(name).parts[depth:])
-    ]
-    return [info for info in infos if info["type"] == "file"]
-
-
-def _target(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """What a link in a listing leads to, under the link's name."""
-    target: dict[str, Any] = fs.info(info["name"]) if info["type"] == "other" else info
-    return target
-
-
-def _hidden(parts: Sequence[str]) -> bool:
-    """Whether Spark, DuckDB and Arrow would pass over a path: `_SUCCESS`, `_rejects/`, `.tmp`."""
-    return any(part.startswith(("_", ".")) for part in parts)
-
-
-def _file(uri: str, fs: Any, path: str, info: dict[str, Any]) -> _File:
-    try:
-        footer = read_footer(fs, path, info["size"])
-        fingerprint = _fingerprint(fs, path, info)
+        footer = read_footer(file.fs, file.path, file.size)
+        fingerprint = file.fingerprint or f"modified:{file.fs.modified(file.path).isoformat()}"
     except FileNotFoundError as error:
-        raise UsageError(f"{uri}: gone since it was listed: run again") from error
+        raise UsageError(
+            f"{file.uri}: gone since it was listed: run again", parameter="inputs"
+        ) from error
     except PermissionError as error:
-        raise UsageError(f"{uri}: access denied ({error}): check the permissions") from error
-    source = Source(uri, info["size"], fingerprint, 0, "")
+        raise UsageError(
+            f"{file.uri}: access denied ({error}): check the permissions", parameter="inputs"
+        ) from error
+    source = replace(source, fingerprint=fingerprint)
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
         metadata = pq.read_metadata(pa.BufferReader(footer))
-        schema = metadata.schema.to_arrow_schema()
+        columns = FileColumns.of(file.uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
-        why = " ".join(str(error).split())
-        return _File(Source(uri, source.size, fingerprint, 0, "", error=why), None, ())
+        return _File(replace(source, error=" ".join(str(error).split())), None, ())
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     digest = hashlib.sha256(footer).hexdigest()
-    return _File(Source(uri, source.size, fingerprint, sum(groups), digest), schema, groups)
-
-
-def _fingerprint(fs: Any, path: str, info: dict[str, Any]) -> str:
-    if is_local(fs):  # fsspec gives the time as a float, too coarse for two writes in a row
-        return f"mtime_ns:{Path(path).stat().st_mtime_ns}"
-    for name in ("ETag", "etag", "md5Hash", "md5", "crc32c", "generation"):
-        if info.get(name):
-            return f"{name.lower()}:{info[name]}"
-    return f"modified:{fs.modified(path).isoformat()}"
-
-
-def guess_text(schema: pa.Schema, keys: Sequence[str], where: str, flag: str) -> str:
-    """The column of a table that is clearly its text.
-
-    Args:
-        schema: of the table.
-        keys: columns that are not the text.
-        where: what the table is called in an error.
-        flag: how the caller may name the column instead, for an error.
-
-    Raises:
-        UsageError: none is, or more than one may be.
-    """
-    names = [field.name for field in schema if is_text(field.type)]
-    others = [name for name in names if name not in keys]
-    for candidates in (
-        [name for name in names if name.lower() == "text"],
-        [name for name in names if name.lower() in TEXT_NAMES],
-        others,
-    ):
-        if len(candidates) == 1:
-            return candidates[0]
-    raise UsageError(
-        f"{where}: which column is the text? It may be one of"
-        f" {', '.join(others) or 'none: no column holds strings'}: name it with {flag}"
-    )
-
-
-def _guess_text(files: Sequence[_File], keys: Sequence[str]) -> str:
-    """The text column of the first file that can be read."""
-    uri, schema = next((f.source.uri, f.schema) for f in files if f.schema is not None)
-    return guess_text(schema, keys, uri, "--text COLUMN")
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold text: strings, bytes and dictionaries of them."""
-    return _normal(kind) in (pa.large_string(), pa.large_binary())
-
-
-def _normal(kind: pa.DataType) -> pa.DataType:
-    """One type for all that is one type in Parquet, so that files of many writers agree."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if str(kind) in ("string", "large_string", "string_view"):
-        return pa.large_string()
-    if str(kind) in ("binary", "large_binary", "binary_view"):
-        return pa.large_binary()
-    return kind
-
-
-def _key_schema(files: Sequence[_File], text: str, keys: Sequence[str]) -> pa.Schema:
-    """The key columns' types, on which all readable files must agree."""
-    for key in keys:
-        if key in ADDED_COLUMNS:
-            raise UsageError(f"--key {key}: the output has a column of that name: rename the key")
-        if keys.count(key) > 1:
-            raise UsageError(f"--key {key} is given twice: name it once")
-    readable = [file for file in files if file.schema is not None]
-    for file in readable:
-        if not is_text(_type(file, text, "--text")):
-            kind = _type(file, text, "--text")
-            raise UsageError(f"{file.source.uri}: --text {text} is {kind}, not text: name another")
-    return pa.schema([pa.field(key, _key_type(readable, key)) for key in keys])
-
-
-def _key_type(files: Sequence[_File], key: str) -> pa.DataType:
-    kind = _normal(_type(files[0], key, "--key"))
-    if pa.types.is_nested(kind):
-        raise UsageError(f"{files[0].source.uri}: --key {key} is {kind}: a key is a flat column")
-    for file in files[1:]:
-        other = _normal(_type(file, key, "--key"))
-        if other != kind:
-            raise UsageError(
-                f"--key {key} is {kind} in {files[0].source.uri} but {other} in {file.source.uri}:"
-                " give the files one type, or label them in two runs"
-            )
-    return kind
-
-
-def _type(file: _File, column: str, flag: str) -> pa.DataType:
-    assert file.schema is not None
-    places = file.schema.get_all_field_indices(column)
-    if len(places) != 1:
-        what = "no column" if not places else f"{len(places)} columns"
-        raise UsageError(
-            f"{file.source.uri}: {what} {column!r} ({flag});"
-            f" its columns are {', '.join(file.schema.names)}"
-        )
-    return file.schema.field(places[0]).type
+    return _File(replace(source, rows=sum(groups), footer_sha256=digest), columns, groups)
 
 
 def _splits(
     files: Sequence[_File], identity: Sequence[str], rows_per_split: int
 ) -> tuple[Split, ...]:
-    ranges = [
-        (file.source, start, stop)
-        for file in files
-        for start, stop in row_ranges(file.row_groups, rows_per_split)
-    ]
     splits = []
-    for index, (source, start, stop) in enumerate(ranges):
+    # an empty day has one split without rows: its output has a part that can be read
+    for index, group in enumerate(_grouped(files, rows_per_split) if files else [[]]):
         # no time of change in here: the same content in two runs gives the same names
-        digest = _digest([source.uri, source.size, source.footer_sha256, start, stop, *identity])
-        name = f"part-{index:05d}-{digest[:12]}"
-        splits.append(
-            Split(index, source.uri, start, stop, name, source.footer_sha256, source.error)
+        named = [
+            [source.uri, source.size, source.footer_sha256, start, stop]
+            for source, start, stop in group
+        ]
+        digest = _digest([*(named[0] if len(named) == 1 else named), *identity])
+        ranges = tuple(
+            Range(source.uri, start, stop, source.footer_sha256, source.error)
+            for source, start, stop in group
         )
+        splits.append(Split(index, f"part-{index:05d}-{digest[:12]}", ranges))
     return tuple(splits)
+
+
+def _grouped(files: Sequence[_File], rows_per_split: int) -> Iterator[list[_Range]]:
+    """What each split reads: runs of small files together, others cut where they are large."""
+    run: list[Source] = []
+    for file in [*files, None]:
+        if file is not None and _is_small(file.source, rows_per_split):
+            run.append(file.source)
+            continue
+        yield from _packed(run, rows_per_split)
+        run = []
+        if file is not None:
+            for start, stop in row_ranges(file.row_groups, rows_per_split):
+                yield [(file.source, start, stop)]
+
+
+def _is_small(source: Source, rows_per_split: int) -> bool:
+    return source.rows < min(SMALL_ROWS, rows_per_split) and source.size <= SMALL_BYTES
+
+
+def _packed(run: Sequence[Source], rows_per_split: int) -> Iterator[list[_Range]]:
+    """Consecutive small files as the ranges of splits.
+
+    Where a split ends follows from the names near by: a file that comes late or goes changes the
+    split that it is in, and not all that come after.
+    """
+    group: list[_Range] = []
+    rows = 0
+    for source in run:
+        group.append((source, 0, source.rows))
+        rows += source.rows
+        ends = int.from_bytes(hashlib.sha256(source.uri.encode()).digest()[:8], "big")
+        if (
+            len(run) <= FEW_FILES
+            or ends % FILES_PER_SPLIT == 0
+            or len(group) >= MAX_FILES_PER_SPLIT
+            or rows >= rows_per_split
+        ):
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
 
 
 def row_ranges(row_groups: Sequence[int], rows_per_split: int) -> list[tuple[int, int]]:

@@ -13,8 +13,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.store import open_store
-from glossator.pipeline.errors import CorruptSplit, SourceChangedError
-from glossator.pipeline.plan import Split, read_footer
+from glossator.pipeline.columns import (
+    Binding,
+    Columns,
+    FileColumns,
+    MisfitError,
+    Reader,
+    aligned,
+    bind,
+)
+from glossator.pipeline.errors import CorruptRange, SourceChangedError
+from glossator.pipeline.plan import Range, read_footer
+from glossator.pipeline.values import as_text
 
 _BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""
@@ -24,14 +34,17 @@ _BUFFER_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of a split."""
+    """Consecutive rows of a range_."""
 
+    range_: Range
     first_row: int
     """The number of its first row in the file."""
     text: pa.Array
     """large_string where every row is valid UTF-8, else large_binary."""
     keys: pa.Table
     """The key columns in the plan's types; without keys it has no columns."""
+    key_detail: pa.Array
+    """Which key's value can't be kept and why; null in all other rows."""
 
 
 @dataclass(frozen=True)
@@ -39,36 +52,37 @@ class Checked:
     """What is wrong with each text; both arrays are as long as the texts."""
 
     reason: pa.Array
-    """`null`, `empty`, `undecodable`, or null where the text can be labelled."""
+    """`null`, `empty`, `undecodable`, `key`, or null where the text can be labelled."""
     detail: pa.Array
 
 
 def read(
-    split: Split,
-    text: str,
-    keys: pa.Schema,
+    range_: Range,
+    columns: Columns,
     *,
     max_rows: int = 65_536,
     max_bytes: int = 64 << 20,
 ) -> Iterator[Piece]:
-    """Yield the split's rows in order, in pieces.
+    """Yield the range's rows in order, in pieces.
 
     A piece ends with the row that brings it to `max_rows`, or its text to `max_bytes`, so that
     its bounds follow from the data alone. Memory is bounded whatever the row groups' size.
 
     Raises:
-        CorruptSplit: the bytes came and cannot be decoded. Pieces may have been yielded before:
-            none of the split's rows counts as read, and the whole range is one reject.
+        MisfitError: the file has not these columns: each of the range's rows is a reject.
+        CorruptRange: the bytes came and cannot be decoded. Pieces may have been yielded before:
+            none of the range's rows counts as read, and the whole range is one reject.
         SourceChangedError: this is no longer the file that was planned.
         OSError: the store failed; a retry may succeed.
     """
     try:
-        yield from _pieces(_batches(split, text, keys)[1], split.start, keys, max_rows, max_bytes)
+        batches = _batches(range_, columns)[1]
+        yield from _pieces(batches, range_, columns.keys, max_rows, max_bytes)
     except (pa.ArrowException, OSError) as error:
-        detail = _corruption(split, text, keys)
+        detail = _corruption(range_, columns)
         if detail is None:
             raise
-        raise CorruptSplit(split.source, split.start, split.stop, detail) from error
+        raise CorruptRange(range_, detail) from error
 
 
 def check(text: pa.Array) -> Checked:
@@ -89,18 +103,14 @@ def check(text: pa.Array) -> Checked:
     return Checked(reason, detail)
 
 
-def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A string-like column as large_string if it is all UTF-8, else as large_binary.
-
-    Parquet readers don't validate strings, so the column's type says nothing.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    raw = _plain(column, pa.large_binary())
-    try:
-        return raw.cast(pa.large_string())
-    except pa.ArrowInvalid:
-        return raw
+def check_rows(piece: Piece) -> Checked:
+    """Find the rows to reject: those that `check` finds, and those with a key that is not kept."""
+    checked = check(piece.text)
+    lost = pc.is_valid(piece.key_detail)
+    return Checked(
+        pc.if_else(lost, pa.scalar("key"), checked.reason),
+        pc.if_else(lost, piece.key_detail, checked.detail),
+    )
 
 
 def _decode_rows(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -119,10 +129,11 @@ def _decode_rows(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def _pieces(
-    batches: Iterator[pa.Table], row: int, keys: pa.Schema, max_rows: int, max_bytes: int
+    batches: Iterator[pa.Table], range_: Range, keys: pa.Schema, max_rows: int, max_bytes: int
 ) -> Iterator[Piece]:
     """Join and cut batches (the text, then the keys) where a piece is full."""
     held: list[pa.Table] = []
+    row = range_.start
     rows = size = 0
     for batch in batches:
         while batch.num_rows:
@@ -134,104 +145,94 @@ def _pieces(
             rows, size = rows + take, int(sizes[take - 1])
             batch = batch.slice(take)
             if rows == max_rows or size >= max_bytes:
-                yield _piece(held, row, keys)
+                yield _piece(held, range_, row, keys)
                 held, row, rows, size = [], row + rows, 0, 0
     if held:
-        yield _piece(held, row, keys)
+        yield _piece(held, range_, row, keys)
 
 
-def _piece(held: Sequence[pa.Table], row: int, keys: pa.Schema) -> Piece:
+def _piece(held: Sequence[pa.Table], range_: Range, row: int, keys: pa.Schema) -> Piece:
     table = pa.concat_tables(held)
-    columns = [_key(table.column(i + 1), field.type) for i, field in enumerate(keys)]
-    return Piece(row, as_text(table.column(0)), pa.Table.from_arrays(columns, schema=keys))
+    text, *columns, detail = table.columns
+    carried = pa.Table.from_arrays(columns, schema=keys)
+    return Piece(range_, row, as_text(text), carried, detail.combine_chunks())
 
 
-def _key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    """A key as it is written: a string that is not UTF-8 would spoil the output for readers."""
-    if kind != pa.large_string():
-        return column
-    text = as_text(column)
-    if text.type == kind:
-        return text
-    return pa.array(
-        [v if v is None else v.decode(errors="replace") for v in text.to_pylist()], kind
-    )
+def _batches(range_: Range, columns: Columns) -> tuple[_Watched, Iterator[pa.Table]]:
+    """The range's rows in small tables, and the file they come from.
 
-
-def _batches(split: Split, text: str, keys: pa.Schema) -> tuple[_Watched, Iterator[pa.Table]]:
-    """The split's rows in small tables (raw text, then keys), and the file they come from."""
-    fs, path = open_store(split.source)
+    The tables' columns are the raw text, the keys, and why a key can't be kept.
+    """
+    fs, path = open_store(range_.source)
     size = fs.size(path)
     footer = read_footer(fs, path, size)
-    if hashlib.sha256(footer).hexdigest() != split.footer_sha256:
+    if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
         raise SourceChangedError(
-            f"{split.source}: it was replaced after this run was planned: run again"
+            f"{range_.source}: it was replaced after this run was planned: run again"
         )
     metadata = pq.read_metadata(pa.BufferReader(footer))
     file = _Watched(fs.open(path, "rb", cache_type="none"), size)
-    return file, _decode(file, metadata, split, text, keys)
+    try:
+        binding = bind(columns, FileColumns.of(range_.source, footer, metadata))
+    except MisfitError:
+        file.close()
+        raise
+    return file, _decode(file, metadata, range_, binding)
 
 
 def _decode(
-    file: _Watched, metadata: pq.FileMetaData, split: Split, text: str, keys: pa.Schema
+    file: _Watched, metadata: pq.FileMetaData, range_: Range, binding: Binding
 ) -> Iterator[pa.Table]:
-    groups, first = _overlapping(metadata, split)
-    left = split.stop - split.start
-    skip = split.start - first
+    groups, first = _overlapping(metadata, range_)
+    left = range_.stop - range_.start
+    skip = range_.start - first
     with file:
-        parquet = pq.ParquetFile(
-            file,
-            metadata=metadata,
-            pre_buffer=False,
-            buffer_size=_BUFFER_BYTES,
-            page_checksum_verification=True,
-        )
-        batches = parquet.iter_batches(_BATCH_ROWS, groups, [text, *keys.names], use_threads=False)
+        batches = aligned([_open(file, metadata, groups, reader) for reader in binding.readers])
         while left:
             batch = next(batches, None)
             if batch is None:
                 raise pa.ArrowInvalid(f"{left} rows fewer than the footer says")
-            rows = batch.slice(skip, left)
-            skip -= min(skip, batch.num_rows)
-            left -= rows.num_rows
-            if rows.num_rows:
-                yield _select(rows, text, keys)
+            rows = [one.slice(skip, left) for one in batch]
+            skip -= min(skip, batch[0].num_rows)
+            left -= rows[0].num_rows
+            if rows[0].num_rows:
+                text, keys, detail = binding.rows(rows)
+                arrays = [text, *keys, detail]
+                yield pa.Table.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
 
 
-def _overlapping(metadata: pq.FileMetaData, split: Split) -> tuple[list[int], int]:
-    """The row groups that hold the split's rows, and the number of the first row in them."""
+def _open(
+    file: _Watched, metadata: pq.FileMetaData, groups: list[int], reader: Reader
+) -> Iterator[pa.RecordBatch]:
+    parquet = pq.ParquetFile(
+        file,
+        metadata=metadata,
+        pre_buffer=False,
+        buffer_size=_BUFFER_BYTES,
+        page_checksum_verification=True,
+        **reader.options,
+    )
+    yield from parquet.iter_batches(_BATCH_ROWS, groups, reader.projection, use_threads=False)
+
+
+def _overlapping(metadata: pq.FileMetaData, range_: Range) -> tuple[list[int], int]:
+    """The row groups that hold the range's rows, and the number of the first row in them."""
     groups: list[int] = []
     first = stop = 0
     for i in range(metadata.num_row_groups):
         start, stop = stop, stop + metadata.row_group(i).num_rows
-        if start < split.stop and stop > split.start:
+        if start < range_.stop and stop > range_.start:
             first = first if groups else start
             groups.append(i)
     return groups, first
 
 
-def _select(batch: pa.RecordBatch, text: str, keys: pa.Schema) -> pa.Table:
-    # by name: Parquet gives columns in the file's order, and the text may be a key as well
-    columns = [_plain(batch.column(text), pa.large_binary())]
-    for field in keys:
-        # bytes until the piece is whole: then its strings are validated at once
-        kind = pa.large_binary() if field.type == pa.large_string() else field.type
-        columns.append(_plain(batch.column(field.name), kind))
-    return pa.Table.from_arrays(columns, names=[str(i) for i in range(len(columns))])
-
-
-def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return column.cast(kind)
-
-
-def _corruption(split: Split, text: str, keys: pa.Schema) -> str | None:
-    """Why the split cannot be decoded although the store gives every byte, else None.
+def _corruption(range_: Range, columns: Columns) -> str | None:
+    """Why the range cannot be decoded although the store gives every byte, else None.
 
     All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
     """
-    file, batches = _batches(split, text, keys)
+    file, batches = _batches(range_, columns)
     try:
         for _ in batches:
             pass

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from glossator.model.errors import UsageError
 from glossator.model.tasks import Kind, Task
-from glossator.pipeline.read import as_text
+from glossator.pipeline.values import as_text
 
 
 class Word(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
@@ -33,6 +34,8 @@ https://beam.apache.org/documentation/runners/flink/#pipeline-options-for-the-fl
 """
 
 _HERE = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+_IN_MEMORY = "in_memory"
+"""Beam's word for running all in this process, without sockets."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,10 @@ class Runner:
     """A Flink cluster with an address."""
     start_minutes: float = 10.0
     """So long its workers may take to get ready, if nothing else is said; 0 for ever."""
+    threads: int = 1
+    """How many splits each process that labels has under way at once."""
     logs: str = "look at the engine's own logs"
-    """Where to look when nothing moves: the remedy of an error."""
+    """Where to look when it makes no progress: the remedy of an error."""
 
     @property
     def in_process(self) -> bool:
@@ -60,17 +65,29 @@ class Runner:
         return self.name in _HERE
 
 
-def runner_of(options: PipelineOptions, run_id: str) -> Runner:
+def cores() -> int:
+    """The cores that this process may use, which in a container are not all there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def runner_of(options: PipelineOptions, run_id: str, workers: int) -> Runner:
     """The engine that Beam's options name.
 
     The job is named after its run, by which one that a client left behind is known again.
+
+    Args:
+        options: Beam's.
+        run_id: of the run.
+        workers: threads of what runs on this machine.
     """
     cloud = options.view_as(GoogleCloudOptions)
     cloud.job_name = cloud.job_name or f"glossator-{run_id}"
     given = options.get_all_options()
     name = _name(given["runner"]) or "DirectRunner"
     template = bool(given["template_location"])
-    waits = name in _HERE or not (given["no_wait_until_finish"] or template)
+    waits = not (given["no_wait_until_finish"] or template)
     if name == "FlinkRunner" and given["flink_master"] not in EMBEDDED:
         cluster = Cluster(given["flink_master"])
         logs = (
@@ -89,6 +106,16 @@ def runner_of(options: PipelineOptions, run_id: str) -> Runner:
             # machines start and fetch the image; with FlexRS they may wait for hours first
             start_minutes=0.0 if given["flexrs_goal"] == "COST_OPTIMIZED" else 30.0,
             logs=f"look at the job's worker logs in the console, project {given['project']}",
+        )
+    if name in _HERE:
+        # Beam's other modes have workers of their own
+        ours = name == "FnApiRunner" and given["direct_running_mode"] == _IN_MEMORY
+        return Runner(
+            name,
+            cloud.job_name,
+            waits=True,
+            threads=workers if ours and given["direct_num_workers"] == 1 else 1,
+            logs="is a store that it reads or writes not answering?",
         )
     return Runner(name, cloud.job_name, waits)
 
@@ -111,7 +138,7 @@ def defaults(given: argparse.Namespace, workers: int) -> list[str]:
     """
     runner = _name(given.runner)
     if runner in (None, "DirectRunner"):
-        return _here(workers)
+        return _here(given, workers)
     if runner == "FlinkRunner":
         return _flink(given, workers)
     if runner == "DataflowRunner":
@@ -121,17 +148,17 @@ def defaults(given: argparse.Namespace, workers: int) -> list[str]:
     return []
 
 
-def _here(workers: int) -> list[str]:
-    """One process, a thread a worker: the model is in memory once, and no process dies alone.
+def _here(given: argparse.Namespace, workers: int) -> list[str]:
+    """One process, all in memory: no socket listens, the model is there once, none dies alone.
 
     `DirectRunner` would be Prism where Prism can be had and something else elsewhere, each with
-    errors and names of counters of its own: here it means the same everywhere.
+    errors and names of counters of its own: here it means the same everywhere. Beam's own workers
+    in this process would talk to it through ports that are open to every network; those who ask
+    for them get them.
     """
-    return [
-        "--runner=FnApiRunner",
-        "--direct_running_mode=multi_threading",
-        f"--direct_num_workers={workers}",
-    ]
+    if given.direct_running_mode == _IN_MEMORY:
+        return ["--runner=FnApiRunner"]
+    return ["--runner=FnApiRunner", f"--direct_num_workers={workers}"]
 
 
 def _flink(given: argparse.Namespace, workers: int) -> list[str]:

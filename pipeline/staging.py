@@ -1,4 +1,4 @@
-"""What lies in a run's staging folder beside parts: its plan, records of splits, signs of workers.
+"""What lies in a run's staging folder beside parts: its plan and the records of splits.
 
 The plan travels by this file and not inside the job: the job is as small for a million splits as
 for one, and whoever reads the folder at night sees what was to be done.
@@ -6,21 +6,21 @@ for one, and whoever reads the folder at night sees what was to be done.
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import socket
-import time
-import uuid
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
 import pyarrow as pa
 
-from glossator.model.store import file_sizes, open_store, put_bytes
+from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
+from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
+from glossator.pipeline.columns import Columns
+from glossator.pipeline.errors import JobError
 from glossator.pipeline.plan import Plan, Source, Split
 
 PLAN = "_plan.json"
@@ -28,9 +28,27 @@ REJECTS = "_rejects"
 """The folder of the rejects, below that of the parts."""
 RECORDS = "_records"
 """The folder of the records, in staging."""
-WORKERS = "_workers"
-"""The folder in which each process that labels leaves a file when it is ready to."""
+REFUSAL = "_refused.json"
+"""In staging: why a run that is whole was not published."""
+RUN_ID = r"[0-9a-f]{16}"
+"""A run's id, and the name of its folder in staging, as a regular expression."""
+PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
+"""The name of a part, and of a rejects file in its folder, as a regular expression."""
 _THREADS = 16
+
+
+@dataclass(frozen=True)
+class RangeRecord:
+    """What became of the rows of one range."""
+
+    source: str
+    start: int
+    stop: int
+    rows_read: int
+    """All of them are labelled or rejected."""
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows that the footer promises and the data does not hold: one reject stands for them."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +58,15 @@ class SplitRecord:
     index: int
     part: str
     """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
-    source: str
-    start: int
-    stop: int
+    ranges: tuple[RangeRecord, ...]
+    """As the plan has them."""
     rows_read: int
     rows_labelled: int
     rows_rejected: int
     rows_unreadable: int
-    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+    """The sum over the ranges, as the others."""
     files_unreadable: int
+    """Files whose footer can't be read."""
     rejects: dict[str, int]
     """Lines in the rejects file by reason."""
     part_bytes: int
@@ -65,16 +83,21 @@ class SplitRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
-        """The inverse of `to_json`."""
-        return cls(**record)
+        """The inverse of `to_json`.
+
+        Raises:
+            TypedJsonError: it is not one of these.
+        """
+        return from_json(cls, dict(record))
 
 
 def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
-        "text": plan.text,
-        "keys": base64.b64encode(plan.keys.serialize()).decode(),
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
+        "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
     }
@@ -82,16 +105,47 @@ def save_plan(plan: Plan, staging: str) -> None:
     put_bytes(fs, f"{root}/{PLAN}", json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
+@dataclass(frozen=True)
+class _PlanFile:
+    """What `_plan.json` holds."""
+
+    run_id: Annotated[str, Matches(RUN_ID)]
+    columns: dict[str, Any]
+    sources: tuple[Source, ...]
+    splits: tuple[Split, ...]
+    skipped: dict[str, Count]
+    empty: tuple[str, ...]
+
+
 def load_plan(staging: str) -> Plan:
-    """The plan of a run; the inverse of `save_plan`."""
+    """The plan of a run; the inverse of `save_plan`.
+
+    Raises:
+        JobError: it is damaged, or that of another run.
+    """
     fs, root = open_store(staging)
-    content = json.loads(fs.cat_file(f"{root}/{PLAN}"))
+    where = f"{staging}/{PLAN}"
+    text = read_bytes(fs, f"{root}/{PLAN}")
+    if text is None:
+        raise JobError(f"{where}: is not there any more: run it again")
+    try:
+        content = from_json(_PlanFile, loads(text))
+        columns = Columns.from_json(content.columns)
+    except (TypedJsonError, TypeError, KeyError, ValueError, OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise JobError(f"{where}: is damaged: {reason}: run it again") from error
+    if content.run_id != PurePosixPath(root).name:
+        raise JobError(f"{where}: is the plan of run {content.run_id}: run it again")
+    for split in content.splits:
+        if re.fullmatch(PART_FILE, f"{split.name}.parquet") is None:
+            raise JobError(f"{where}: is damaged: a split is called {split.name!r}: run it again")
     return Plan(
-        sources=tuple(Source(**source) for source in content["sources"]),
-        splits=tuple(Split(**split) for split in content["splits"]),
-        text=content["text"],
-        keys=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(content["keys"]))),
-        run_id=content["run_id"],
+        content.sources,
+        content.splits,
+        columns,
+        content.run_id,
+        skipped=content.skipped,
+        empty=content.empty,
     )
 
 
@@ -130,8 +184,8 @@ def completed_record(staging: str, part: str) -> SplitRecord | None:
 def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
     """The record in `text` if it is one of that part, and its files are there in full size."""
     try:
-        record = SplitRecord.from_json(json.loads(text))
-    except (ValueError, TypeError):
+        record = SplitRecord.from_json(loads(text))
+    except TypedJsonError:
         return None
     rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
     found = (record.part, sizes.get(f"{part}.parquet"), rejected)
@@ -142,32 +196,3 @@ def pending_splits(staging: str) -> list[Split]:
     """The splits of the plan that have no record yet, in the plan's order."""
     done = completed_records(staging)
     return [split for split in load_plan(staging).splits if split.name not in done]
-
-
-def mark_worker_ready(staging: str, details: Mapping[str, object]) -> None:
-    """Leave a sign that a worker is ready to label: whoever waits for workers looks for it."""
-    host, pid = socket.gethostname(), os.getpid()
-    sign = {"host": host, "pid": pid, "ready": time.time(), **details}
-    fs, root = open_store(staging)
-    # a container that is started again has the same host and number
-    name = f"{host}-{pid}-{uuid.uuid4().hex[:8]}.json"
-    put_bytes(fs, f"{root}/{WORKERS}/{name}", json.dumps(sign).encode())
-
-
-def signs(staging: str) -> set[str]:
-    """The names of the signs that were left."""
-    fs, root = open_store(staging)
-    return set(file_sizes(fs, f"{root}/{WORKERS}"))
-
-
-def first_ready(staging: str, since: float) -> float | None:
-    """When the first worker was ready; None if none has been.
-
-    Args:
-        staging: the run's folder.
-        since: signs of earlier attempts don't count, in seconds since the epoch as the result.
-    """
-    fs, root = open_store(staging)
-    texts = (fs.cat_file(f"{root}/{WORKERS}/{name}") for name in signs(staging))
-    ready = [json.loads(text)["ready"] for text in texts]
-    return min((moment for moment in ready if moment >= since), default=None)

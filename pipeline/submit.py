@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.flink import Cluster, Job
-from glossator.pipeline.progress import Progress
+from glossator.pipeline.progress import Progress, Reporter
 from glossator.pipeline.runners import Runner
+from glossator.pipeline.running import GIVEN_UP
 
 _POLL_SECS = 0.5
 _CANCEL_SECS = 30.0
@@ -32,8 +33,15 @@ _END_SECS = 5.0
 class Submission:
     """One job of ours on an engine, from before it is submitted until it has ended."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, attempt: str = "") -> None:
+        """Submits nothing yet.
+
+        Args:
+            runner: the engine.
+            attempt: what the threads of this process that label for it look at; see `GivenUp`.
+        """
         self._runner = runner
+        self._attempt = attempt
         self._result: PipelineResult | None = None
 
     def run(self, root: beam.Pipeline, *, check: Callable[[], None]) -> PipelineResult:
@@ -47,44 +55,29 @@ class Submission:
             Exception: whatever Beam raises for a job that failed.
             JobError: it ended otherwise than done.
         """
-        global _current, _beside
-        _current, _beside = self, _beside or not self._runner.in_process
-        try:
-            interrupted = signal.getsignal(signal.SIGINT)
-            self._result = result = root.run()  # of a local engine: this is all of it
-            if threading.current_thread() is threading.main_thread():
-                # Beam's job servers put themselves before it: they would end before their job
-                signal.signal(signal.SIGINT, interrupted)
-            if self._runner.waits:
-                state = self._wait(result, check)
-                if state not in (PipelineState.DONE, None):
-                    raise JobError(f"the job ended as {state}")
-            return result
-        except BaseException:
-            self.cancel()
-            raise
-        finally:
-            _current = None
-
-    def _wait(self, result: PipelineResult, check: Callable[[], None]) -> Any:
-        # Beam's own waiting can't be left, so it is done by a thread that need not be waited for
-        outcome: list[Any] = []
-        failure: list[BaseException] = []
-
-        def wait() -> None:
+        with WAITED_FOR.holding(self, beside=not self._runner.in_process):
             try:
-                outcome.append(result.wait_until_finish())
-            except BaseException as error:  # raised again where it can be seen
-                failure.append(error)
+                state = self._run(root, check)
+                if self._runner.waits and state not in (PipelineState.DONE, None):
+                    raise JobError(f"the job ended as {state}")
+                return self._result
+            except BaseException:
+                self.cancel()
+                raise
 
-        waiting = threading.Thread(target=wait, name="job", daemon=True)
-        waiting.start()
-        while waiting.is_alive():
-            waiting.join(_POLL_SECS)
-            check()
-        if failure:
-            raise failure[0]
-        return outcome[0]
+    def _run(self, root: beam.Pipeline, check: Callable[[], None]) -> Any:
+        if self._runner.in_process:  # its `run` is all of the work
+            return _waiting(lambda: self._submit(root).wait_until_finish(), check)
+        interrupted = signal.getsignal(signal.SIGINT)
+        result = self._submit(root)
+        if threading.current_thread() is threading.main_thread():
+            # Beam's job servers put themselves before it: they would end before their job
+            signal.signal(signal.SIGINT, interrupted)
+        return _waiting(result.wait_until_finish, check) if self._runner.waits else None
+
+    def _submit(self, root: beam.Pipeline) -> PipelineResult:
+        self._result = result = root.run()
+        return result
 
     def cancel(self, *, leaving: bool = False) -> None:
         """Ends the job on its engine, as far as that can be done in a minute.
@@ -93,6 +86,7 @@ class Submission:
             leaving: this process is about to end, and Beam's job servers may go first: one of
                 them may be in the midst of submitting.
         """
+        GIVEN_UP.add(self._attempt)
         if self._runner.in_process:
             return
         _bounded(self._cancel_result)
@@ -110,20 +104,68 @@ class Submission:
             cancel_jobs(self._runner.cluster, self._runner.job_name)
 
 
-_current: Submission | None = None
-_beside = False
-"""Whether an engine beside this process was ever asked for."""
+def _waiting(work: Callable[[], Any], check: Callable[[], None]) -> Any:
+    """What `work` gives, unless `check` raises first.
+
+    Beam's own waiting can't be left, nor can a thread that hangs be ended: it is done by a thread
+    that need not be waited for, and signals reach this one at once.
+    """
+    outcome: list[Any] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # raised again where it can be seen
+            failure.append(error)
+
+    waiting = threading.Thread(target=run, name="job", daemon=True)
+    waiting.start()
+    while waiting.is_alive():
+        waiting.join(_POLL_SECS)
+        check()
+    if failure:
+        raise failure[0]
+    if not outcome:  # nothing was left even to note an error with
+        raise JobError("the thread that ran the job died")
+    return outcome[0]
+
+
+class WaitedFor:
+    """The job that this process waits for, for handlers of signals, which are given nothing."""
+
+    def __init__(self) -> None:
+        self._submission: Submission | None = None
+        self.beside = False
+        """Whether an engine was ever started beside this process."""
+
+    @contextlib.contextmanager
+    def holding(self, submission: Submission, *, beside: bool) -> Iterator[None]:
+        """Is the job that is waited for while the context is open."""
+        self._submission, self.beside = submission, self.beside or beside
+        try:
+            yield
+        finally:
+            self._submission = None
+
+    def cancel(self) -> None:
+        """Ends the job, if there is one."""
+        if self._submission is not None:
+            self._submission.cancel(leaving=True)
+
+
+WAITED_FOR = WaitedFor()
+"""That of this process."""
 
 
 def cancel_current() -> None:
     """Ends the job that is being waited for, if there is one; for handlers of signals."""
-    if _current is not None:
-        _current.cancel(leaving=True)
+    WAITED_FOR.cancel()
 
 
 def stop_runner_processes() -> None:
     """Stops what Beam started beside this process (job servers), as the end of Python would."""
-    if not _beside:
+    if not WAITED_FOR.beside:
         return
     # what loses its connection from here on has nothing to say
     logging.disable()
@@ -172,12 +214,10 @@ def cancel_jobs(cluster: Cluster, name: str) -> None:
         time.sleep(_POLL_SECS)
 
 
-def wait_for_earlier(
-    runner: Runner, check: Callable[[], None], report: Callable[[str], None]
-) -> None:
+def wait_for_earlier(runner: Runner, check: Callable[[], None], report: Reporter) -> None:
     """Wait for a job of the same name: a client that was killed leaves its own on the cluster.
 
-    One that does not move any more (`check` raises) is cancelled.
+    One that makes no progress any more (`check` raises) is cancelled.
     """
     if runner.cluster is None:
         return
@@ -189,7 +229,7 @@ def wait_for_earlier(
         try:
             check()
         except JobError:
-            report(f"job {alive[0].id} does not move: cancelling it")
+            report(f"job {alive[0].id} is making no progress: cancelling it")
             cancel_jobs(runner.cluster, runner.job_name)
         time.sleep(_POLL_SECS)
 
@@ -210,14 +250,14 @@ def _bounded(action: Callable[[], None]) -> None:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Ends the waiting for a job that does not move."""
+    """Ends the waiting for a job that is making no progress."""
 
     runner: Runner
     progress: Progress
     start_minutes: float
     """0 to wait for ever for the first worker."""
     stall_minutes: float
-    """0 to wait for ever for the next split."""
+    """0 to wait for ever for the next row."""
 
     def check_start(self) -> None:
         """To be called now and then.
@@ -229,8 +269,7 @@ class Deadlines:
         if not self.progress.workers and 0 < self.start_minutes < silent:
             raise JobError(
                 f"no worker was ready to label within {self.start_minutes:g} minutes"
-                f" (--start-minutes){self._failure()}, so the job was cancelled;"
-                f" {self.runner.logs}"
+                f" (start_minutes){self._failure()}, so the job was cancelled; {self.runner.logs}"
             )
 
     def check_stall(self) -> None:
@@ -241,9 +280,8 @@ class Deadlines:
         """
         if 0 < self.stall_minutes < self.progress.silent_seconds / 60:
             raise JobError(
-                f"no split was done for {self.stall_minutes:g} minutes"
-                f" (--stall-minutes){self._failure()}, so the job was cancelled;"
-                f" {self.runner.logs}"
+                f"no row was labelled for {self.stall_minutes:g} minutes (stall_minutes)"
+                f"{self._failure()}, so the job was cancelled; {self.runner.logs}"
             )
 
     def check(self) -> None:

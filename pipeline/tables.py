@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
-from glossator.model.store import absolute_uri
-from glossator.model.tasks import Task, select_tasks
-from glossator.pipeline.label import Tally, label_texts, labeller
+from glossator.model.tasks import Task
+from glossator.pipeline.columns import MisfitError, column_at, find_column, find_text
+from glossator.pipeline.label import Tally, label_texts
 from glossator.pipeline.metrics import Measures, measures
-from glossator.pipeline.plan import guess_text, is_text
-from glossator.pipeline.read import as_text, check
-from glossator.pipeline.schema import task_type
+from glossator.pipeline.read import check
+from glossator.pipeline.resolve import guess_text
+from glossator.pipeline.schema import refuse_collisions, task_type
+from glossator.pipeline.values import as_text
 
 MAX_ROWS = 65_536
 """Rows that are labelled at once."""
@@ -49,55 +49,6 @@ class Outputs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to label what comes: all that a worker needs to know, small enough to be sent to it."""
-
-    model: str
-    """A bundle's URI, or `bundle.DEFAULT`."""
-    digest: str
-    """The digest of the bundle as it was when the pipeline was built; another one is refused."""
-    tasks: tuple[Task, ...]
-    text: str | None
-    """The text column; None where each table's own schema shows it."""
-    top: int
-    """Attended words that are kept of a comment and task."""
-
-    @classmethod
-    def of(
-        cls,
-        model: str = bundles.DEFAULT,
-        text: str | None = None,
-        tasks: Sequence[str] | None = None,
-        top: int = 5,
-    ) -> Recipe:
-        """Checks what is asked for against the bundle, and pins the bundle's digest.
-
-        Raises:
-            UsageError: there is no such bundle or task, or `top` is not between 0 and 100.
-        """
-        if isinstance(tasks, str):
-            raise UsageError(f"tasks={tasks!r} is one string: give a list of names")
-        check_top(top)
-        if model != bundles.DEFAULT:
-            model = absolute_uri(model)
-        bundle = bundles.load(model)
-        return cls(model, bundle.digest, select_tasks(bundle.tasks, tasks), text, top)
-
-    def labeller(self) -> Labeller:
-        """The labeller, loaded once in a process however many threads ask.
-
-        Raises:
-            UsageError: the bundle was replaced since the recipe was made.
-        """
-        return labeller(self.model, self.digest, self.names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the tasks."""
-        return tuple(task.name for task in self.tasks)
-
-
-@dataclass(frozen=True)
 class LabelledTexts:
     """What became of texts, by their places among those given."""
 
@@ -112,12 +63,6 @@ class LabelledTexts:
     measured: Measures
 
 
-def check_top(top: object) -> None:
-    """Raises `UsageError` unless it is a number of words that can be kept."""
-    if not isinstance(top, int) or not 0 <= top <= 100:
-        raise UsageError(f"top={top!r} is not a whole number between 0 and 100")
-
-
 def text_column(schema: pa.Schema, text: str | None, where: str) -> str:
     """The column to label, by the rule of the command's `--text`.
 
@@ -130,29 +75,18 @@ def text_column(schema: pa.Schema, text: str | None, where: str) -> str:
         UsageError: no column, or more than one, is clearly the text, or the named one is not.
     """
     if text is None:
-        return guess_text(schema, (), where, "text='COLUMN'")
-    places = schema.get_all_field_indices(text)
-    if len(places) != 1:
-        what = "no column" if not places else f"{len(places)} columns"
-        raise UsageError(f"{where}: {what} {text!r}; its columns are {', '.join(schema.names)}")
-    kind = schema.field(places[0]).type
-    if not is_text(kind) and kind != pa.null():  # so Arrow types a column of nothing but nulls
-        raise UsageError(f"{where}: column {text!r} is {kind}, not text: name another with text=")
+        return guess_text(schema, (), where)
+    try:
+        find_text(schema, text)
+    except MisfitError as error:
+        raise UsageError(f"{where}: {error}", parameter="text") from error
     return text
 
 
-def refuse_collisions(columns: Sequence[str], tasks: Sequence[Task], where: str) -> None:
+def refuse_names(columns: Sequence[str], tasks: Sequence[Task], where: str) -> None:
     """Raises `UsageError` if a column of the input is called as one that is added."""
-    for name in columns:
-        if name in [task.name for task in tasks]:
-            raise UsageError(
-                f"{where}: column {name!r} is called as a task that is labelled: rename the "
-                "column, or leave out the task with tasks="
-            )
-        if name in [field.name for field in REJECT_COLUMNS]:
-            raise UsageError(
-                f"{where}: column {name!r} is called as one that the rejects add: rename it"
-            )
+    added = [field.name for field in REJECT_COLUMNS]
+    refuse_collisions(columns, added, [task.name for task in tasks], what=f"{where}: column")
 
 
 def schemas(columns: pa.Schema, tasks: Sequence[Task]) -> Outputs:
@@ -161,7 +95,7 @@ def schemas(columns: pa.Schema, tasks: Sequence[Task]) -> Outputs:
     Raises:
         UsageError: a column is called as one that is added.
     """
-    refuse_collisions(columns.names, tasks, "the table")
+    refuse_names(columns.names, tasks, "the table")
     answers = [pa.field(task.name, task_type(task)) for task in tasks]
     return Outputs(
         *(pa.schema([*columns, *added], columns.metadata) for added in (answers, REJECT_COLUMNS))
@@ -174,7 +108,9 @@ def pieces(table: pa.Table, text: str) -> Iterator[pa.Table]:
     Nothing is copied.
     """
     start = 0
-    lengths = [pc.binary_length(as_text(chunk)).fill_null(0) for chunk in table[text].chunks]
+    lengths = [
+        pc.binary_length(as_text(chunk)).fill_null(0) for chunk in _column(table, text).chunks
+    ]
     sizes = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
     while start < table.num_rows:
         full = int(np.searchsorted(sizes, sizes[start] + MAX_BYTES))
@@ -185,11 +121,15 @@ def pieces(table: pa.Table, text: str) -> Iterator[pa.Table]:
         yield table
 
 
+def _column(table: pa.Table, text: str) -> pa.ChunkedArray:
+    return column_at(table, find_column(table.schema, text))
+
+
 def label_table(model: Labeller, table: pa.Table, text: str | None = None, top: int = 5) -> Outputs:
     """Labels one table of any size.
 
     Args:
-        model: the labeller, e.g. `Recipe.of("my-bundle").labeller()`.
+        model: the labeller, e.g. `Labelling.of("my-bundle").labeller()`.
         table: with a column of text; strings, bytes and dictionaries of them.
         text: the text column; None to take the one that is clearly the text.
         top: attended words kept of a comment and task.
@@ -264,7 +204,7 @@ def _portions(tables: Sequence[pa.Table], names: Sequence[str]) -> Iterator[list
     rows = size = 0
     for i, (table, name) in enumerate(zip(tables, names, strict=True)):
         for piece in pieces(table, name):
-            texts = as_text(piece.column(name))
+            texts = as_text(_column(piece, name))
             if held and (rows + len(texts) > MAX_ROWS or size + texts.nbytes > MAX_BYTES):
                 yield held
                 held, rows, size = [], 0, 0

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
-from glossator.pipeline import manifest, metrics
-from glossator.pipeline.label import Labelling, label_split, labeller
+from glossator.pipeline import gates, manifest, metrics
+from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.plan import Split
 from glossator.pipeline.publish import discard, publish, published, recover, state
-from glossator.pipeline.staging import (
-    completed_record,
-    completed_records,
-    first_ready,
-    load_plan,
-    mark_worker_ready,
-    pending_splits,
-)
+from glossator.pipeline.running import RunningSplit, wait_for_one
+from glossator.pipeline.staging import completed_records, load_plan, pending_splits
+from glossator.pipeline.workers import Heartbeat, first_ready
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,13 @@ class Publication:
 
     output: str
     run_id: str
-    labelling: Labelling
+    labelling: SplitLabelling
     options: Mapping[str, Any]
     versions: Mapping[str, str]
     started: float
     """Seconds since the epoch."""
+    limits: gates.Limits = field(default_factory=gates.Limits)
+    """Within which it is published."""
 
 
 class ListSplits(beam.DoFn):
@@ -50,22 +49,73 @@ class ListSplits(beam.DoFn):
             yield from pending_splits(self._publication.labelling.staging)
 
 
-class LabelSplit(beam.DoFn):
-    """Split in, its name out; what it labelled lies in staging."""
+class LabelSplits(beam.DoFn):
+    """Splits in, their names out; what was labelled lies in staging.
 
-    def __init__(self, labelling: Labelling) -> None:
+    Several splits are labelled at once, each by a thread; they share the model. A bundle's splits
+    are all done when it ends. The first error ends the bundle, and the other threads soon after.
+    """
+
+    def __init__(self, labelling: SplitLabelling, threads: int = 1, attempt: str = "") -> None:
+        """Sends no model along.
+
+        Args:
+            labelling: how.
+            threads: how many splits are labelled at once by each process of the engine.
+            attempt: by what the threads of this process can be stopped; see `GivenUp`.
+        """
         self._labelling = labelling
+        self._threads = threads
+        self._attempt = attempt
+        self._heartbeat: Heartbeat | None = None
+        self._running: list[RunningSplit] = []
 
     def setup(self) -> None:
-        """Loads the model, once a process."""
-        labeller(self._labelling.model, self._labelling.digest, self._labelling.tasks)
-        mark_worker_ready(self._labelling.staging, {"model": self._labelling.digest})
+        """Loads the model, once a process, and says that this worker is ready."""
+        self._labelling.labeller()
+        details = {"model": self._labelling.digest, "threads": self._threads}
+        self._heartbeat = Heartbeat(self._labelling.staging, details)
+        self._heartbeat.start()
+
+    def start_bundle(self) -> None:
+        """Begins with no split."""
+        self._running = []
 
     def process(self, split: Split) -> Iterator[str]:
-        """Labels one split, unless an attempt of which the engine knows no more has done it."""
-        if completed_record(self._labelling.staging, split.name) is None:
-            metrics.emit(metrics.of_split(label_split(split, self._labelling)))
-        yield split.name
+        """Begins a split; gives others that are done, waiting for one if all threads are busy."""
+        assert self._heartbeat is not None
+        self._running.append(RunningSplit(split, self._labelling, self._heartbeat, self._attempt))
+        while len(self._running) >= self._threads:
+            yield from self._done()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        """Waits for what is still under way."""
+        while self._running:
+            for name in self._done():
+                yield GlobalWindows.windowed_value(name)
+
+    def teardown(self) -> None:
+        """Stops what a bundle that failed has left under way."""
+        self._stop()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+
+    def _stop(self) -> None:
+        for one in self._running:
+            one.stop.set()
+
+    def _done(self) -> Iterator[str]:
+        """Waits for splits and gives their names; counts here, on the engine's own thread."""
+        for one in wait_for_one(self._running):
+            self._running.remove(one)
+            try:
+                record = one.result()
+            except BaseException:
+                self._stop()
+                raise
+            if record is not None:
+                metrics.emit(metrics.of_split(record))
+            yield one.split.name
 
 
 class Publish(beam.DoFn):
@@ -80,9 +130,13 @@ class Publish(beam.DoFn):
 
 
 def publish_run(publication: Publication) -> manifest.Manifest:
-    """Reconciles the records in staging with the plan, and publishes.
+    """Reconciles the records in staging with the plan, checks what they say, and publishes.
 
     A retry may come after all was published, and staging is cleared: then there is nothing to do.
+
+    Raises:
+        ReconcileError: not every planned row is accounted for.
+        RefusedError: a check has not passed.
     """
     recover(publication.output)
     earlier = published(publication.output)
@@ -90,10 +144,13 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         discard(publication.output, publication.run_id)
         return earlier
     staging = publication.labelling.staging
+    plan, records = load_plan(staging), list(completed_records(staging).values())
     now, ready = time.time(), first_ready(staging, publication.started)
+    checks = gates.check(plan, records, publication.limits)
     built = manifest.build(
-        load_plan(staging),
-        completed_records(staging).values(),
+        plan,
+        records,
+        checks=checks,
         model=publication.labelling.digest,
         options=publication.options,
         timings={
@@ -102,5 +159,6 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         },
         versions=publication.versions,
     )
+    gates.require_passed(plan, records, checks, staging)
     publish(publication.output, publication.run_id, built)
     return built

@@ -7,29 +7,35 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.store import atomic_write, open_store, put_bytes
-from glossator.pipeline.plan import Split
+from glossator.pipeline.plan import Range, Split
 from glossator.pipeline.read import Checked, Piece
 from glossator.pipeline.schema import reject_schema
-from glossator.pipeline.staging import RECORDS, REJECTS, SplitRecord
+from glossator.pipeline.staging import RECORDS, REJECTS, RangeRecord, SplitRecord
+
+_MISFIT_ROWS = 65_536
+"""Rejected at once where all of a file's rows are."""
 
 
-def rejects(split: Split, piece: Piece, checked: Checked) -> pa.Table:
-    """The rows of a piece that have no text to label, in the rejects' columns."""
+def rejects(piece: Piece, checked: Checked) -> pa.Table:
+    """The rows of a piece that are not labelled, in the rejects' columns."""
     rows = np.flatnonzero(checked.reason.is_valid().to_numpy(zero_copy_only=False))
+    reason = checked.reason.take(rows)
     columns = [
         *piece.keys.take(rows).columns,
-        pa.repeat(pa.scalar(split.source), len(rows)),
+        pa.repeat(pa.scalar(piece.range_.source), len(rows)),
         pa.array(rows + piece.first_row, pa.int64()),
-        pa.repeat(pa.scalar("check"), len(rows)),
-        checked.reason.take(rows),
+        pc.if_else(pc.equal(reason, "key"), "read", "check"),
+        reason,
         checked.detail.take(rows),
     ]
     return pa.Table.from_arrays(columns, schema=reject_schema(piece.keys.schema))
@@ -51,7 +57,7 @@ class SplitWriter:
         self._part: _Parquet
         self._rejects: _Parquet | None = None
         self._reasons: Counter[str] = Counter()
-        self._rows_unreadable = 0
+        self._ranges: dict[Range, RangeRecord] = {}
 
     def __enter__(self) -> SplitWriter:
         self._part = self._open(f"{self._split.name}.parquet", self._schema)
@@ -70,18 +76,37 @@ class SplitWriter:
         self._rejects.write(table)
         self._reasons.update(table.column("reason").to_pylist())
 
-    def unreadable(self, detail: str) -> None:
-        """Let one reject without a row number stand for the whole split, and nothing else."""
-        split = self._split
-        schema = reject_schema(self._keys)
-        if split.error is None:
+    def account(self, range_: Range, *, read: int, rejected: int) -> None:
+        """Count rows of a range of the split that were read, and those of them rejected."""
+        before = self._ranges.get(range_, _nothing_of(range_))
+        self._ranges[range_] = replace(
+            before,
+            rows_read=before.rows_read + read,
+            rows_rejected=before.rows_rejected + rejected,
+        )
+
+    def misfit(self, range_: Range, detail: str) -> None:
+        """Reject each row of a range whose file has not the run's columns."""
+        for start in range(range_.start, range_.stop, _MISFIT_ROWS):
+            rows = min(_MISFIT_ROWS, range_.stop - start)
+            said = (range_.source, "read", "column", detail)
+            source, stage, reason, why = (pa.repeat(pa.scalar(value), rows) for value in said)
+            numbers = pa.array(np.arange(start, start + rows), pa.int64())
+            keys = [pa.nulls(rows, field.type) for field in self._keys]
+            columns = [*keys, source, numbers, stage, reason, why]
+            self.reject(pa.Table.from_arrays(columns, schema=reject_schema(self._keys)))
+        self.account(range_, read=range_.rows, rejected=range_.rows)
+
+    def unreadable(self, range_: Range, detail: str) -> None:
+        """Let one reject without a row number stand for a whole range, and nothing else."""
+        if range_.error is None:
             reason = "corrupt"
-            detail = f"rows {split.start} to {split.stop} (exclusive): {detail}"
+            detail = f"rows {range_.start} to {range_.stop} (exclusive): {detail}"
         else:
             reason = "unreadable"
-        row = {"source_file": split.source, "stage": "read", "reason": reason, "detail": detail}
-        self.reject(pa.Table.from_pylist([row], schema=schema))
-        self._rows_unreadable = split.stop - split.start
+        row = {"source_file": range_.source, "stage": "read", "reason": reason, "detail": detail}
+        self.reject(pa.Table.from_pylist([row], schema=reject_schema(self._keys)))
+        self._ranges[range_] = replace(_nothing_of(range_), rows_unreadable=range_.rows)
 
     def __exit__(
         self,
@@ -94,24 +119,21 @@ class SplitWriter:
     def commit(
         self,
         *,
-        rows_read: int,
         labels: Mapping[str, Mapping[str, int]],
         metrics: Mapping[str, float],
     ) -> SplitRecord:
         """Write the record, which makes the split done; call it after the context."""
         split = self._split
-        without_row = self._reasons["corrupt"] + self._reasons["unreadable"]
+        ranges = tuple(self._ranges.get(r, _nothing_of(r)) for r in split.ranges)
         record = SplitRecord(
             index=split.index,
             part=split.name,
-            source=split.source,
-            start=split.start,
-            stop=split.stop,
-            rows_read=rows_read,
+            ranges=ranges,
+            rows_read=sum(r.rows_read for r in ranges),
             rows_labelled=self._part.rows,
-            rows_rejected=self._reasons.total() - without_row,
-            rows_unreadable=self._rows_unreadable,
-            files_unreadable=int(split.error is not None),
+            rows_rejected=sum(r.rows_rejected for r in ranges),
+            rows_unreadable=sum(r.rows_unreadable for r in ranges),
+            files_unreadable=sum(r.error is not None for r in split.ranges),
             rejects=dict(sorted(self._reasons.items())),
             part_bytes=self._part.bytes,
             part_sha256=self._part.sha256,
@@ -127,6 +149,10 @@ class SplitWriter:
     def _open(self, name: str, schema: pa.Schema) -> _Parquet:
         temp = self._stack.enter_context(atomic_write(self._fs, f"{self._staging}/{name}"))
         return self._stack.enter_context(_Parquet(temp, schema))
+
+
+def _nothing_of(range_: Range) -> RangeRecord:
+    return RangeRecord(range_.source, range_.start, range_.stop, 0, 0, 0)
 
 
 class _Parquet:

@@ -11,10 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import glossator.deploy
-import glossator.model
-import glossator.pipeline
-
 LAYERS = ("model", "pipeline", "deploy")
 """Each may import what stands before it."""
 BEAMLESS = ("label", "manifest", "plan", "read", "schema", "staging", "tables", "write")

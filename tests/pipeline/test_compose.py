@@ -33,8 +33,9 @@ from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.pipeline import compose, metrics, tables
 from glossator.pipeline.compose import LabelComments
+from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.schema import task_type
-from glossator.pipeline.tables import Recipe, label_given_texts, label_table, label_tables
+from glossator.pipeline.tables import label_given_texts, label_table, label_tables
 
 Answer = Callable[..., dict[str, Any]]
 Comments = Callable[..., list[str]]
@@ -740,10 +741,10 @@ def test_relative_bundle_is_found_from_another_folder(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(bundle.parent)
-    recipe = Recipe.of(bundle.name)
+    labelling = Labelling.of(bundle.name)
     monkeypatch.chdir(tmp_path)
-    assert recipe.labeller().tasks == recipe.tasks
-    assert Path(recipe.model) == bundle
+    assert labelling.labeller().tasks == labelling.tasks
+    assert Path(labelling.model) == bundle
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compose.md"

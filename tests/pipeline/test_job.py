@@ -24,12 +24,14 @@ from apache_beam.internal import pickler
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
+from glossator.model.tasks import select_tasks
 from glossator.pipeline import job
-from glossator.pipeline.label import Labelling
+from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.options import LabelOptions, beam_options
 from glossator.pipeline.plan import make_plan
+from glossator.pipeline.progress import Silent
 from glossator.pipeline.staging import save_plan
-from glossator.pipeline.transforms import LabelSplit, ListSplits, Publication, Publish
+from glossator.pipeline.transforms import LabelSplits, ListSplits, Publication, Publish
 
 Answer = Callable[..., dict[str, Any]]
 Comments = Callable[..., list[str]]
@@ -535,7 +537,8 @@ def publication(folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Pa
     digest, out = load(bundle).digest, tmp_path / "out"
     plan = make_plan([str(tmp_path / "in")], text=None, keys=["id"], identity="x")
     staging = f"{out}/_staging/{plan.run_id}"
-    labelling = Labelling(str(bundle), digest, PUBLIC, "text", plan.keys, 5, staging)
+    tasks = select_tasks(load(bundle).tasks, PUBLIC)
+    labelling = SplitLabelling(str(bundle), digest, tasks, "text", 5, plan.columns, staging)
     save_plan(plan, staging)
     return Publication(str(out), plan.run_id, labelling, {"text": "text"}, {}, 0.0)
 
@@ -547,8 +550,10 @@ listing, label, publish = map(pickler.loads, pickle.load(sys.stdin.buffer))
 label.setup()
 splits = list(listing.process(b""))
 assert len(splits) > 1
+label.start_bundle()
 done = [name for split in splits for name in label.process(split)]
-assert done == [split.name for split in splits]
+done += [output.value for output in label.finish_bundle()]
+assert sorted(done) == sorted(split.name for split in splits)
 assert not list(listing.process(b""))
 (manifest,) = publish.process(len(done))
 (again,) = publish.process(len(done))  # a retry after all is done
@@ -561,7 +566,7 @@ print(manifest.totals.rows_labelled)
 def test_functions_travel_to_another_process_without_the_model(
     publication: Publication, bundle: Path
 ) -> None:
-    label, publish = LabelSplit(publication.labelling), Publish(publication)
+    label, publish = LabelSplits(publication.labelling), Publish(publication)
     label.setup()  # what one process has loaded does not travel
     sent = [pickler.dumps(stage) for stage in (ListSplits(publication), label, publish)]
     weights = (bundle / "model.safetensors").stat().st_size
@@ -606,6 +611,16 @@ def test_the_engine_and_the_manifest_count_alike(
         assert distributions[f"{stage}_ms"]["count"] == len(shares)  # none of a file without rows
 
 
+class Lines(Silent):
+    """Keeps what is announced."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.said.append(line)
+
+
 @pytest.mark.usefixtures("deadline")
 def test_splits_that_are_done_are_not_done_again(
     folder: dict[Path, list[str | None]],
@@ -615,34 +630,38 @@ def test_splits_that_are_done_are_not_done_again(
 ) -> None:
     """Two of four splits are labelled by a run that ends there; the next does the other two."""
     assert folder
-    from glossator.pipeline import transforms
+    from glossator.pipeline import running
     from glossator.pipeline.errors import JobError
     from glossator.pipeline.label import label_split
 
     inputs = (str(tmp_path / "in"),)
-    options = LabelOptions(inputs=inputs, output=str(tmp_path / "out"), model=str(bundle))
+    options = LabelOptions(
+        inputs=inputs, output=str(tmp_path / "out"), model=str(bundle), workers=1
+    )
     done: list[str] = []
 
-    def stops(split: Any, labelling: Any) -> Any:
+    def stops(split: Any, *more: Any) -> Any:
         if len(done) == 2:
             raise OSError("the store went away")
-        record = label_split(split, labelling)
-        done.append(split.source)
+        record = label_split(split, *more)
+        done.append(split.ranges[0].source)
         return record
 
-    monkeypatch.setattr(transforms, "label_split", stops)
+    monkeypatch.setattr(running, "label_split", stops)
     with pytest.raises(JobError, match=r"the store went away.*run it again to resume") as caught:
-        job.run(options, beam_options([], 1), lambda line: None)
+        job.run(options, beam_options([], 1), Silent())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     first = list(done)
     done.clear()
     monkeypatch.setattr(
-        transforms, "label_split", lambda s, x: done.append(s.source) or label_split(s, x)
+        running,
+        "label_split",
+        lambda s, *more: done.append(s.ranges[0].source) or label_split(s, *more),
     )
-    lines: list[str] = []
-    outcome = job.run(options, beam_options([], 1), lines.append)
-    assert outcome.resumed_splits == 2 and "resuming: 2 are done" in lines[0]
+    lines = Lines()
+    outcome = job.run(options, beam_options([], 1), lines)
+    assert outcome.resumed_splits == 2 and "resuming: 2 are done" in lines.said[0]
     assert sorted(first + done) == sorted(str(path) for path in folder)
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
-from glossator.model.tasks import Task
-from glossator.pipeline.label import Labelling, Tally, label_split, label_texts
+from glossator.model.tasks import Task, select_tasks
+from glossator.pipeline.columns import Columns
+from glossator.pipeline.label import SplitLabelling, Tally, label_split, label_texts
 from glossator.pipeline.plan import make_plan
 from glossator.pipeline.schema import output_schema, task_type
 
@@ -223,17 +224,17 @@ def test_tally_counts_labels_and_texts(labeller: Labeller, comments: Comments) -
     assert tally.metrics["truncated_texts"] == sum(bool(one.truncated[0]) for one in alone) > 0
 
 
-def labelling(bundle: Path, staging: Path, **changes: Any) -> Labelling:
+def labelling(bundle: Path, staging: Path, **changes: Any) -> SplitLabelling:
     fields: dict[str, Any] = {
         "model": str(bundle),
         "digest": load(bundle).digest,
-        "tasks": ("sentiment", "stars"),
+        "tasks": select_tasks(load(bundle).tasks, ("sentiment", "stars")),
         "text": "text",
-        "keys": pa.schema([("id", pa.int64())]),
+        "columns": Columns("text", pa.schema([("id", pa.int64())])),
         "top": 2,
         "staging": str(staging),
     }
-    return Labelling(**{**fields, **changes})
+    return SplitLabelling(**{**fields, **changes})
 
 
 def test_split_becomes_files(
@@ -262,6 +263,4 @@ def test_split_becomes_files(
 def test_model_that_was_replaced_is_refused(bundle: Path, tmp_path: Path) -> None:
     plan_of = labelling(bundle, tmp_path, digest="0" * 64)
     with pytest.raises(UsageError, match="planned with 000000000000: it was replaced meanwhile"):
-        from glossator.pipeline.label import labeller as load_labeller
-
-        load_labeller(plan_of.model, plan_of.digest, plan_of.tasks)
+        plan_of.labeller()

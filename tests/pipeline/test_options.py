@@ -34,7 +34,7 @@ def options(**given: object) -> LabelOptions:
 )
 def test_unknown_flag_is_an_error_with_a_suggestion(flag: str, words: str) -> None:
     with pytest.raises(UsageError, match=words.replace("?", "\\?")):
-        beam_options([flag], 2)
+        beam_options([flag], 2, ["--input", "--output"])
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,9 @@ def test_bad_date(date: str) -> None:
 @pytest.mark.parametrize("where", ["inputs", "output"])
 def test_field_without_its_value(where: str) -> None:
     value = {"inputs": ("in/{date}",), "output": "out/{date}"}[where]
-    with pytest.raises(UsageError, match=r"has \{date\} in it: say which with --date"):
+    with pytest.raises(UsageError, match=r"has \{date\} in it: give the date") as caught:
         options(**{where: value})
+    assert caught.value.parameter == "date"
 
 
 @pytest.mark.parametrize("where", ["inputs", "output"])
@@ -224,12 +225,24 @@ def test_other_braces_are_left_alone() -> None:
 
 @pytest.mark.parametrize("top", [-1, 101])
 def test_top_out_of_range(top: int) -> None:
-    with pytest.raises(UsageError, match=f"--top {top} is not between 0 and 100"):
+    with pytest.raises(UsageError, match=f"^{top} is not between 0 and 100"):
         options(top=top)
 
 
+@pytest.mark.parametrize("allowance", [-1, -0.5, 1.5, float("nan"), float("inf")])
+def test_allowance_out_of_range(allowance: float) -> None:
+    with pytest.raises(UsageError, match="is not a") as caught:
+        options(max_unreadable=allowance)
+    assert caught.value.parameter == "max_unreadable"
+
+
+@pytest.mark.parametrize("allowance", [0, 3, 10_000, 0.0, 0.25, 1.0])
+def test_allowance(allowance: float) -> None:
+    assert options(max_unreadable=allowance).max_unreadable == allowance
+
+
 def test_no_input() -> None:
-    with pytest.raises(UsageError, match="no input: name Parquet files"):
+    with pytest.raises(UsageError, match=r"^name Parquet files"):
         options(inputs=())
 
 

@@ -14,8 +14,8 @@ from fsspec.implementations.local import LocalFileOpener
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glossator.pipeline.errors import CorruptSplit, SourceChangedError
-from glossator.pipeline.plan import Plan, Split, make_plan
+from glossator.pipeline.errors import CorruptRange, SourceChangedError
+from glossator.pipeline.plan import Plan, make_plan
 from glossator.pipeline.read import Piece, check, read
 
 
@@ -24,7 +24,11 @@ def plan(path: Path, *keys: str, text: str = "text", rows_per_split: int = 50_00
 
 
 def pieces(plan: Plan, **limits: int) -> list[list[Piece]]:
-    return [list(read(split, plan.text, plan.keys, **limits)) for split in plan.splits]
+    return [
+        list(read(range_, plan.columns, **limits))
+        for split in plan.splits
+        for range_ in split.ranges
+    ]
 
 
 def invalid_strings(values: list[bytes | None]) -> pa.Array:
@@ -54,9 +58,9 @@ def test_pieces_are_the_file(
     assert [t for split in read_back for p in split for t in p.text.to_pylist()] == texts
     rows = [n for split in read_back for p in split for n in p.keys["n"].to_pylist()]
     assert rows == list(range(len(texts)))
-    for split, its in zip(planned.splits, read_back, strict=True):
-        ends = [piece.first_row for piece in its] + [split.stop]
-        assert ends[0] == split.start
+    for (range_,), its in zip([split.ranges for split in planned.splits], read_back, strict=True):
+        ends = [piece.first_row for piece in its] + [range_.stop]
+        assert ends[0] == range_.start
         for piece, end in zip(its, ends[1:], strict=True):
             sizes = [len((text or "").encode()) for text in piece.text.to_pylist()]
             assert piece.first_row + len(sizes) == end
@@ -64,7 +68,7 @@ def test_pieces_are_the_file(
             full = [
                 n for n in range(1, len(sizes) + 1) if n == max_rows or sum(sizes[:n]) >= max_bytes
             ]
-            assert full == [len(sizes)] or (end == split.stop and not full)
+            assert full == [len(sizes)] or (end == range_.stop and not full)
 
 
 def test_cuts_inside_a_large_row_group(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_text_and_keys_of_every_type(tmp_path: Path, kind: pa.DataType) -> None:
     ((piece,),) = pieces(planned)
     assert piece.text.type == pa.large_string()
     assert piece.text.to_pylist() == texts
-    assert piece.keys.schema == planned.keys
+    assert piece.keys.schema == planned.columns.keys
     assert piece.keys["text"].cast(pa.large_string()).to_pylist() == texts
     assert piece.keys["who"].equals(piece.keys["text"])
 
@@ -122,11 +126,12 @@ def test_column_whose_name_begins_another(tmp_path: Path) -> None:
     assert (piece.text.to_pylist(), piece.keys.to_pylist()) == (["a"], [{"id": 2}])
 
 
-def test_key_that_is_not_utf8_is_written_so_that_it_can_be_read(tmp_path: Path) -> None:
+def test_key_that_is_not_utf8_is_named_and_not_changed(tmp_path: Path) -> None:
     who = invalid_strings([b"ann", None, b"b\xffb"])
     pq.write_table(pa.table({"text": ["a", "b", "c"], "who": who}), tmp_path / "a.parquet")
     ((piece,),) = pieces(plan(tmp_path / "a.parquet", "who"))
-    assert piece.keys["who"].to_pylist() == ["ann", None, "b�b"]
+    assert piece.keys["who"].to_pylist() == ["ann", None, None]
+    assert piece.key_detail.to_pylist() == [None, None, r"who: b'b\xffb' is not UTF-8"]
 
 
 def expected_reason(value: bytes | None) -> str | None:
@@ -186,9 +191,9 @@ def damaged(tmp_path: Path) -> Plan:
 def test_corrupt_page_condemns_its_split_alone(damaged: Plan) -> None:
     for i, split in enumerate(damaged.splits):
         if i != 2:
-            assert sum(len(p.text) for p in read(split, "text", damaged.keys)) == 2000
-    with pytest.raises(CorruptSplit, match=r"a\.parquet: rows 4000 to 6000 cannot be dec") as info:
-        list(read(damaged.splits[2], "text", damaged.keys))
+            assert sum(len(p.text) for p in read(split.ranges[0], damaged.columns)) == 2000
+    with pytest.raises(CorruptRange, match=r"a\.parquet: rows 4000 to 6000 cannot be dec") as info:
+        list(read(damaged.splits[2].ranges[0], damaged.columns))
     assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)
 
 
@@ -199,8 +204,8 @@ def test_flipped_bit_is_found_by_the_page_checksum(tmp_path: Path) -> None:
     planned = plan(path)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"comment 50", b"comment 5O"))
-    with pytest.raises(CorruptSplit, match="CRC"):
-        list(read(planned.splits[0], "text", planned.keys))
+    with pytest.raises(CorruptRange, match="CRC"):
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def flaky(monkeypatch: pytest.MonkeyPatch, fault: Any, times: int) -> None:
@@ -253,7 +258,7 @@ def test_failing_store_is_not_corruption(
     monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
     flaky(monkeypatch, fault, times)
     with pytest.raises(OSError, match=message):
-        list(read(planned.splits[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def test_lasting_damage_in_the_store_is_corruption(
@@ -265,18 +270,18 @@ def test_lasting_damage_in_the_store_is_corruption(
     footer = content[-(int.from_bytes(content[-8:-4], "little") + 8) :]
     monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
     flaky(monkeypatch, spoil, 1000)
-    with pytest.raises(CorruptSplit):
-        list(read(planned.splits[0], "text", planned.keys))
+    with pytest.raises(CorruptRange):
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def test_replaced_file_is_not_read(tmp_path: Path) -> None:
     planned = small(tmp_path)
     pq.write_table(pa.table({"text": ["three"]}), tmp_path / "a.parquet")
     with pytest.raises(SourceChangedError, match="replaced after this run was planned"):
-        list(read(planned.splits[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(FileNotFoundError):
-        list(read(planned.splits[0], "text", planned.keys))
+        list(read(planned.splits[0].ranges[0], planned.columns))
 
 
 def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,8 +294,8 @@ def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(LocalFileOpener, "__init__", remember)
     planned = small(tmp_path)
-    list(read(planned.splits[0], "text", planned.keys))
-    unfinished = read(Split(**vars(planned.splits[0])), "text", planned.keys, max_rows=1)
+    list(read(planned.splits[0].ranges[0], planned.columns))
+    unfinished = read(planned.splits[0].ranges[0], planned.columns, max_rows=1)
     next(unfinished)
     unfinished.close()
     assert opened and all(file.closed for file in opened)

@@ -4,15 +4,17 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from glossator.pipeline.errors import CorruptSplit, ReconcileError
+from glossator.pipeline.columns import Columns
+from glossator.pipeline.errors import CorruptRange, ReconcileError
 from glossator.pipeline.manifest import build, parse, reconcile
-from glossator.pipeline.plan import Plan, Source, Split, make_plan
+from glossator.pipeline.plan import Plan, Range, Source, Split, make_plan
 from glossator.pipeline.read import check, read
 from glossator.pipeline.schema import reject_schema
 from glossator.pipeline.staging import SplitRecord, completed_records
@@ -21,7 +23,8 @@ from glossator.pipeline.write import SplitWriter, rejects
 KEYS = pa.schema({"id": pa.int64()})
 LABEL = pa.struct({"label": pa.dictionary(pa.int8(), pa.string()), "score": pa.float32()})
 SCHEMA = pa.schema([*KEYS, pa.field("sentiment", LABEL)])
-SPLIT = Split(3, "/in/a.parquet", 10, 14, "part-00003-0123456789ab", "f")
+RANGE = Range("/in/a.parquet", 10, 14, "f")
+SPLIT = Split(3, "part-00003-0123456789ab", (RANGE,))
 
 
 def labelled(*ids: int) -> pa.Table:
@@ -43,7 +46,8 @@ def write(staging: object, split: Split = SPLIT) -> SplitRecord:
         writer.write(labelled())
         writer.write(labelled(13))
         writer.reject(rejected(12))
-    return writer.commit(rows_read=4, labels={"sentiment": {"pos": 2}}, metrics={"seconds": 1.0})
+        writer.account(split.ranges[0], read=4, rejected=1)
+    return writer.commit(labels={"sentiment": {"pos": 2}}, metrics={"seconds": 1.0})
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -95,7 +99,7 @@ def test_how_a_table_is_chunked_leaves_no_trace(tmp_path: Path) -> None:
 def test_split_without_rows_has_a_part(tmp_path: Path) -> None:
     with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
         pass
-    record = writer.commit(rows_read=0, labels={}, metrics={})
+    record = writer.commit(labels={}, metrics={})
     assert list(files(tmp_path)) == [f"{SPLIT.name}.parquet", f"_records/{SPLIT.name}.json"]
     assert pq.read_schema(tmp_path / f"{SPLIT.name}.parquet").names == ["id", "sentiment"]
     assert (record.rows_labelled, record.rejects_bytes) == (0, None)
@@ -157,8 +161,8 @@ def test_nothing_is_finished_where_nothing_is(tmp_path: Path) -> None:
 
 def test_corrupt_split_is_one_reject(tmp_path: Path) -> None:
     with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
-        writer.unreadable("Corrupt snappy compressed data")
-    record = writer.commit(rows_read=0, labels={}, metrics={})
+        writer.unreadable(RANGE, "Corrupt snappy compressed data")
+    record = writer.commit(labels={}, metrics={})
     assert (record.rows_read, record.rows_unreadable, record.files_unreadable) == (0, 4, 0)
     assert (record.rows_rejected, record.rejects) == (0, {"corrupt": 1})
     table = pq.read_table(tmp_path / "_rejects" / f"{SPLIT.name}.parquet")
@@ -175,10 +179,11 @@ def test_corrupt_split_is_one_reject(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_is_one_reject(tmp_path: Path) -> None:
-    split = Split(0, "/in/a.parquet", 0, 0, "part-00000-0123456789ab", "", error="no footer")
+    range_ = Range("/in/a.parquet", 0, 0, "", error="no footer")
+    split = Split(0, "part-00000-0123456789ab", (range_,))
     with SplitWriter(str(tmp_path), split, SCHEMA, KEYS) as writer:
-        writer.unreadable("no footer")
-    record = writer.commit(rows_read=0, labels={}, metrics={})
+        writer.unreadable(range_, "no footer")
+    record = writer.commit(labels={}, metrics={})
     assert (record.rows_unreadable, record.files_unreadable) == (0, 1)
     assert record.rejects == {"unreadable": 1}
 
@@ -191,8 +196,9 @@ def test_rejects_are_exactly_the_rows_without_text(tmp_path: Path) -> None:
     found = [
         row
         for split in plan.splits
-        for piece in read(split, plan.text, plan.keys, max_rows=7)
-        for row in rejects(split, piece, check(piece.text)).to_pylist()
+        for range_ in split.ranges
+        for piece in read(range_, plan.columns, max_rows=7)
+        for row in rejects(piece, check(piece.text)).to_pylist()
     ]
     assert found == [
         {
@@ -222,18 +228,19 @@ def test_damaged_file_is_accounted_for_to_the_row(tmp_path: Path) -> None:
 
     records = []
     for split in plan.splits:
+        (range_,) = split.ranges
         rows = 0
         try:
             with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
-                for piece in read(split, plan.text, plan.keys, max_rows=500):
+                for piece in read(range_, plan.columns, max_rows=500):
                     rows += len(piece.text)
                     writer.write(piece.keys)
-        except CorruptSplit as error:
+                    writer.account(range_, read=len(piece.text), rejected=0)
+        except CorruptRange as error:
             assert rows > 0
-            rows = 0
             with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
-                writer.unreadable(error.detail)
-        records.append(writer.commit(rows_read=rows, labels={}, metrics={}))
+                writer.unreadable(range_, error.detail)
+        records.append(writer.commit(labels={}, metrics={}))
 
     totals = build(plan, records, model="", options={}, timings={}, versions={}).totals
     assert (totals.rows_read, totals.rows_labelled, totals.rows_unreadable) == (4000, 4000, 4000)
@@ -246,12 +253,13 @@ def test_damaged_file_is_accounted_for_to_the_row(tmp_path: Path) -> None:
 def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
     source = Source("/in/a.parquet", 1, "f", 18, "d")
     splits = (
-        replace(SPLIT, start=0, stop=14),
-        replace(SPLIT, index=4, start=14, stop=18, name="b"),
+        replace(SPLIT, ranges=(replace(RANGE, start=0, stop=14),)),
+        Split(4, "b", (replace(RANGE, start=14, stop=18),)),
     )
-    plan = Plan((source,), splits, "text", KEYS, "run")
+    plan = Plan((source,), splits, Columns("text", KEYS), "0" * 16)
     records = [write(tmp_path, split) for split in splits]
-    return plan, [replace(records[0], rows_read=14, rows_labelled=13), records[1]]
+    ranges = (replace(records[0].ranges[0], rows_read=14),)
+    return plan, [replace(records[0], ranges=ranges, rows_read=14, rows_labelled=13), records[1]]
 
 
 def test_manifest_sums_up_and_is_read_back(tmp_path: Path) -> None:
@@ -268,6 +276,11 @@ def test_manifest_sums_up_and_is_read_back(tmp_path: Path) -> None:
     assert (totals.rejects, manifest.labels) == ({"null": 2}, {"sentiment": {"pos": 4 / 16}})
 
 
+def ranged(record: SplitRecord, **changes: Any) -> SplitRecord:
+    """The record with another account of its one range."""
+    return replace(record, ranges=(replace(record.ranges[0], **changes),))
+
+
 def test_records_that_do_not_account_for_the_plan(tmp_path: Path) -> None:
     plan, (first, second) = two_splits(tmp_path)
     reconcile(plan, [first, second])
@@ -277,12 +290,16 @@ def test_records_that_do_not_account_for_the_plan(tmp_path: Path) -> None:
         ([first, second, second], "split b .* has 2 records"),
         ([first, second, replace(second, part="c")], "not planned: c"),
         ([replace(first, rows_read=13), second], rf"split {name}.*labelled \+ rej.*13 is not 14"),
-        ([replace(first, rows_read=13, rows_labelled=12), second], "= planned .*13 is not 14"),
-        ([replace(first, rows_unreadable=1), second], "= planned .*15 is not 14"),
+        ([replace(first, rows_read=13, rows_labelled=12), second], "its ranges .*13 is not 14"),
+        ([replace(first, rows_rejected=2, rows_labelled=12), second], "rejected .*2 is not 1"),
+        ([replace(first, rows_unreadable=1), second], "unreadable .*1 is not 0"),
+        ([ranged(first, rows_read=13), second], r"planned .*a\.parquet: 13 \+ 0 is not 14"),
+        ([ranged(first, rows_unreadable=1), second], r"planned .*: 14 \+ 1 is not 14"),
         ([replace(first, rejects={}), second], "lines of rejects .*0 is not 1"),
         ([replace(first, files_unreadable=1), second], "files unreadable .*1 is not 0"),
-        ([replace(first, start=1), second], "range does not hold"),
-        ([replace(first, source="/in/b"), second], "source does not hold"),
+        ([ranged(first, start=1), second], "number 0 is .*rows 1 to 14 in its record, not .*0 to"),
+        ([ranged(first, source="/in/b"), second], "ranges do not hold: number 0 is /in/b, rows 0"),
+        ([replace(first, ranges=()), second], "number 0 is missing in its record"),
     ):
         with pytest.raises(ReconcileError, match=message):
             reconcile(plan, records)
@@ -290,9 +307,9 @@ def test_records_that_do_not_account_for_the_plan(tmp_path: Path) -> None:
 
 def test_splits_that_do_not_tile_their_file(tmp_path: Path) -> None:
     plan, (first, second) = two_splits(tmp_path)
-    with pytest.raises(ReconcileError, match=r"/in/a\.parquet has 19 rows, its splits end at 18"):
+    with pytest.raises(ReconcileError, match=r"/in/a\.parquet has 19 rows, its ranges end at 18"):
         reconcile(replace(plan, sources=(replace(plan.sources[0], rows=19),)), [first, second])
-    gap = (plan.splits[0], replace(plan.splits[1], start=15, stop=19))
-    record = replace(second, start=15, stop=19)
+    gap = (plan.splits[0], replace(plan.splits[1], ranges=(replace(RANGE, start=15, stop=19),)))
+    record = ranged(second, start=15, stop=19)
     with pytest.raises(ReconcileError, match="starts at row 15, those before it end at 14"):
         reconcile(replace(plan, splits=gap), [first, record])

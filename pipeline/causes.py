@@ -1,0 +1,174 @@
+"""Why something failed, in one line with what to do: of stores, of this machine, of an engine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeVar
+
+from glossator.model import store
+from glossator.model.bundle import DEFAULT
+from glossator.model.errors import GlossatorError, UsageError
+from glossator.pipeline.errors import StoreError
+
+Place = Literal["input", "model", "output"]
+_PARAMETERS: dict[Place, str] = {"input": "inputs", "model": "model", "output": "output"}
+_T = TypeVar("_T")
+
+_STORES = {
+    "adlfs",
+    "aiobotocore",
+    "aiohttp",
+    "azure",
+    "botocore",
+    "fsspec",
+    "gcsfs",
+    "google",
+    "requests",
+    "s3fs",
+    "urllib3",
+}
+"""Packages whose errors tell of a store, beside `OSError`."""
+
+_CREDENTIALS = "no complete credentials were found: set them where the client of the store looks"
+_ACCESS = "access denied: check the credentials and permissions"
+_DOWN = "the store does not answer: is its endpoint right, and is it up?"
+_BY_NAME = {
+    "NoCredentialsError": _CREDENTIALS,
+    "PartialCredentialsError": _CREDENTIALS,
+    "CredentialRetrievalError": _CREDENTIALS,
+    "DefaultCredentialsError": _CREDENTIALS,
+    "ProfileNotFound": _CREDENTIALS,
+    "RefreshError": _ACCESS,
+    "ClientAuthenticationError": _ACCESS,
+    "PermissionError": _ACCESS,
+    "HTTPClientError": _DOWN,
+    "ConnectionError": _DOWN,
+    "TimeoutError": _DOWN,
+    "ClientConnectionError": _DOWN,
+    "EndpointConnectionError": _DOWN,
+    "ServiceRequestError": _DOWN,
+}
+"""What is wrong, by the name of an exception's class or of a parent of it."""
+
+_BY_NUMBER = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the quota of the disk is used up: make room",
+    errno.EROFS: "it can only be read: name another",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.ECONNREFUSED: _DOWN,
+}
+
+_RETRYING_HELPS = {_DOWN}
+_NEW_RUN = ("SourceChangedError", "UsageError", "ReconcileError")
+"""Errors after which the same run can't go on: what is run next plans anew, or will fail alike."""
+
+
+@contextmanager
+def reaching(place: Place, uri: str, *, begun: bool = True) -> Iterator[None]:
+    """Makes one line of what a store raises while the context is open.
+
+    Args:
+        place: what of the job the store holds.
+        uri: what is read or written there.
+        begun: whether the work has begun. Before it has, what no other try would change is an
+            invalid request.
+
+    Raises:
+        StoreError: the store failed.
+        UsageError: before the work has begun: the store can't be used as it was named.
+    """
+    try:
+        yield
+    except GlossatorError:
+        raise
+    except Exception as error:
+        if not _is_of_store(error):
+            raise
+        why = _why(error, uri)
+        said = _text(error)
+        line = f"{uri}: {why} ({said})" if why else f"{uri}: {said}"
+        if begun or why is None or why in _RETRYING_HELPS:
+            raise StoreError(f"{place} {line}") from error
+        raise UsageError(line, parameter=_PARAMETERS[place]) from error
+
+
+def each(place: Place, uri: str, items: Iterable[_T]) -> Iterator[_T]:
+    """The items, which come from a store; errors of it as `reaching` gives them."""
+    with reaching(place, uri):
+        yield from items
+
+
+def _is_of_store(error: BaseException) -> bool:
+    modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(modules & _STORES)
+
+
+def _why(error: BaseException, uri: str) -> str | None:
+    """What is wrong, where that is known."""
+    remote = uri != DEFAULT and not _local(uri)
+    number = getattr(error, "errno", None)
+    if remote and number in (errno.ENOSPC, errno.EDQUOT):
+        folder = tempfile.gettempdir()
+        return f"the folder for temporary files, {folder}, is full: make room, or set TMPDIR"
+    if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
+        return "there is no such bucket: create it, or check its spelling"
+    for kind in type(error).__mro__:
+        if kind.__name__ in _BY_NAME:
+            return _BY_NAME[kind.__name__]
+    return _BY_NUMBER.get(number) if number is not None else None
+
+
+def _local(uri: str) -> bool:
+    with contextlib.suppress(GlossatorError):
+        return store.is_local(store.open_store(uri)[0])
+    return False
+
+
+def _text(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason, in a line: Beam wraps what a worker raised in its own words.
+
+    It says whether running the job again resumes it.
+    """
+    while error.__cause__ is not None and not isinstance(error, GlossatorError):
+        error = error.__cause__
+    kind, said = _innermost(error)
+    if kind in _NEW_RUN:
+        return f"{said}; nothing was published"
+    if kind == "MemoryError" or "can't allocate memory" in said or "bad_alloc" in said:
+        said = f"out of memory ({said}): take fewer workers, or give it more"
+    elif "can't start new thread" in said:
+        said = f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
+    return f"{said}; nothing was published, run it again to resume"
+
+
+def _innermost(error: BaseException) -> tuple[str, str]:
+    """The name of the class of what was raised first, and what it says."""
+    text = re.sub(r" \[while running '[^']*'\]\s*$", "", str(error))
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and "Traceback" in text:  # the worker's, as text
+        said = lines[-1]
+        # Beam may have put what was raised into an error of its own
+        said = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", said)
+        match = re.match(r"([\w.]+)(?:: (.*))?$", said)
+        if match is None:
+            return "", said
+        module, _, kind = match[1].rpartition(".")
+        text, ours = match[2] or "", module.startswith("glossator.")
+    else:
+        kind, text = type(error).__name__, " ".join(lines)
+        ours = isinstance(error, GlossatorError)
+    # our own errors say all in words
+    return kind, text if ours else f"{kind}: {text}" if text else kind

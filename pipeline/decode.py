@@ -1,0 +1,267 @@
+"""A range's rows as record batches, in bounded memory, and why they can't be had."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from glossator.model.store import is_local, open_store
+from glossator.pipeline.bounds import Column, Meter, SmallerBatches, TooLarge
+from glossator.pipeline.columns import Binding, Reader, aligned
+from glossator.pipeline.errors import CorruptRange, SourceChangedError
+from glossator.pipeline.pages import Chunk
+from glossator.pipeline.plan import SMALL_BYTES, Range, read_footer
+
+Batches = tuple[pa.RecordBatch, ...]
+"""The same rows from each of a binding's readers."""
+
+_BUFFER_BYTES = 4 << 20
+"""Fetched at once and held for each column, instead of the column's whole row group."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that was found to be the one that was planned."""
+
+    uri: str
+    footer: bytes
+    size: int
+    open: Callable[[], Any]
+    """A new file object; a small file is in memory."""
+
+    @cached_property
+    def metadata(self) -> pq.FileMetaData:
+        """What the footer says; it was parsed before, when the run was planned."""
+        return pq.read_metadata(pa.BufferReader(self.footer))
+
+
+def open_range(range_: Range, location: str) -> Opened:
+    """Opens a range's file; all of it is fetched if it is small.
+
+    Args:
+        range_: of a file whose footer could be read.
+        location: the file's URI as the store wants it; `range_.source` may hide secrets.
+
+    Raises:
+        SourceChangedError: this is no longer the file that was planned.
+        OSError: the store failed; a retry may succeed.
+    """
+    fs, path = open_store(location)
+    opened = _open_local(range_.source, path) if is_local(fs) else _open(range_.source, fs, path)
+    if hashlib.sha256(opened.footer).hexdigest() != range_.footer_sha256:
+        raise SourceChangedError(
+            f"{range_.source}: it was replaced after this run was planned: run again"
+        )
+    return opened
+
+
+def _open_local(uri: str, path: str) -> Opened:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast as a Path
+        size = os.fstat(file.fileno()).st_size
+        if size <= SMALL_BYTES:
+            return _in_memory(uri, file.read())
+        file.seek(size - 8)
+        length = int.from_bytes(file.read(4), "little") + 8
+        file.seek(max(0, size - length))
+        footer = file.read(length)
+    return Opened(uri, footer, size, lambda: Path(path).open("rb"))
+
+
+def _open(uri: str, fs: Any, path: str) -> Opened:
+    size = fs.size(path)
+    if size <= SMALL_BYTES:
+        data = fs.cat_file(path)
+        if len(data) != size:
+            raise OSError(f"the store gave {len(data)} bytes of {size}")
+        return _in_memory(uri, data)
+    footer = read_footer(fs, path, size)
+    return Opened(uri, footer, size, lambda: fs.open(path, "rb", cache_type="none"))
+
+
+def _in_memory(uri: str, data: bytes) -> Opened:
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    return Opened(uri, data[-length:], len(data), lambda: io.BytesIO(data))
+
+
+def decode(opened: Opened, binding: Binding, range_: Range) -> Iterator[Batches]:
+    """The range's rows in order, in small batches.
+
+    Raises:
+        CorruptRange: the bytes came and can't be decoded, or not in bounded memory. Batches may
+            have been yielded before: none of the range's rows counts as read.
+        OSError: the store failed; a retry may succeed.
+    """
+    first = _Attempt(opened, binding)
+    try:
+        yield from first.batches(range_)
+    except TooLarge as error:
+        raise CorruptRange(range_, "too large", str(error)) from error
+    except (pa.ArrowException, OSError) as error:
+        if first.store_failed:
+            raise
+        why = _corruption(opened, binding, range_)
+        if why is None:
+            raise
+        raise CorruptRange(range_, "corrupt", why) from error
+
+
+def _corruption(opened: Opened, binding: Binding, range_: Range) -> str | None:
+    """Why a range can't be decoded although the store gives every byte, else None.
+
+    All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
+    """
+    attempt = _Attempt(opened, binding)
+    try:
+        for _ in attempt.batches(range_):
+            pass
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, TooLarge) as error:
+        if attempt.store_failed:
+            raise
+        return " ".join(str(error).split())
+    return None
+
+
+class _Attempt:
+    """One try to decode a range."""
+
+    def __init__(self, opened: Opened, binding: Binding) -> None:
+        self._opened = opened
+        self._binding = binding
+        self.store_failed = False
+        """Whether it was the store that failed: Arrow reports that as it does corruption."""
+
+    def batches(self, range_: Range) -> Iterator[Batches]:
+        start, meter = range_.start, Meter()
+        while start < range_.stop:
+            try:
+                for batches in self._decode(start, range_.stop, meter):
+                    start += batches[0].num_rows
+                    yield batches
+            except SmallerBatches:
+                meter = Meter(meter.rows)
+
+    def _decode(self, start: int, stop: int, meter: Meter) -> Iterator[Batches]:
+        groups, first = _overlapping(self._opened.metadata, start, stop)
+        skip, left = start - first, stop - start
+        files = [
+            _Metered(self._opened, groups, reader, i, meter)
+            for i, reader in enumerate(self._binding.readers)
+        ]
+        try:
+            batches = aligned([self._read(file, groups, meter.rows) for file in files])
+            while left:
+                some = next(batches, None)
+                if some is None:
+                    raise pa.ArrowInvalid(f"{left} rows fewer than the footer says")
+                rows = tuple(batch.slice(skip, left) for batch in some)
+                skip -= min(skip, some[0].num_rows)
+                left -= rows[0].num_rows
+                if rows[0].num_rows:
+                    yield rows
+        finally:
+            for file in files:
+                self.store_failed |= file.failed
+                file.close()
+
+    def _read(self, file: _Metered, groups: list[int], rows: int) -> Iterator[pa.RecordBatch]:
+        parquet = pq.ParquetFile(
+            file,
+            metadata=self._opened.metadata,
+            pre_buffer=False,
+            buffer_size=_BUFFER_BYTES,
+            page_checksum_verification=True,
+            **file.reader.options,
+        )
+        yield from parquet.iter_batches(rows, groups, file.reader.projection, use_threads=False)
+
+
+def _overlapping(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """The row groups that hold these rows, and the number of the first row in them."""
+    groups: list[int] = []
+    first = before = after = 0
+    for i in range(metadata.num_row_groups):
+        before, after = after, after + metadata.row_group(i).num_rows
+        if before < stop and after > start:
+            first = first if groups else before
+            groups.append(i)
+    return groups, first
+
+
+class _Metered:
+    """A file whose pages are measured as they are read; it remembers whether its store failed."""
+
+    def __init__(
+        self, opened: Opened, groups: list[int], reader: Reader, number: int, meter: Meter
+    ) -> None:
+        self.failed = False
+        self.reader = reader
+        self._size = opened.size
+        self._chunks = list(_chunks(opened.metadata, groups, reader, number, meter))
+        self._file = opened.open()
+
+    def read(self, count: int = -1) -> bytes:
+        at = self._file.tell()
+        rest = max(0, self._size - at)
+        wanted = min(count, rest) if count >= 0 else rest
+        try:
+            data: bytes = self._file.read(wanted)
+            if len(data) != wanted:
+                raise OSError(f"the store gave {len(data)} bytes of {wanted}")
+        except BaseException:
+            self.failed = True
+            raise
+        for chunk in self._chunks:
+            chunk.see(at, data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _MeteredChunk:
+    """A column chunk, whose bytes are read in order; those of several may alternate."""
+
+    def __init__(self, chunk: pq.ColumnChunkMetaData, column: Column, meter: Meter) -> None:
+        self._at = chunk.data_page_offset
+        """Where the bytes begin that have not been seen."""
+        if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < self._at:
+            self._at = chunk.dictionary_page_offset
+        self._end = self._at + chunk.total_compressed_size
+        self._codec = chunk.compression
+        self._pages = Chunk(chunk.num_values)
+        self._column = column
+        self._meter = meter
+
+    def see(self, at: int, data: bytes) -> None:
+        """Takes what was read at a place in the file, if it goes on with this chunk."""
+        seen = self._at - at
+        if 0 <= seen < len(data) and self._at < self._end:
+            self._at = at + len(data)
+            self._column.see(self._pages, data[seen:] if seen else data, self._codec, self._meter)
+
+
+def _chunks(
+    metadata: pq.FileMetaData, groups: list[int], reader: Reader, number: int, meter: Meter
+) -> Iterator[_MeteredChunk]:
+    """The column chunks that a reader reads of these row groups."""
+    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+    below = tuple(f"{name}." for name in reader.projection)
+    for i, leaf in enumerate(leaves):
+        if leaf.path in reader.projection or leaf.path.startswith(below):
+            column = meter.column(number, leaf, i)
+            for group in groups:
+                yield _MeteredChunk(metadata.row_group(group).column(i), column, meter)
