@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from glossator.model.errors import UsageError, shown
+from glossator.model.kinds import RULES, Kind, Rules
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,13 +27,10 @@ MAX_LIMITS_CHARS = 10_000
 OUTPUT_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
 """Columns that the output or the rejects add, which no task may be called."""
 
-Kind = Literal["single", "multi", "regression"]
-"""`single`: exactly one label; `multi`: any number of labels; `regression`: one number."""
-
 
 @dataclass(frozen=True)
 class Task:
-    """One question asked of every text, answered by an attention and a head of its own."""
+    """One thing to predict of every text, by an attention and a head of its own."""
 
     name: str
     """The label column in training data and the struct column in the output."""
@@ -50,16 +48,12 @@ class Task:
     def __post_init__(self) -> None:
         where = f"task {shown(self.name)}"
         _check_name(self.name, where)
-        if self.kind not in get_args(Kind):
-            raise UsageError(
-                f"{where}: kind {shown(self.kind)} is not one of {', '.join(get_args(Kind))}"
-            )
-        if self.kind == "regression" and self.labels:
-            raise UsageError(f"{where}: a regression has no labels: remove them or change its kind")
-        if self.kind != "regression" and len(self.labels) < (2 if self.kind == "single" else 1):
-            raise UsageError(
-                f"{where}: labels {shown(list(self.labels))} are too few for kind {self.kind!r}"
-            )
+        if not isinstance(self.kind, str) or self.kind not in RULES:
+            raise UsageError(f"{where}: kind {shown(self.kind)} is not one of {', '.join(RULES)}")
+        try:
+            self.rules.check_names(self.labels)
+        except ValueError as error:
+            raise UsageError(f"{where}: labels {shown(list(self.labels))} {error}") from None
         _check_labels(self.labels, where)
         if not isinstance(self.sensitive, bool):
             raise UsageError(f"{where}: sensitive {shown(self.sensitive)} is not true or false")
@@ -70,6 +64,11 @@ class Task:
             raise UsageError(
                 f"{where}: limits are no text of up to {MAX_LIMITS_CHARS:,} characters"
             )
+
+    @property
+    def rules(self) -> Rules:
+        """What holds for all tasks of its kind."""
+        return RULES[self.kind]
 
     @property
     def outputs(self) -> int:
