@@ -100,7 +100,13 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     started = time.time()
     options = options.resolved()
     output = absolute_uri(options.output)
-    labelling = Labelling.of(options.model, options.text, options.tasks, options.top)
+    labelling = Labelling.of(
+        options.model,
+        options.text,
+        options.tasks,
+        options.top,
+        model_digest=options.model_digest,
+    )
     with reaching("output", output, begun=False):
         publish.check_output(output)
         _refuse_other_date(output, options.date)
