@@ -108,7 +108,7 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
             identity=identity(labelling.digest, labelling.names, options.top),
             strict=options.strict,
         )
-    refuse_collisions(options.keys, (), labelling.names, what="key", parameter="keys")
+    refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:
