@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
+from glossator.model import terminal
+from glossator.model.commands import Command, Group
 from glossator.model.errors import UsageError
+from glossator.model.reporting import TerminalReporter
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--data",
     multiple=True,
@@ -22,7 +23,7 @@ from glossator.model.errors import UsageError
     help="Labelled Parquet files or globs; may be given more than once.",
 )
 @click.option("--tasks", "tasks_file", required=True, metavar="FILE", help="tasks.toml")
-@click.option("--output", required=True, metavar="BUNDLE", help="The folder to write.")
+@click.option("--output", required=True, metavar="BUNDLE", help="The folder to write, or its URI.")
 @click.option("--text", default="text", show_default=True, metavar="COLUMN")
 @click.option(
     "--split",
@@ -49,55 +50,57 @@ def train(
     changes: tuple[str, ...],
 ) -> None:
     """Train a model on labelled Parquet and write it as a bundle."""
-    from glossator.model import bundle, card
+    from glossator.model import card
     from glossator.model.data import load
+    from glossator.model.destination import check_bundle_folder, save_bundle
     from glossator.model.tasks import load_tasks
     from glossator.model.train import train as learn
 
     settings = _settings(changes)
-    if (
-        Path(output).exists()
-        and not Path(output, "bundle.json").exists()
-        and (not Path(output).is_dir() or any(Path(output).iterdir()))
-    ):
-        raise UsageError(f"--output {output} holds something else than a bundle: name another")
     tasks = load_tasks(tasks_file)
+    check_bundle_folder(output)
     rows = load(data, tasks, text, split)
-    report = _Lines()
+    report = TerminalReporter()
     if rows.dropped:
         report(f"{rows.dropped:,} rows without a text are left out")
-    trained = learn(rows, tasks, settings, report, {"name": name, "data": list(data)})
-    digest = bundle.save(trained, output)
-    click.echo(card.curves(trained) + "\n")
-    click.echo(card.summary(trained))
-    click.echo(f"\nwrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
+    provenance = {"name": name, "data": list(data)}
+    try:
+        trained = learn(rows, tasks, settings, report, provenance, report.show)
+    finally:
+        report.close()
+    digest = save_bundle(trained, output)
+    _echo_table(card.curves(trained))
+    terminal.echo()
+    _echo_table(card.summary(trained))
+    terminal.echo("", f"wrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
 
 
-class _Lines:
-    """Lines of progress that stay."""
-
-    def __call__(self, line: str) -> None:
-        click.echo(line, err=True)
+def _echo_table(table: str) -> None:
+    terminal.echo(*table.split("\n"))
 
 
 def _settings(changes: tuple[str, ...]) -> Any:
-    from glossator.model.train import Settings
+    from glossator.model.train import TrainingConfig
 
-    types: dict[str, Any] = {f.name: type(f.default) for f in fields(Settings)}
+    types: dict[str, Any] = {f.name: type(f.default) for f in fields(TrainingConfig)}
     values: dict[str, Any] = {}
     for change in changes:
         name, _, value = change.partition("=")
         if name not in types:
-            raise UsageError(f"--set {change}: no setting {name!r}; there are {', '.join(types)}")
+            raise UsageError(
+                f"{change}: no setting {name!r}; there are {', '.join(types)}", parameter="changes"
+            )
         try:
             values[name] = types[name](value)
         except ValueError:
             kind = types[name].__name__
-            raise UsageError(f"--set {change}: {value!r} is not a number ({kind})") from None
-    return Settings(**values)
+            raise UsageError(
+                f"{change}: {value!r} is not a number ({kind})", parameter="changes"
+            ) from None
+    return TrainingConfig(**values)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--data", multiple=True, required=True, metavar="FILES", help="Labelled Parquet.")
 @click.option("--model", default="default", show_default=True, metavar="BUNDLE")
 @click.option("--text", default="text", show_default=True, metavar="COLUMN")
@@ -118,40 +121,43 @@ def evaluate(
     rows = load(data, bundle.tasks, text, split)
     chosen = rows.select(rows.split == on)
     if not len(chosen):
-        raise UsageError(f"no row of split {on!r} in column {split!r}: name another with --on")
+        raise UsageError(
+            f"no row of split {on!r} in column {split!r}: name another", parameter="on"
+        )
     labeller = Labeller(bundle, [task.name for task in bundle.tasks])
-    given = evaluation.predict(labeller, chosen.texts)
-    metrics = evaluation.evaluate(bundle.tasks, chosen, given)
+    predicted = evaluation.predict(labeller, chosen.texts)
+    metrics = evaluation.evaluate(bundle.tasks, chosen, predicted)
     if as_json:
-        click.echo(json.dumps(metrics))
+        terminal.echo_json(metrics)
     else:
-        click.echo(card.summary(replace(bundle, metrics={"test": metrics})))
+        _echo_table(card.summary(replace(bundle, metrics={"test": metrics})))
+    terminal.require_output()
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("text")
 @click.option("--model", default="default", show_default=True, metavar="BUNDLE")
 @click.option("--tasks", metavar="A,B", help="By default all but sensitive ones.")
 @click.option("--top", default=5, show_default=True, help="Words to mark.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
 def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -> None:
     """Label one TEXT and mark the words that each task attended to."""
     from glossator.model import bundle as bundles
-    from glossator.model.explain import answers_json, explanation
+    from glossator.model.explain import explanation, predictions_json
     from glossator.model.labeller import Labeller
 
     if not text.strip():
-        raise UsageError("the text is empty: give some words to label")
+        raise UsageError("it is empty: give some words to label", parameter="text")
     names = None if tasks is None else [n.strip() for n in tasks.split(",") if n.strip()]
     labelled = Labeller(bundles.load(model), names).label([text], top)
     if as_json:
-        click.echo(json.dumps(answers_json(text, labelled), ensure_ascii=False))
-        return
-    for line in explanation(text, labelled, colour=sys.stdout.isatty()):
-        click.echo(line)
+        terminal.echo_json(predictions_json(text, labelled))
+    else:
+        terminal.echo(*explanation(text, labelled, colour=sys.stdout.isatty()))
+    terminal.require_output()
 
 
-@click.group()
+@click.group(cls=Group)
 def corpora() -> None:
     """Public labelled text, to train from."""
 
@@ -161,7 +167,9 @@ def corpora() -> None:
 def corpora_build(directory: str) -> None:
     """Fetch, check and convert the public corpora into DIRECTORY."""
     from glossator.model.corpora import build
+    from glossator.model.destination import check_writable
 
-    summary = build(directory, progress=_Lines())
+    check_writable(directory)
+    summary = build(directory, progress=TerminalReporter())
     rows = sum(counts["rows"] for splits in summary.values() for counts in splits.values())
-    click.echo(f"{rows:,} rows of {len(summary)} sources in {directory}, with tasks.toml")
+    terminal.echo(f"{rows:,} rows of {len(summary)} sources in {directory}, with tasks.toml")

@@ -1,28 +1,33 @@
-"""Texts in, answers out: tokenizer, engine, calibration and attended words as one call."""
+"""Texts in, predictions out: tokenizer, engine, calibration and attended words as one call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
-from glossator.model.calibrate import probabilities
-from glossator.model.engine import Engine, Scores, padded_tokens
+from glossator.model.engine import EngineResult, OnProgress
+from glossator.model.engines import make_engine
 from glossator.model.tasks import Task, select_tasks
-from glossator.model.tokenizer import Tokens
-from glossator.model.words import Words, heaviest, units
+from glossator.model.tokenizer import MAX_CHARS, Tokens, slices
+from glossator.model.words import Words, heaviest, joined, units
 
 MAX_TEXTS = 1 << 16
-"""Texts in one call."""
+"""Texts in one call, at most."""
+_MAX_OUTPUTS = 1 << 24
+"""Probabilities in one call."""
+_PART_CHARS, _PART_TOKENS = 1 << 22, 1 << 20
+"""Characters and tokens of the texts that are labelled together: some 250 MB of working memory."""
 
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """What one task says of n texts, and what it looked at."""
+    """One task's predictions for n texts, and what its attention looked at."""
 
     task: Task
     probabilities: NDArray[np.float64]
@@ -30,14 +35,14 @@ class TaskPredictions:
     accept: float
     """The confidence from which a single label is accepted."""
     words: Words
-    """The words its attention gave most weight."""
+    """The words that its attention gave most weight."""
     entropy: NDArray[np.float32]
     """[n] of the attention over tokens, in nats."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The answers to n texts."""
+    """The predictions for n texts."""
 
     tasks: tuple[TaskPredictions, ...]
     tokens: NDArray[np.int64]
@@ -56,49 +61,101 @@ class Labeller:
     def __init__(self, bundle: Bundle, tasks: Sequence[str] | None = None) -> None:
         """Gets ready for the named tasks; without names, for all that are not sensitive."""
         self.tasks = select_tasks(bundle.tasks, tasks)
-        self._bundle = bundle
         self.calibration = bundle.calibration
-        self._engine = Engine(bundle.network)
+        self.max_texts = min(MAX_TEXTS, _MAX_OUTPUTS // sum(task.outputs for task in self.tasks))
+        """Texts in one call: fewer where the tasks have very many labels."""
+        self._names = [task.name for task in self.tasks]
+        self._tokenizer = bundle.tokenizer
+        self._engine = make_engine(bundle.weights, bundle.config, self.tasks)
 
-    def score(self, texts: Sequence[str]) -> tuple[Tokens, dict[str, Scores]]:
-        """The tokens of texts, none of them blank, and what the network says of them."""
-        tokens = self._bundle.tokenizer.encode(texts)
-        return tokens, self._engine.run(tokens, [task.name for task in self.tasks])
+    def score(self, texts: Sequence[str]) -> tuple[Tokens, EngineResult]:
+        """The tokens of texts, none of them blank, and the network's output for them."""
+        tokens = self._tokenizer.encode(texts)
+        return tokens, self._engine.run(tokens, self._names)
 
-    def label(self, texts: Sequence[str], top: int = 5) -> Predictions:
+    def label(
+        self, texts: Sequence[str], top: int = 5, on_progress: OnProgress | None = None
+    ) -> Predictions:
         """Labels texts, none of them blank.
 
         Args:
-            texts: at most `MAX_TEXTS`.
+            texts: at most `max_texts`.
             top: how many attended words to give for each text and task.
+            on_progress: receives how many texts were finished since the last call.
         """
-        tokenizer = self._bundle.tokenizer
         started = time.monotonic()
-        tokens = tokenizer.encode(texts)
-        encoded = time.monotonic()
-        scores = self._engine.run(tokens, [task.name for task in self.tasks])
+        tokens = self._tokenizer.encode(texts)
+        seconds = {"tokenize": time.monotonic() - started, "network": 0.0, "attention": 0.0}
+        read = [text[:MAX_CHARS] for text in texts]
+        parts = [
+            self._label_part(read[first:last], tokens.part(first, last), top, on_progress, seconds)
+            for first, last in _parts(read, tokens.lengths)
+        ]
+        started = time.monotonic()
+        predictions = Predictions(
+            tasks=tuple(
+                _joined_tasks([part.tasks[i] for part in parts]) for i in range(len(self.tasks))
+            ),
+            tokens=tokens.lengths,
+            truncated=self._tokenizer.truncated(texts, tokens),
+            padded_tokens=sum(part.padded_tokens for part in parts),
+            seconds=seconds,
+        )
+        seconds["attention"] += time.monotonic() - started
+        return predictions
+
+    def _label_part(
+        self,
+        texts: Sequence[str],
+        tokens: Tokens,
+        top: int,
+        on_progress: OnProgress | None,
+        seconds: dict[str, float],
+    ) -> _Part:
+        """Labels texts of bounded characters and tokens, and books the time by stage."""
+        started = time.monotonic()
+        result = self._engine.run(tokens, self._names, on_progress)
         scored = time.monotonic()
-        found = units(texts, tokens, tokenizer.spans(texts, tokens))
-        answers = tuple(
+        found = units(texts, tokens, self._tokenizer.spans(texts, tokens))
+        predictions = tuple(
             TaskPredictions(
                 task=task,
-                probabilities=probabilities(
-                    task, scores[task.name].logits, self.calibration[task.name]
+                probabilities=task.rules.probabilities(
+                    result.scores[task.name].logits, self.calibration[task.name]
                 ),
                 accept=self.calibration[task.name].accept,
-                words=heaviest(found, scores[task.name].attention, top),
-                entropy=scores[task.name].entropy,
+                words=heaviest(found, result.scores[task.name].attention, top),
+                entropy=result.scores[task.name].entropy,
             )
             for task in self.tasks
         )
-        return Predictions(
-            answers,
-            tokens.lengths,
-            tokenizer.truncated(texts, tokens),
-            padded_tokens=padded_tokens(tokens.lengths),
-            seconds={
-                "tokenize": encoded - started,
-                "network": scored - encoded,
-                "attention": time.monotonic() - scored,
-            },
-        )
+        seconds["network"] += scored - started
+        seconds["attention"] += time.monotonic() - scored
+        return _Part(predictions, result.padded_tokens)
+
+
+class _Part(NamedTuple):
+    tasks: tuple[TaskPredictions, ...]
+    padded_tokens: int
+
+
+def _parts(texts: Sequence[str], tokens: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Consecutive texts of so many tokens and characters that memory is bounded."""
+    # a text weighs what it takes of the dearer of both bounds
+    weights = [
+        max(n * _PART_CHARS, len(text) * _PART_TOKENS)
+        for text, n in zip(texts, tokens.tolist(), strict=True)
+    ]
+    yield from slices(weights, _PART_CHARS * _PART_TOKENS) if texts else [(0, 0)]
+
+
+def _joined_tasks(parts: Sequence[TaskPredictions]) -> TaskPredictions:
+    """One task's predictions for the texts of all parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        words=joined([part.words for part in parts]),
+        entropy=np.concatenate([part.entropy for part in parts]),
+    )

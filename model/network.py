@@ -2,7 +2,7 @@
 
 tokens → embedding → bidirectional GRU or LSTM → for each task: additive attention (Bahdanau et
 al. 2015; one per task as in Yang et al. 2016's word attention) ⊕ max ⊕ mean → LayerNorm → head.
-Used for training and as the reference that `engine.py` must agree with. Padding never has an
+Used for training and as the reference that every engine must agree with. Padding never has an
 influence: the recurrence is packed, attention and pooling are masked.
 
 Shapes: B texts, T tokens (padded), E embedding, H hidden units a direction, A attention units.
@@ -10,47 +10,23 @@ Shapes: B texts, T tokens (padded), E embedding, H hidden units a direction, A a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from glossator.model.errors import UsageError
+from glossator.model.architecture import NetworkConfig
 from glossator.model.tasks import Task
 
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The sizes of the network; stands in `bundle.json`."""
-
-    vocabulary: int
-    """Token ids are 0 … vocabulary - 1."""
-    embedding: int = 128
-    """E, numbers for a token."""
-    cell: Literal["gru", "lstm"] = "gru"
-    """The recurrent cell."""
-    hidden: int = 128
-    """H, units a direction."""
-    attention: int = 64
-    """A, units of each task's attention."""
-
-    def __post_init__(self) -> None:
-        if self.cell not in ("gru", "lstm"):
-            raise UsageError(f"network: cell {self.cell!r} is not one of gru, lstm")
-        for name in ("vocabulary", "embedding", "hidden", "attention"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"network: {name} must be positive, not {getattr(self, name)}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by name; `NetworkConfig(**fields)` reads them back."""
-        return asdict(self)
+_PREFIX = "task_"
 
 
 class TaskOutput(NamedTuple):
-    """What the network says of B texts for one task."""
+    """The output for B texts and one task."""
 
     logits: Tensor
     """[B, outputs] before softmax (single) or sigmoid (multi); the value itself (regression)."""
@@ -70,7 +46,7 @@ class TaskHead(nn.Module):
         self.output = nn.Linear(3 * states, outputs)
 
     def forward(self, states: Tensor, mask: Tensor, shared: Tensor) -> TaskOutput:
-        """Attends to the states and answers.
+        """Attends to the states and computes the logits.
 
         Args:
             states: [B, T, 2H], zero on padding.
@@ -85,7 +61,7 @@ class TaskHead(nn.Module):
 
 
 class AttentionRNN(nn.Module):
-    """The network; `forward` is for training and reference, `engine.Engine` for bulk inference."""
+    """The network; `forward` is for training and reference, an engine for bulk inference."""
 
     def __init__(
         self,
@@ -104,14 +80,17 @@ class AttentionRNN(nn.Module):
         self.rnn = rnn(config.embedding, config.hidden, batch_first=True, bidirectional=True)
         self.heads = nn.ModuleDict(
             {
-                task.name: TaskHead(2 * config.hidden, config.attention, task.outputs, dropout)
+                # the prefix: a module dictionary refuses the names of its own methods, as `type`
+                _PREFIX + task.name: TaskHead(
+                    2 * config.hidden, config.attention, task.outputs, dropout
+                )
                 for task in tasks
             }
         )
         nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> dict[str, TaskOutput]:
-        """Answers for every task.
+        """The output for every task.
 
         Args:
             ids: [B, T] token ids, anything on padding.
@@ -122,7 +101,26 @@ class AttentionRNN(nn.Module):
         highest = states.masked_fill(~mask[:, :, None], -torch.inf).amax(dim=1)
         mean = states.sum(dim=1) / lengths[:, None]
         shared = torch.cat([highest, mean], dim=1)
-        return {name: head(states, mask, shared) for name, head in self.heads.items()}
+        return {
+            name.removeprefix(_PREFIX): head(states, mask, shared)
+            for name, head in self.heads.items()
+        }
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights as arrays of their own, by the names of `architecture.tensor_shapes`."""
+        return {
+            name.replace(f".{_PREFIX}", ".", 1): value.detach().float().numpy(force=True).copy()
+            for name, value in self.state_dict().items()
+        }
+
+    def load_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Takes over what `weights` of a network of the same sizes and tasks gave."""
+        self.load_state_dict(
+            {
+                name: torch.tensor(weights[name.replace(f".{_PREFIX}", ".", 1)])
+                for name in self.state_dict()
+            }
+        )
 
     def _encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """[B, T, 2H] states, zero on padding."""

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import re
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem, make_path_posix
 
+from glossator.model import temporary
 from glossator.model.errors import UsageError
+from glossator.model.redaction import redacted as redacted
+from glossator.model.redaction import redacted_text as redacted_text
 
+_REMOTE = re.compile(r"(?!(?:file|local)://)[A-Za-z][\w+.-]*(?:://|::.*://)")
+"""What begins so is a URI, perhaps one of a chain (`zip://a.parquet::s3://...`)."""
+_LOCAL = re.compile(r"(?:file|local)://")
 _RENAMING = {"hdfs", "webhdfs"}
 """Remote stores that show a file while it is written, and rename atomically."""
+_CONDITIONAL = {"file", "memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Stores of which fsspec passes on `mode="create"`: If-None-Match, or a generation of 0."""
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
+_THREADS = 16
 
 
 def open_store(uri: str) -> tuple[Any, str]:
     """The fsspec file system that a URI names, and the path there.
 
+    Without `://`, and with `file://`, it is a path of this machine, whatever characters it has.
+
     Raises:
         UsageError: no file system is known by that protocol, or its package is not installed.
     """
+    if not _REMOTE.match(uri):
+        return LocalFileSystem(), _local_path(uri)
     try:
+        if "::" in uri and not _is_chain(uri):  # in a name: fsspec would take it for a chain
+            kind = fsspec.get_filesystem_class(uri.partition("://")[0])
+            return kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
         fs, path = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
         raise UsageError(f"{uri}: {error}") from error
@@ -38,8 +59,45 @@ def is_local(fs: Any) -> bool:
 
 def absolute_uri(uri: str) -> str:
     """A local path made absolute: workers may stand in another folder. Other URIs as they are."""
-    fs, path = open_store(uri)
-    return path if is_local(fs) else uri
+    return uri if _REMOTE.match(uri) else _local_path(uri)
+
+
+def uri_below(given: str, fs: Any, path: str) -> str:
+    """The URI of a path that was found by listing what a URI names.
+
+    Args:
+        given: the URI that was listed.
+        fs: its file system.
+        path: of a file there, as the file system lists it.
+    """
+    if is_local(fs):
+        return path
+    if _is_chain(given):
+        first, _, rest = given.partition("::")
+        if "://" in first:  # an archive's member
+            return f"{first.partition('://')[0]}://{path}::{rest}"
+        return f"{first}::{uri_below(rest, open_store(rest)[0], path)}"
+    plain: str = fs.unstrip_protocol(path)
+    if not type(fs)._get_kwargs_from_urls(given):
+        return plain
+    # the URI says more than a path: a host, an account
+    scheme, _, rest = given.partition("://")
+    authority = rest.partition("/")[0]
+    for tail in (path.lstrip("/"), path.lstrip("/").partition("/")[2]):
+        uri = f"{scheme}://{authority}/{tail}"
+        if type(fs)._strip_protocol(uri) == path:
+            return uri
+    return plain
+
+
+def _local_path(uri: str) -> str:
+    path: str = make_path_posix(_LOCAL.sub("", uri, count=1))
+    return path.rstrip("/") or "/"
+
+
+def _is_chain(uri: str) -> bool:
+    first, chained, rest = uri.partition("::")
+    return bool(chained) and ("://" not in first or "://" in rest or Path(rest).is_absolute())
 
 
 def protocols(fs: Any) -> tuple[str, ...]:
@@ -58,7 +116,7 @@ def atomic_write(fs: Any, target: str) -> Iterator[Path]:
     mark = f"{uuid.uuid4().hex}.tmp"
     if is_local(fs):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    temp = Path(folder if is_local(fs) else tempfile.gettempdir(), f".{name}.{mark}")
+    temp = Path(folder if is_local(fs) else temporary.folder(), f".{name}.{mark}")
     try:
         yield temp
         if is_local(fs):
@@ -72,10 +130,137 @@ def atomic_write(fs: Any, target: str) -> Iterator[Path]:
         temp.unlink(missing_ok=True)
 
 
-def put_bytes(fs: Any, target: str, data: bytes) -> None:
-    """Write a small file at once."""
+def temporary_of(name: str) -> str | None:
+    """What a temporary file of `atomic_write` was to become; None if its name is no such."""
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else None
+
+
+def put_bytes(fs: Any, target: str, data: bytes, *, durable: bool = False) -> None:
+    """Write a small file at once.
+
+    Args:
+        fs: of fsspec.
+        target: the path in it.
+        data: all of the file.
+        durable: it is there even after the power fails; object stores see to that anyway.
+    """
     with atomic_write(fs, target) as temp:
         temp.write_bytes(data)
+        if durable and is_local(fs):
+            sync(fs, [str(temp)])
+    if durable:
+        sync(fs, [str(PurePosixPath(target).parent)])
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Write a small file at once, unless there is one; whether it was written.
+
+    Of several that try at the same time exactly one succeeds, on this machine's own file systems
+    and on S3, Google Cloud Storage, Azure and fsspec's memory store (`has_conditional_writes`).
+    Elsewhere it is looked whether there is one, and then written: two may succeed.
+    """
+    fs, target = open_store(uri)
+    if is_local(fs):
+        return _link_if_absent(fs, target, data)
+    try:
+        if has_conditional_writes(fs):
+            fs.pipe_file(target, data, mode="create")
+        elif fs.exists(target):
+            return False
+        else:
+            put_bytes(fs, target, data)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if _precondition_failed(error):
+            return False
+        raise
+    return True
+
+
+def has_conditional_writes(fs: Any) -> bool:
+    """Whether `put_if_absent` lets one writer of several through on this fsspec file system."""
+    return bool(_CONDITIONAL.intersection(protocols(fs)))
+
+
+def _link_if_absent(fs: Any, target: str, data: bytes) -> bool:
+    """A link to a whole file appears at once; where there are none, one may see it unfinished."""
+    folder = Path(target).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temp = folder / f".{Path(target).name}.{uuid.uuid4().hex}.tmp"
+    try:
+        temp.write_bytes(data)
+        os.link(temp, target, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return _create_if_absent(target, data)
+    finally:
+        temp.unlink(missing_ok=True)
+    return True
+
+
+def _create_if_absent(target: str, data: bytes) -> bool:
+    try:
+        with Path(target).open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _precondition_failed(error: OSError) -> bool:
+    """Whether S3 said so: some servers leave out which condition it was."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+
+
+def read_bytes(fs: Any, path: str) -> bytes | None:
+    """A small file's content; None if there is none.
+
+    Of a local path it follows no link, and waits for no pipe.
+
+    Raises:
+        UsageError: it is a folder, a link, or otherwise no plain file.
+        OSError: the store failed.
+    """
+    try:
+        if not is_local(fs):
+            remote: bytes = fs.cat_file(path)
+            return remote
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR) and Path(path).is_symlink():
+            raise UsageError(f"{path}: is a symbolic link: put a plain file there") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UsageError(f"{path}: is not a plain file: move it away")
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
+
+
+def sync(fs: Any, paths: Iterable[str]) -> None:
+    """Wait until local files, and the names in local folders, are on the disk; else do nothing."""
+    if is_local(fs):
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(_sync, paths))
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # not all file systems can, of a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 def move(fs: Any, source: str, target: str) -> None:

@@ -7,10 +7,11 @@ fixed, so where it stands follows from a cumulative sum: no offsets are asked of
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, pairwise
 
 import numpy as np
@@ -18,8 +19,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from glossator.model import tokenizer_json
+
 MAX_CHARS = 16_384
 """Characters of a text that are read at all: a comment may be a pasted book."""
+_SLICE_CHARS = MAX_CHARS
+"""Characters that are tokenized together. A character may become 18 by NFKC, and a token takes
+some hundred bytes until it is an integer: so much is 130 MB at worst."""
+_SHORT_PIECE = 64
+"""Characters that Python normalizes; its reordering of combining marks is quadratic."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Tokens:
         """[n] tokens of each text."""
         return np.diff(self.offsets)
 
+    def part(self, first: int, last: int) -> Tokens:
+        """The tokens of the texts `first:last`."""
+        offsets = self.offsets[first : last + 1]
+        return Tokens(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
 
 @dataclass(frozen=True)
 class Spans:
@@ -57,14 +70,11 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self._tokenizer.enable_truncation(max_tokens)
         self.max_tokens = max_tokens
-        alphabet = _byte_of_letter()
         vocabulary = tokenizer.get_vocab()
         self.size = len(vocabulary)
         self._bytes = np.zeros(self.size, np.int64)
         for token, index in vocabulary.items():
-            if not all(letter in alphabet for letter in token):
-                raise ValueError(f"token {token!r} is not made of bytes: not a byte-level BPE")
-            self._bytes[index] = len(token)
+            self._bytes[index] = len(token)  # a letter stands for a byte
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int, max_tokens: int) -> Tokenizer:
@@ -90,28 +100,32 @@ class Tokenizer:
         """The tokenizer whose `to_json` gave `content`.
 
         Raises:
-            ValueError: it is no tokenizer, or not a byte-level BPE.
+            ValueError: it is none of our kind, or keeps another number of tokens.
         """
+        tokenizer_json.check(content.encode(), max_tokens)
         try:
             tokenizer = HFTokenizer.from_str(content)
         except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"not a tokenizer: {error}") from error
+            raise ValueError(f"is no tokenizer: {error}") from error
         return cls(tokenizer, max_tokens)
 
     def to_json(self) -> str:
         """The whole tokenizer, as Hugging Face `tokenizers` reads it."""
-        return str(self._tokenizer.to_str())
+        model = json.loads(self._tokenizer.to_str())["model"]
+        return tokenizer_json.render(model["vocab"], model["merges"], self.max_tokens)
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """The tokens of each text; releases the GIL for most of the time."""
-        encodings = self._tokenizer.encode_batch_fast(
-            [text[:MAX_CHARS] for text in texts], add_special_tokens=False
-        )
-        rows = [encoding.ids for encoding in encodings]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.fromiter(chain.from_iterable(rows), np.int32, count=int(offsets[-1]))
-        return Tokens(ids, offsets)
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        parts = [np.empty(0, np.int32)]
+        for first, last in slices([min(len(text), MAX_CHARS) for text in texts], _SLICE_CHARS):
+            encodings = self._tokenizer.encode_batch_fast(
+                [text[:MAX_CHARS] for text in texts[first:last]], add_special_tokens=False
+            )
+            rows = [encoding.ids for encoding in encodings]
+            offsets[first + 1 : last + 1] = [len(row) for row in rows]
+            parts.append(np.fromiter(chain.from_iterable(rows), np.int32))
+        return Tokens(np.concatenate(parts), np.cumsum(offsets))
 
     def spans(self, texts: Sequence[str], tokens: Tokens) -> Spans:
         """The original characters behind each token, widened to whole characters.
@@ -120,12 +134,19 @@ class Tokenizer:
             texts: the n texts that `encode` was given.
             tokens: what it gave.
         """
+        found = Spans(np.empty(len(tokens.ids), np.int64), np.empty(len(tokens.ids), np.int64))
+        for first, last in slices([min(len(text), MAX_CHARS) for text in texts], 4 * _SLICE_CHARS):
+            part = self._spans([t[:MAX_CHARS] for t in texts[first:last]], tokens.part(first, last))
+            at = slice(tokens.offsets[first], tokens.offsets[last])
+            found.start[at], found.end[at] = part.start, part.end
+        return found
+
+    def _spans(self, texts: Sequence[str], tokens: Tokens) -> Spans:
         changed: dict[int, _Alignment] = {}
         normalized: list[str] = []
         for row, text in enumerate(texts):
-            text = text[:MAX_CHARS]
             if not unicodedata.is_normalized("NFKC", text):
-                changed[row] = _align(text, str(self._tokenizer.normalizer.normalize_str(text)))
+                changed[row] = _align(text, self._normalize)
                 text = changed[row].normalized
             normalized.append(text)
 
@@ -152,14 +173,29 @@ class Tokenizer:
         cut = np.array([len(text) > MAX_CHARS for text in texts], bool)
         for row in np.flatnonzero(tokens.lengths == self.max_tokens).tolist():
             ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
-            normalized = self._tokenizer.normalizer.normalize_str(texts[row][:MAX_CHARS])
+            normalized = self._normalize(texts[row][:MAX_CHARS])
             cut[row] |= int(self._bytes[ids].sum()) < len(normalized.encode())
         return cut
 
+    def _normalize(self, text: str) -> str:
+        """NFKC by the tokenizer's own tables, in linear time."""
+        return str(self._tokenizer.normalizer.normalize_str(text))
 
-@cache
-def _byte_of_letter() -> frozenset[str]:
-    return frozenset(pre_tokenizers.ByteLevel.alphabet())
+
+def slices(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Cuts a sequence into consecutive parts whose sizes add up to `most`, or of one item.
+
+    Yields:
+        The first item of a part and the one behind its last.
+    """
+    first, total = 0, 0
+    for item, size in enumerate(sizes):
+        if total + size > most and item > first:
+            yield first, item
+            first, total = item, 0
+        total += size
+    if first < len(sizes):
+        yield first, len(sizes)
 
 
 @dataclass(frozen=True)
@@ -171,7 +207,7 @@ class _Alignment:
     end: NDArray[np.int64]
 
 
-def _align(original: str, normalized: str) -> _Alignment:
+def _align(original: str, normalize: Callable[[str], str]) -> _Alignment:
     """Cuts `original` where normalization can't reach across, and matches the pieces.
 
     NFKC of a text is the NFKC of its pieces, one after the other, when each piece begins with a
@@ -183,11 +219,14 @@ def _align(original: str, normalized: str) -> _Alignment:
     ends: list[int] = []
     pieces: list[str] = []
     for start, end in pairwise(cuts):
-        piece = unicodedata.normalize("NFKC", original[start:end])
+        piece = original[start:end]
+        short = len(piece) <= _SHORT_PIECE
+        piece = unicodedata.normalize("NFKC", piece) if short else normalize(piece)
         same = piece == original[start:end]
         starts += range(start, end) if same else [start] * len(piece)
         ends += range(start + 1, end + 1) if same else [end] * len(piece)
         pieces.append(piece)
+    normalized = normalize(original)
     if "".join(pieces) != normalized:
         # Python and the tokenizer hold different versions of Unicode: this text has a character
         # that only one of them knows. Point at the whole text rather than at a wrong place.
@@ -195,7 +234,7 @@ def _align(original: str, normalized: str) -> _Alignment:
     return _Alignment(normalized, np.array(starts, np.int64), np.array(ends, np.int64))
 
 
-@cache
+@lru_cache(1 << 16)
 def _begins_piece(character: str) -> bool:
     first = unicodedata.normalize("NFKD", character)[0]
     return unicodedata.combining(first) == 0 and first not in _composing()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from glossator.model.tokenizer import Spans, Tokens
 
 MAX_TOKENS = 1 << 15
-"""Tokens of a text that can be told apart."""
+"""Tokens of a text, at most: a unit's number has 15 bits."""
 _MAX_TEXTS = 1 << 17
 _OTHER, _WORD, _SPACE = 0, 1, 2
 _UNSPACED = (
@@ -37,7 +37,7 @@ _KNOWN = 0x20000
 
 @dataclass(frozen=True)
 class Units:
-    """The words (or, without spaces, the tokens) of n texts: what a weight is given to."""
+    """The words (or, without spaces, the tokens) of n texts: what weights are added up for."""
 
     offsets: NDArray[np.int64]
     """[n + 1]: text i has the units `offsets[i]:offsets[i + 1]`."""
@@ -97,6 +97,17 @@ def units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
     )
 
 
+def joined(parts: Sequence[Words]) -> Words:
+    """The words of the texts of all parts, one part after the other."""
+    counts = [np.diff(part.offsets) for part in parts]
+    return Words(
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate(counts))]),
+        start=np.concatenate([part.start for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+    )
+
+
 def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
     """The `count` heaviest units of each text; of equal weights the earlier one first.
 
@@ -136,9 +147,10 @@ def _trim(
     """Takes white space off both ends of spans; a span of nothing else ends up empty."""
     if not len(space):
         return start, end
-    place = np.arange(len(space))
-    following = np.minimum.accumulate(np.where(space, len(space), place)[::-1])[::-1]
-    preceding = np.maximum.accumulate(np.where(space, -1, place))
+    place = np.arange(len(space), dtype=np.int32)  # four of them: half of the memory
+    nowhere = np.int32(len(space))
+    following = np.minimum.accumulate(np.where(space, nowhere, place)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.where(space, np.int32(-1), place))
     return np.minimum(following[start], end), np.maximum(preceding[end - 1] + 1, start)
 
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from glossator.model import store
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import GlossatorError, UsageError
-from glossator.pipeline.errors import JobError, StoreError
+from glossator.pipeline.errors import StoreError
 
 Place = Literal["input", "model", "output"]
 _PARAMETERS: dict[Place, str] = {"input": "inputs", "model": "model", "output": "output"}
@@ -34,7 +34,7 @@ _STORES = {
 }
 """Packages whose errors tell of a store, beside `OSError`."""
 
-_CREDENTIALS = "no credentials were found, or they are not whole: set them as its client wants"
+_CREDENTIALS = "no complete credentials were found: set them where the client of the store looks"
 _ACCESS = "access denied: check the credentials and permissions"
 _DOWN = "the store does not answer: is its endpoint right, and is it up?"
 _BY_NAME = {
@@ -66,6 +66,7 @@ _BY_NUMBER = {
     errno.ECONNREFUSED: _DOWN,
 }
 
+_NOTHING = "nothing was published"
 _RETRYING_HELPS = {_DOWN}
 _NEW_RUN = ("SourceChangedError", "UsageError", "ReconcileError")
 """Errors after which the same run can't go on: what is run next plans anew, or will fail alike."""
@@ -115,8 +116,10 @@ def _why(error: BaseException, uri: str) -> str | None:
     """What is wrong, where that is known."""
     remote = uri != DEFAULT and not _local(uri)
     number = getattr(error, "errno", None)
+    if "No usable temporary directory" in str(error):
+        return "no folder for temporary files can be written to: make room, or set TMPDIR"
     if remote and number in (errno.ENOSPC, errno.EDQUOT):
-        folder = tempfile.gettempdir()
+        folder = tempfile.gettempdir()  # where what is sent to a remote store is written first
         return f"the folder for temporary files, {folder}, is full: make room, or set TMPDIR"
     if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
         return "there is no such bucket: create it, or check its spelling"
@@ -145,20 +148,23 @@ def cause(error: BaseException) -> str:
     while error.__cause__ is not None and not isinstance(error, GlossatorError):
         error = error.__cause__
     kind, said = _innermost(error)
+    if _NOTHING in said:
+        return said
     if kind in _NEW_RUN:
-        return f"{said}; nothing was published"
+        return f"{said}; {_NOTHING}"
     if kind == "MemoryError" or "can't allocate memory" in said or "bad_alloc" in said:
         said = f"out of memory ({said}): take fewer workers, or give it more"
     elif "can't start new thread" in said:
         said = f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
-    return f"{said}; nothing was published, run it again to resume"
+    return f"{said}; {_NOTHING}, run it again to resume"
 
 
 def _innermost(error: BaseException) -> tuple[str, str]:
     """The name of the class of what was raised first, and what it says."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if lines and "Traceback" in str(error):  # the worker's, as text
-        said = re.sub(r" \[while running '[^']*'\]$", "", lines[-1])
+    text = re.sub(r" \[while running '[^']*'\]\s*$", "", str(error))
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and "Traceback" in text:  # the worker's, as text
+        said = lines[-1]
         # Beam may have put what was raised into an error of its own
         said = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", said)
         match = re.match(r"([\w.]+)(?:: (.*))?$", said)
@@ -171,8 +177,3 @@ def _innermost(error: BaseException) -> tuple[str, str]:
         ours = isinstance(error, GlossatorError)
     # our own errors say all in words
     return kind, text if ours else f"{kind}: {text}" if text else kind
-
-
-def job_error(error: BaseException) -> JobError:
-    """The error that ends a job, whatever it was that ended it."""
-    return JobError(cause(error))

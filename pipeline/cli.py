@@ -3,104 +3,118 @@
 from __future__ import annotations
 
 import logging
-import os
+import re
 import signal
 import sys
-import threading
-import time
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
-import click
+import rich_click as click
 
 from glossator.model import cli as verbs
-from glossator.model.errors import UsageError
-from glossator.pipeline.errors import JobError
-from glossator.pipeline.progress import Snapshot, describe
+from glossator.model import temporary, terminal
+from glossator.model.commands import Command, Group, flags
+from glossator.model.reporting import TerminalReporter
+from glossator.pipeline import exits
 
-_LOG_SECS = 15.0
-
-
-class _Reporter:
-    """Lines of progress on standard error: each in place of the last where it is a terminal."""
-
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._open = False
-        self._told = time.monotonic()
-
-    def __call__(self, line: str) -> None:
-        if self._live:
-            click.echo(f"\r\033[K{line}", nl=False, err=True)
-            self._open = True
-        else:
-            click.echo(line, err=True)
-
-    def progress(self, snapshot: Snapshot) -> None:
-        """Says how far the run is: always on a terminal, elsewhere now and then."""
-        if self._live or time.monotonic() - self._told >= _LOG_SECS:
-            self._told = time.monotonic()
-            self(describe(snapshot))
-
-    def close(self) -> None:
-        """Ends the line that is open."""
-        if self._open:
-            click.echo(err=True)
-        self._open = False
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _allowance(context: click.Context, option: click.Parameter, value: str) -> int | float:
+    """A count of files (an int), or a share from 0 to 1 written as 0.01 or 1% (a float)."""
+    if re.fullmatch(r"[0-9]{1,12}", value):
+        return int(value)
+    if match := re.fullmatch(r"([0-9]*\.?[0-9]+)(%?)", value, re.ASCII):
+        share = float(match[1]) / (100 if match[2] else 1)
+        if share <= 1:
+            return share
+    raise click.BadParameter(f"{value!r} is not a number of files or a share, e.g. 0.01 or 1%")
+
+
+@click.group(cls=Group)
 @click.version_option(package_name="glossator")
 def cli() -> None:
     """Label comments for several tasks at once, from Parquet to Parquet."""
 
 
+def _input_flags(command: _Function) -> _Function:
+    for option in reversed(
+        [
+            click.option(
+                "--input",
+                "inputs",
+                multiple=True,
+                required=True,
+                metavar="URI|GLOB",
+                help="Parquet files, a glob or a folder; may be given more than once.",
+                panel="Input",
+            ),
+            click.option(
+                "--text",
+                metavar="COLUMN",
+                help="The text column, if ambiguous; a struct's field as COLUMN.FIELD.",
+                panel="Input",
+            ),
+            click.option(
+                "--key",
+                "keys",
+                multiple=True,
+                metavar="COLUMN",
+                help="A column, struct field (COLUMN.FIELD) or Hive partition to carry into the"
+                " output; may be given more than once.",
+                panel="Input",
+            ),
+            click.option(
+                "--date",
+                metavar="YYYY-MM-DD",
+                help="What {date} in input and output stands for; also: today, yesterday (UTC).",
+                panel="Input",
+            ),
+            click.option(
+                "--strict",
+                is_flag=True,
+                help="Refuse to begin where a file can't be read or its columns don't fit.",
+                panel="Input",
+            ),
+            click.option(
+                "--max-unreadable",
+                callback=_allowance,
+                default="0",
+                show_default=True,
+                metavar="N|SHARE",
+                help="Publish all the same where so many files, or such a share of the rows (0.01,"
+                " 1%), can't be read.",
+                panel="Input",
+            ),
+            click.option(
+                "--table-files",
+                is_flag=True,
+                help="Read all files below a Delta, Iceberg or Hudi table's folder, those of"
+                " removed rows too.",
+                panel="Input",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command(
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "help_option_names": ["-h", "--help"],
-    }
+    cls=Command,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@_input_flags
+@click.option(
+    "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
 )
 @click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    required=True,
-    metavar="URI|GLOB",
-    help="Parquet files, a glob or a folder; may be given more than once.",
-)
-@click.option("--output", required=True, metavar="URI", help="The folder to publish in.")
-@click.option(
-    "--model",
-    default="default",
+    "--top",
+    type=int,
+    default=5,
     show_default=True,
-    metavar="BUNDLE",
-    help="A bundle's folder or URI, or the bundle inside the package.",
-)
-@click.option("--text", metavar="COLUMN", help="The text column, where it is not clear.")
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    metavar="COLUMN",
-    help="A column to carry into the output; may be given more than once.",
-)
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Refuse to begin where a file can't be read or its columns don't fit the others'.",
-)
-@click.option("--tasks", metavar="A,B", help="Tasks to label; by default all but sensitive ones.")
-@click.option(
-    "--date",
-    metavar="YYYY-MM-DD",
-    help="What {date} in input and output stands for; also: today, yesterday (UTC).",
-)
-@click.option("--top", default=5, show_default=True, help="Attended words kept of each comment.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Threads of a local run; by default one for each core.",
+    metavar="N",
+    help="Attended words kept of each comment.",
+    panel="Output",
 )
 @click.option(
     "--show",
@@ -108,21 +122,61 @@ def cli() -> None:
     default=0,
     metavar="N",
     help="Print N labelled comments at the end.",
+    panel="Output",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the account of the run as JSON.",
+    panel="Output",
+)
+@click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    metavar="BUNDLE",
+    help="A bundle's folder or URI, or the bundle inside the package.",
+    panel="Model",
+)
+@click.option(
+    "--model-digest",
+    metavar="SHA256",
+    help="Refuse any other model; the digest stands in the manifest.",
+    panel="Model",
+)
+@click.option(
+    "--tasks",
+    metavar="A,B",
+    help="Tasks to label; by default all but sensitive ones.",
+    panel="Model",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads of a local run; by default one for each core.",
+    panel="Engine",
 )
 @click.option(
     "--start-minutes",
     type=click.FloatRange(min=0),
-    help="Give up when no worker is ready after so long; 0 never.  [default: 10; on Dataflow 30]",
+    metavar="MINUTES",
+    help="Give up when no worker is ready after so long; 0 never. By default 10, on Dataflow 30.",
+    panel="Engine",
 )
 @click.option(
     "--stall-minutes",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
+    metavar="MINUTES",
     help="Give up when no row is labelled for so long; 0 never.",
+    panel="Engine",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest's account as JSON.")
-@click.argument("beam_arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "beam_arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY OPTION OF BEAM]..."
+)
 def label(
     inputs: tuple[str, ...],
     output: str,
@@ -143,34 +197,60 @@ def label(
     options = LabelOptions(
         inputs=inputs, output=output, keys=keys, tasks=names, workers=workers, **given
     )
-    engine = beam_options(beam_arguments, workers or cores())
+    engine = beam_options(beam_arguments, workers or cores(), flags(label))
     report = _Reporter()
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGINT, _interrupted)
+
+    def stop(number: int, _: Any) -> NoReturn:
+        report.close()
+        _stopped(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     try:
-        outcome = job.run(options, engine, report)
-    except OSError as error:
-        said = f"{type(error).__name__}: {error}"
-        raise JobError(f"{said}; nothing was published, run it again to resume") from error
+        with temporary.everything():
+            outcome = job.run(options, engine, report)
     finally:
         report.close()
+    for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
+        signal.signal(number, lambda *_: exits.leave(0))
     if as_json:
-        click.echo(summary.as_json(outcome))
+        terminal.echo_json(terminal.without_secrets(summary.account(outcome)))
         return
-    click.echo(summary.as_text(outcome))
+    terminal.echo(*summary.lines(outcome))
     if show:
-        click.echo(summary.examples(outcome, show, colour=sys.stdout.isatty()))
+        _show(outcome, show)
 
 
-def _interrupted(number: int, _: Any) -> NoReturn:
+class _Reporter(TerminalReporter):
+    """As the job wants it."""
+
+    def progress(self, snapshot: Any) -> None:
+        """Shows a `glossator.pipeline.progress.Snapshot`."""
+        from glossator.pipeline.progress import describe
+
+        self.show(snapshot.rows, snapshot.total, describe(snapshot))
+
+
+def _show(outcome: Any, count: int) -> None:
+    """Prints examples; the output is published, so nothing is an error any more."""
+    from glossator.pipeline import summary
+
+    try:
+        terminal.echo(*summary.examples(outcome, count, colour=sys.stdout.isatty()))
+    except Exception as error:
+        terminal.echo(f"can't show comments: {terminal.reason(error)}", err=True)
+
+
+def _stopped(signal_name: str) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
     from glossator.pipeline.submit import cancel_current
 
-    name = signal.Signals(number).name
-    click.echo(f"\nglossator: stopped by {name}; run it again to resume", err=True)
+    if sys.stderr.isatty():  # which shows ^C
+        terminal.echo(err=True)
+    terminal.echo(f"glossator: stopped by {signal_name}; run it again to resume", err=True)
     logging.disable()  # what breaks from here on is no news
     cancel_current()
-    _leave(1)
+    exits.leave(exits.FAILED)
 
 
 for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.corpora):
@@ -180,63 +260,5 @@ for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.corpora):
 def main(
     arguments: list[str] | None = None, command: click.Command = cli, program: str = "glossator"
 ) -> None:
-    """Runs a command: 0 done, 1 failed, 2 asked for what can't be done."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_news)
-    threading.excepthook = _thread_failed
-    try:
-        command.main(args=arguments, prog_name=program, standalone_mode=False)
-    except UsageError as error:
-        _fail(str(error), 2)
-    except click.exceptions.Abort:
-        _fail("stopped", 1)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except JobError as error:
-        _fail(str(error), 1)
-    except OSError as error:
-        _fail(f"{type(error).__name__}: {error}", 1)
-    _stop_engines()
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Beam warns of Google's packages whether or not anyone wants to use them."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not (_hung_up(error) or record.getMessage().startswith("apitools not found"))
-
-
-def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    if not _hung_up(failure.exc_value):
-        threading.__excepthook__(failure)
-
-
-def _hung_up(error: BaseException | None) -> bool:
-    """Whether an engine let go of a worker in this process: how the job ended says the job."""
-    grpc = sys.modules.get("grpc")
-    return grpc is not None and (
-        isinstance(error, grpc.RpcError)
-        and isinstance(error, grpc.Call)
-        and error.code() is grpc.StatusCode.CANCELLED
-    )
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"glossator: {message}", err=True)
-    _leave(code)
-
-
-def _stop_engines() -> None:
-    if (submit := sys.modules.get("glossator.pipeline.submit")) is not None:
-        submit.stop_runner_processes()
-
-
-def _leave(code: int) -> NoReturn:
-    """An engine's threads may still be about: there is nothing to wait for."""
-    _stop_engines()
-    sys.stderr.flush()
-    sys.stdout.flush()
-    os._exit(code)
+    """Runs a command: 0 done, 1 failed, 2 invalid request, 3 refused by a check."""
+    exits.run(command, sys.argv[1:] if arguments is None else arguments, program)

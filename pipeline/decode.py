@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,10 +45,11 @@ class Opened:
     def metadata(self) -> pq.FileMetaData:
         """What the footer says; it was parsed before, when the run was planned."""
         metadata = parse_footer(self.footer)
-        kinds = metadata.schema.to_arrow_schema().types
-        if any("dictionary<" in str(kind) for kind in kinds):
-            # Arrow would collect a row group's distinct values, however many they are
-            return parse_footer(self.footer.replace(b"ARROW:schema", b"ARROW:unused"))
+        with suppress(UnicodeDecodeError):  # of a column's name: nothing of the file is read
+            kinds = metadata.schema.to_arrow_schema().types
+            if any("dictionary<" in str(kind) for kind in kinds):
+                # Arrow would collect a row group's distinct values, however many they are
+                return parse_footer(self.footer.replace(b"ARROW:schema", b"ARROW:unused"))
         return metadata
 
 

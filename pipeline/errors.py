@@ -18,6 +18,24 @@ class StoreError(JobError):
     """A store did not do what was asked of it; says which of input, model and output it holds."""
 
 
+class RefusedError(JobError):
+    """A check refused to publish a run that is whole: what was published before is untouched.
+
+    One line. The command line exits with 3; staging is kept, so that a rerun which allows what
+    was found publishes at once.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        """States the refusal.
+
+        Args:
+            message: the figures, where to look, and the remedy.
+            parameter: the Python name of the option that would allow it, e.g. `max_unreadable`.
+        """
+        super().__init__(message)
+        self.parameter = parameter
+
+
 class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and they can't be decoded."""
 

@@ -57,7 +57,10 @@ def _parse_shallow(footer: bytes) -> pq.FileMetaData:
     """As `_parse`, unless the schema is deep; for a thread whose stack can hold any schema."""
     metadata = _parse(footer)
     for i in range(metadata.num_columns):
-        levels = metadata.schema.column(i).path.count(".")
+        try:
+            levels = metadata.schema.column(i).path.count(".")
+        except UnicodeDecodeError as error:
+            levels = error.object.count(b".")
         if levels > _MAX_NESTING:
             raise pa.ArrowInvalid(f"its schema is nested {levels} levels deep")
     return metadata

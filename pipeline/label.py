@@ -36,6 +36,8 @@ class SplitLabelling(Labelling):
     columns: Columns
     staging: str
     """Where parts, rejects and records go."""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
 
 
 @dataclass
@@ -146,7 +148,9 @@ def _label_pieces(
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
     with writer:
-        for piece in read(split, labelling.columns, given_up=given_up):
+        for piece in read(
+            split, labelling.columns, locations=labelling.locations, given_up=given_up
+        ):
             if isinstance(piece, Unread):
                 writer.unread(piece)
                 continue

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
-from typing import Any
+from typing import Annotated, Any
 
 from glossator.model.errors import UsageError
+from glossator.model.typed_json import Count, Matches, Sha256, TypedJsonError, from_json, loads
 from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.gates import Check
 from glossator.pipeline.metrics import of_split, summed
 from glossator.pipeline.plan import Plan, Source, Split
-from glossator.pipeline.staging import REJECTS, SplitRecord
+from glossator.pipeline.staging import PART_FILE, REJECTS, RUN_ID, SplitRecord
 
 MANIFEST = "_manifest.json"
 """The manifest's name in the output."""
@@ -24,25 +26,25 @@ FORMAT = "glossator-output-1"
 class OutputFile:
     """A part or a rejects file."""
 
-    name: str
+    name: Annotated[str, Matches(f"({REJECTS}/)?{PART_FILE}")]
     """Relative to the output."""
-    rows: int
-    bytes: int
-    sha256: str
+    rows: Count
+    bytes: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class Totals:
     """Counts over all splits."""
 
-    rows_read: int
+    rows_read: Count
     """All that were read are labelled or rejected: the sum of the next two."""
-    rows_labelled: int
-    rows_rejected: int
-    rows_unreadable: int
+    rows_labelled: Count
+    rows_rejected: Count
+    rows_unreadable: Count
     """Rows in corrupt splits: never read, so in neither of the above."""
-    files_unreadable: int
-    rejects: dict[str, int]
+    files_unreadable: Count
+    rejects: dict[str, Count]
     """Lines in the rejects by reason; a corrupt split or unreadable file is one."""
 
 
@@ -50,7 +52,7 @@ class Totals:
 class Manifest:
     """What `_manifest.json` says."""
 
-    run_id: str
+    run_id: Annotated[str, Matches(RUN_ID)]
     model: str
     """The model's digest."""
     options: dict[str, Any]
@@ -58,6 +60,8 @@ class Manifest:
     parts: tuple[OutputFile, ...]
     rejects: tuple[OutputFile, ...]
     totals: Totals
+    checks: tuple[Check, ...]
+    """What was checked before it was published, and with what limits."""
     labels: dict[str, dict[str, float]]
     """For each task the share of the labelled rows that have each label."""
     metrics: dict[str, Any]
@@ -65,6 +69,10 @@ class Manifest:
     timings: dict[str, float]
     """Of the job that published: all of it, and from when its first worker was ready."""
     versions: dict[str, str]
+    skipped: dict[str, int] = field(default_factory=dict)
+    """What of the inputs was passed over, by reason."""
+    empty: tuple[str, ...] = ()
+    """The inputs whose `_SUCCESS` says that there was nothing to read."""
 
     @property
     def files(self) -> tuple[OutputFile, ...]:
@@ -80,33 +88,42 @@ def parse(text: str | bytes, where: str) -> Manifest:
     """Read the text of a manifest; `where` is its place, for the message.
 
     Raises:
-        UsageError: it is not a manifest, or not one of the format known here.
+        UsageError: it is damaged, or forged, or not of the format known here.
     """
     try:
-        fields = json.loads(text)
+        fields = loads(text)
         found = fields.pop("format", None)
-    except (ValueError, AttributeError, TypeError):
-        fields, found = {}, None
-    if found != FORMAT:
+        if found != FORMAT:
+            raise UsageError(
+                f"{where}: its format is {found!r}, not {FORMAT!r}: it was written by something"
+                " else or by another version; choose another output",
+                parameter="output",
+            )
+        manifest = from_json(Manifest, fields)
+        _require_folders(manifest)
+    except TypedJsonError as error:
         raise UsageError(
-            f"{where}: its format is {found!r}, not {FORMAT!r}: it was written by something else"
-            " or by another version; choose another --output"
-        )
-    return Manifest(
-        **{
-            **fields,
-            "inputs": tuple(Source(**source) for source in fields["inputs"]),
-            "parts": tuple(OutputFile(**file) for file in fields["parts"]),
-            "rejects": tuple(OutputFile(**file) for file in fields["rejects"]),
-            "totals": Totals(**fields["totals"]),
-        }
-    )
+            f"{where}: is damaged: {error}: put it back from a copy, or empty the folder",
+            parameter="output",
+        ) from error
+    return manifest
+
+
+def _require_folders(manifest: Manifest) -> None:
+    for kind, files, folder in (
+        ("parts", manifest.parts, ""),
+        ("rejects", manifest.rejects, REJECTS),
+    ):
+        for file in files:
+            if file.name.rpartition("/")[0] != folder:
+                raise TypedJsonError(f"{file.name} is among the {kind}")
 
 
 def build(
     plan: Plan,
     records: Iterable[SplitRecord],
     *,
+    checks: Sequence[Check] = (),
     model: str,
     options: Mapping[str, Any],
     timings: Mapping[str, float],
@@ -140,10 +157,13 @@ def build(
             if r.rejects_bytes is not None and r.rejects_sha256 is not None
         ),
         totals=totals,
+        checks=tuple(checks),
         labels=_shares(records, totals.rows_labelled),
         metrics=summed(of_split(record) for record in records),
         timings=dict(timings),
         versions=dict(versions),
+        skipped=dict(plan.skipped),
+        empty=plan.empty,
     )
 
 

@@ -15,7 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
+from glossator.model.store import redacted
 from glossator.pipeline import runners
+from glossator.pipeline.discover import shown
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
@@ -32,18 +34,25 @@ class LabelOptions:
     """A folder's fsspec URI."""
     model: str = DEFAULT
     """A bundle's URI."""
+    model_digest: str | None = None
+    """The only model that may label, by its digest; None for whichever is there."""
     text: str | None = None
-    """The text column; None where it is clear."""
+    """The text column; None to find it, which is an error if ambiguous."""
     keys: tuple[str, ...] = ()
     """Columns carried into the output."""
     tasks: tuple[str, ...] | None = None
     """Names; None for all that are not sensitive."""
-    strict: bool = False
-    """Whether a file that can't be read, or whose columns don't fit, is an error before work."""
     date: str | None = None
     """What `{date}` in inputs and output stands for: YYYY-MM-DD, `today` or `yesterday` in UTC."""
     top: int = 5
     """Attended words kept of a comment and task."""
+    strict: bool = False
+    """Whether a file that can't be read, or whose columns don't fit, is an error before work."""
+    max_unreadable: int | float = 0
+    """What may be unreadable in an output that is published: so many files (int), or a share of
+    all rows from 0 to 1 (float)."""
+    table_files: bool = False
+    """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
@@ -54,16 +63,28 @@ class LabelOptions:
 
     def __post_init__(self) -> None:
         if not self.inputs:
-            raise UsageError("no input: name Parquet files, a folder or a glob with --input")
+            raise UsageError("name Parquet files, a folder or a glob", parameter="inputs")
         if not 0 <= self.top <= 100:
-            raise UsageError(f"--top {self.top} is not between 0 and 100")
+            raise UsageError(f"{self.top} is not between 0 and 100", parameter="top")
+        _require_allowance(self.max_unreadable)
         if self.date is not None and self.date not in _DAYS_AGO:
             _require_date(self.date)
-        for name, value in (("--input", " ".join(self.inputs)), ("--output", self.output)):
+        for name, value in (("inputs", " ".join(self.inputs)), ("output", self.output)):
             if fields := sorted(set(re.findall(r"\{(\w+)\}", value)) - {"date"}):
-                raise UsageError(f"{name} {value}: unknown field {{{fields[0]}}}; known: {{date}}")
+                raise UsageError(
+                    f"{value}: unknown field {{{fields[0]}}}; known: {{date}}", parameter=name
+                )
             if "{date}" in value and self.date is None:
-                raise UsageError(f"{name} {value} has {{date}} in it: say which with --date")
+                raise UsageError(f"{value} has {{date}} in it: give the date", parameter="date")
+        if "{date}" in "".join(self.inputs) and "{date}" not in self.output:
+            raise UsageError(
+                f"{self.output} is the same for every date, and the input is not: each day would"
+                " replace the one before; put {date} into the output too",
+                parameter="output",
+            )
+        for name, value in (("output", self.output), ("model", self.model)):
+            if shown(value) != redacted(value):
+                raise UsageError(f"{shown(value)} is not UTF-8: rename it", parameter=name)
 
     def resolved(self) -> LabelOptions:
         """The same with `{date}` filled in."""
@@ -87,8 +108,15 @@ def identity(model_digest: str, tasks: Iterable[str], top: int) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def beam_options(arguments: Sequence[str], workers: int) -> PipelineOptions:
+def beam_options(
+    arguments: Sequence[str], workers: int, ours: Sequence[str] = ()
+) -> PipelineOptions:
     """Beam's own options, with our defaults where none are given.
+
+    Args:
+        arguments: what the command line of `glossator label` did not know.
+        workers: threads of a local run.
+        ours: the flags that it knows, one of which may have been meant.
 
     Raises:
         UsageError: a flag that Beam does not know either, a value that it refuses, or one that
@@ -101,7 +129,7 @@ def beam_options(arguments: Sequence[str], workers: int) -> PipelineOptions:
     if unknown:
         flag = unknown[0].split("=")[0]
         known = [option for action in _parser()._actions for option in action.option_strings]
-        close = difflib.get_close_matches(flag, [*known, *_OURS], n=1)
+        close = difflib.get_close_matches(flag, [*known, *ours], n=1)
         hint = f"; did you mean {close[0]}?" if close else "; see glossator label --help"
         raise UsageError(f"unknown flag {unknown[0]}: neither Glossator's nor Beam's{hint}")
     # what was given comes later, and so wins; but for a runner that stands for another one
@@ -114,9 +142,6 @@ def beam_options(arguments: Sequence[str], workers: int) -> PipelineOptions:
 def _is_of_flink(flag: str) -> bool:
     name, equals, _ = flag.partition("=")
     return bool(equals) and name.removeprefix("--") in runners.FLINK_OPTIONS
-
-
-_OURS = ("--input", "--output", "--model", "--text", "--key", "--tasks", "--date", "--workers")
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -147,4 +172,13 @@ def _require_date(text: str) -> None:
     except ValueError:
         written = None
     if written != text:  # some versions of Python read other notations too
-        raise UsageError(f"--date {text} is not a date: write it YYYY-MM-DD, or yesterday")
+        raise UsageError(
+            f"{text} is not a date: write it YYYY-MM-DD, or yesterday", parameter="date"
+        )
+
+
+def _require_allowance(value: int | float) -> None:
+    if isinstance(value, float) and not 0 <= value <= 1:  # not a number is not between them either
+        raise UsageError(f"{value} is not a share from 0 to 1", parameter="max_unreadable")
+    if value < 0:
+        raise UsageError(f"{value} is not a number of files", parameter="max_unreadable")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-from fsspec.core import has_magic
-from fsspec.implementations.local import LocalFileSystem
 
 from glossator.model.errors import UsageError
-from glossator.model.store import is_local, open_store
+from glossator.model.store import is_local
 from glossator.pipeline.columns import Columns, FileColumns
+from glossator.pipeline.discover import MAGIC, InputFile, discover
 from glossator.pipeline.footer import parse_footer
 from glossator.pipeline.resolve import resolve
 
@@ -43,7 +41,9 @@ class Source:
     """One input file, as it was when the run was planned."""
 
     uri: str
-    """With its protocol where remote, a plain absolute path where local; in `source_file`."""
+    """With its protocol where remote, a plain absolute path where local; in `source_file`.
+
+    As it may be shown: without secrets; see `Plan.locations`."""
     size: int
     fingerprint: str
     """The store's own word for this content, or the time of change in nanoseconds."""
@@ -97,6 +97,12 @@ class Plan:
     splits: tuple[Split, ...]
     columns: Columns
     run_id: str
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """What of the inputs was passed over, by reason."""
+    empty: tuple[str, ...] = ()
+    """The inputs whose `_SUCCESS` says that there is nothing to read."""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the sources whose URI does not say it, by URI: never written anywhere."""
 
 
 @dataclass(frozen=True)
@@ -117,28 +123,30 @@ def make_plan(
     keys: Sequence[str],
     identity: str,
     strict: bool = False,
+    output: str | None = None,
+    table_files: bool = False,
     rows_per_split: int = 50_000,
 ) -> Plan:
     """Find the input files, read their footers and divide their rows.
 
     Args:
-        inputs: fsspec URIs of files, globs or folders (every `*.parquet` below it).
+        inputs: fsspec URIs of files, globs or folders; see `discover`.
         text: the column to label; None to take the one that is clearly the text.
         keys: columns that are carried into the output.
         identity: digest of the model and of all options that change the output's bytes.
         strict: whether a file that can't be read, or whose columns don't fit, is an error.
+        output: the folder that the run will write; nothing in it is read.
+        table_files: read the files of a Delta, Iceberg or Hudi table as plain ones.
         rows_per_split: a split is about so long.
 
     Raises:
         UsageError: an input matches nothing, or its columns don't fit.
     """
-    found = {uri: (fs, path, info) for item in inputs for uri, fs, path, info in _find(item)}
-    if not found:
-        raise UsageError("no input was given: name a Parquet file, a folder or a glob")
+    found = discover(inputs, output=output, table_files=table_files)
     with ThreadPoolExecutor(_THREADS) as pool:
-        files = list(pool.map(lambda uri: _file(uri, *found[uri]), sorted(found)))
+        files = list(pool.map(_file, found.files))
     unreadable = [file.source for file in files if file.columns is None]
-    if len(unreadable) == len(files):
+    if files and len(unreadable) == len(files):
         raise UsageError(
             f"none of the {len(files)} input files can be read as Parquet"
             f" (the first, {unreadable[0].uri}: {unreadable[0].error})",
@@ -148,12 +156,13 @@ def make_plan(
         raise UsageError(
             f"{unreadable[0].uri} can't be read: {unreadable[0].error}", parameter="inputs"
         )
+    listed = {file.uri: file for file in found.files}
     columns = resolve(
         [file.columns for file in files if file.columns is not None],
         text,
         keys,
         strict=strict,
-        open_file=lambda uri: found[uri][0].open(found[uri][1], "rb"),
+        open_file=lambda uri: listed[uri].fs.open(listed[uri].path, "rb"),
     )
     splits = _splits(files, [identity, columns.text, str(columns.keys)], rows_per_split)
     sources = tuple(file.source for file in files)
@@ -164,124 +173,65 @@ def make_plan(
             identity,
         ]
     )[:16]
-    return Plan(sources, splits, columns, run_id)
+    return Plan(sources, splits, columns, run_id, found.skipped, found.empty, found.locations)
 
 
 def read_footer(fs: Any, path: str, size: int) -> bytes:
     """The last bytes of a Parquet file, from its metadata on; empty if there is no footer."""
-    tail = fs.cat_file(path, start=max(0, size - _FOOTER_GUESS_BYTES), end=size)
+    tail = _read_range(fs, path, max(0, size - _FOOTER_GUESS_BYTES), size)
     if len(tail) != min(size, _FOOTER_GUESS_BYTES):
         raise OSError(f"{path}: its last {len(tail)} bytes came, its size is {size}: read again")
     length = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] not in (b"PAR1", b"PARE") or length > size:
+    if tail[-4:] not in MAGIC or length > size:
         return b""
     if length > len(tail):
-        tail = fs.cat_file(path, start=size - length, end=size)
+        tail = _read_range(fs, path, size - length, size)
     return tail[-length:]
 
 
-def _find(uri: str) -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
-    """Yield (uri, file system, path, info) of each file that an input names."""
-    fs, path = open_store(uri)
-    fs = _StrictLocal() if is_local(fs) else fs
-    fs.invalidate_cache()  # a listing from an earlier run in this process may be out of date
+def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
+    if not is_local(fs):
+        data: bytes = fs.cat_file(path, start=start, end=stop)
+        return data
+    with open(path, "rb") as file:  # noqa: PTH123 - for tens of thousands of files, faster
+        file.seek(start)
+        return file.read(stop - start)
+
+
+def _file(file: InputFile) -> _File:
+    source = Source(file.uri, file.size, file.fingerprint, 0, "", error=file.error)
+    if file.error is not None:
+        return _File(source, None, ())
     try:
-        infos = _list(fs, path)
-    except (FileNotFoundError, NotADirectoryError):
-        infos = []
-    except PermissionError as error:
-        raise UsageError(f"{uri}: access denied ({error}): check the permissions") from error
-    if not infos:
-        raise UsageError(f"{uri}: no Parquet file is there: check the spelling of --input")
-    for info in infos:
-        name = info["name"]
-        yield (name if is_local(fs) else fs.unstrip_protocol(name)), fs, name, info
-
-
-class _StrictLocal(LocalFileSystem):
-    """Raises where fsspec passes over folders that it may not list, and so loses their rows."""
-
-    def walk(self, *args: Any, **kwargs: Any) -> Any:
-        return super().walk(*args, **{**kwargs, "on_error": "raise"})
-
-
-def _list(fs: Any, path: str) -> list[dict[str, Any]]:
-    try:  # the path itself comes first: a file's name may hold the characters of a glob
-        info = fs.info(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return _matching(fs, path) if has_magic(path) else []
-    return [info] if info["type"] == "file" else _below(fs, path)
-
-
-def _matching(fs: Any, path: str) -> list[dict[str, Any]]:
-    parts = PurePosixPath(path).parts
-    root = next(i for i, part in enumerate(parts) if has_magic(part))
-    infos: list[dict[str, Any]] = []
-    for name, listed in fs.glob(path, detail=True).items():
-        if _hidden(parts[root:]) or not _hidden(PurePosixPath(name).parts[root:]):
-            info = _target(fs, listed)
-            infos += [info] if info["type"] == "file" else _below(fs, name)
-    return infos
-
-
-def _below(fs: Any, folder: str) -> list[dict[str, Any]]:
-    """The files `*.parquet` in a folder and its folders, but for links to folders."""
-    depth = len(PurePosixPath(folder).parts)
-    infos = [
-        _target(fs, info)
-        for name, info in fs.find(folder, detail=True).items()
-        if name.endswith(".parquet") and not _hidden(PurePosixPath(name).parts[depth:])
-    ]
-    return [info for info in infos if info["type"] == "file"]
-
-
-def _target(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """What a link in a listing leads to, under the link's name."""
-    target: dict[str, Any] = fs.info(info["name"]) if info["type"] == "other" else info
-    return target
-
-
-def _hidden(parts: Sequence[str]) -> bool:
-    """Whether Spark, DuckDB and Arrow would pass over a path: `_SUCCESS`, `_rejects/`, `.tmp`."""
-    return any(part.startswith(("_", ".")) for part in parts)
-
-
-def _file(uri: str, fs: Any, path: str, info: dict[str, Any]) -> _File:
-    try:
-        footer = read_footer(fs, path, info["size"])
-        fingerprint = _fingerprint(fs, path, info)
+        footer = read_footer(file.fs, file.path, file.size)
+        fingerprint = file.fingerprint or f"modified:{file.fs.modified(file.path).isoformat()}"
     except FileNotFoundError as error:
-        raise UsageError(f"{uri}: gone since it was listed: run again") from error
+        raise UsageError(
+            f"{file.uri}: gone since it was listed: run again", parameter="inputs"
+        ) from error
     except PermissionError as error:
-        raise UsageError(f"{uri}: access denied ({error}): check the permissions") from error
-    source = Source(uri, info["size"], fingerprint, 0, "")
+        raise UsageError(
+            f"{file.uri}: access denied ({error}): check the permissions", parameter="inputs"
+        ) from error
+    source = replace(source, fingerprint=fingerprint)
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
         metadata = parse_footer(footer)
-        columns = FileColumns.of(uri, footer, metadata)
+        columns = FileColumns.of(file.uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
-        why = " ".join(str(error).split())
-        return _File(Source(uri, source.size, fingerprint, 0, "", error=why), None, ())
+        return _File(replace(source, error=" ".join(str(error).split())), None, ())
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     digest = hashlib.sha256(footer).hexdigest()
-    return _File(Source(uri, source.size, fingerprint, sum(groups), digest), columns, groups)
-
-
-def _fingerprint(fs: Any, path: str, info: dict[str, Any]) -> str:
-    if is_local(fs):  # fsspec gives the time as a float, too coarse for two writes in a row
-        return f"mtime_ns:{Path(path).stat().st_mtime_ns}"
-    for name in ("ETag", "etag", "md5Hash", "md5", "crc32c", "generation"):
-        if info.get(name):
-            return f"{name.lower()}:{info[name]}"
-    return f"modified:{fs.modified(path).isoformat()}"
+    return _File(replace(source, rows=sum(groups), footer_sha256=digest), columns, groups)
 
 
 def _splits(
     files: Sequence[_File], identity: Sequence[str], rows_per_split: int
 ) -> tuple[Split, ...]:
     splits = []
-    for index, group in enumerate(_grouped(files, rows_per_split)):
+    # an empty day has one split without rows: its output has a part that can be read
+    for index, group in enumerate(_grouped(files, rows_per_split) if files else [[]]):
         # no time of change in here: the same content in two runs gives the same names
         named = [
             [source.uri, source.size, source.footer_sha256, start, stop]

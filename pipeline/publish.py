@@ -7,28 +7,22 @@ finishes it as often as it is killed. Before the journal, what was published is 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from glossator.model.errors import UsageError
-from glossator.model.store import file_sizes, is_local, move, open_store, put_bytes
+from glossator.model.store import file_sizes, move, open_store, put_bytes, read_bytes, sync
+from glossator.model.typed_json import Matches, TypedJsonError, from_json, loads
+from glossator.pipeline import layout
 from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.layout import JOURNAL, STAGING, SUCCESS
 from glossator.pipeline.manifest import MANIFEST, Manifest, parse
-from glossator.pipeline.staging import RECORDS, REJECTS
+from glossator.pipeline.plan import Plan
+from glossator.pipeline.staging import RECORDS, REFUSAL, REJECTS, RUN_ID, save_plan
 
-STAGING = "_staging"
-JOURNAL = "_publishing.json"
-SUCCESS = "_SUCCESS"
-_LOCK = ".lock"
-_OURS = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet|\..+\.[0-9a-f]{32}\.tmp")
-"""Parts, and what a killed writer left: other files in an output are not ours to remove."""
 _THREADS = 16
 
 
@@ -36,7 +30,7 @@ def check_output(out: str) -> None:
     """Refuse an output folder that holds something else than our output.
 
     Raises:
-        UsageError: it does, or it is a file.
+        UsageError: it does, or it is a file, or has links in the place of what we write.
     """
     fs, root = open_store(out)
     fs.invalidate_cache()
@@ -45,21 +39,47 @@ def check_output(out: str) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
-        raise UsageError(f"{out}: lies below a file: name another --output") from error
+        raise UsageError(f"{out}: lies below a file: name another", parameter="output") from error
     if info["type"] != "directory":
-        raise UsageError(f"{out}: is a file: name a folder for --output")
-    manifest = _read(fs, f"{root}/{MANIFEST}")
+        raise UsageError(f"{out}: is a file: name a folder", parameter="output")
+    layout.require_no_links(out, fs, root)
+    manifest = read_bytes(fs, f"{root}/{MANIFEST}")
     if manifest is not None:
         parse(manifest, f"{out}/{MANIFEST}")
         return
-    paths = (PurePosixPath(name) for name in fs.ls(root, detail=False))
-    # an object store may list an empty object that stands for the folder itself
-    names = {path.name for path in paths if path != PurePosixPath(root)}
-    if names and not names & {STAGING, JOURNAL}:
+    names = layout.names(fs, root)
+    # our manifest is there before and after any `_SUCCESS` of ours
+    ours = SUCCESS not in names and (
+        _journal(fs, root, out) is not None or layout.is_staging(fs, root)
+    )
+    others = names if layout.staged(fs, root) else names - {STAGING}
+    if others and not ours:
         raise UsageError(
-            f"{out}: holds files that glossator did not write ({min(names)}, ...):"
-            " name an empty or new folder for --output"
+            f"{out}: holds files that glossator did not write ({min(others)}, ...):"
+            " name an empty or new folder",
+            parameter="output",
         )
+
+
+def begin(out: str, plan: Plan) -> list[str]:
+    """Make a run's staging folder, with the plan in it; call it under the lock, before the work.
+
+    What killed writers of this output left is removed.
+
+    Returns:
+        The names of what others put into the staging folder: it stays there.
+
+    Raises:
+        UsageError: links lie in the place of what we write.
+        FileNotFoundError: an object store does not have the bucket.
+    """
+    fs, root = open_store(out)
+    layout.require_no_links(out, fs, root, plan.run_id)
+    layout.remove_unfinished(fs, root, plan.run_id)
+    layout.remove_file(fs, f"{root}/{STAGING}/{plan.run_id}/{REFUSAL}")
+    layout.mark_staging(out, fs, root)
+    save_plan(plan, staging(out, plan.run_id))
+    return layout.others_in_staging(fs, root)
 
 
 def staging(out: str, run_id: str) -> str:
@@ -68,11 +88,15 @@ def staging(out: str, run_id: str) -> str:
 
 
 def published(out: str) -> Manifest | None:
-    """The manifest of what a reader finds now; None if nothing is published."""
+    """The manifest of what a reader finds now; None if nothing is published.
+
+    Raises:
+        UsageError: the manifest is damaged.
+    """
     fs, root = open_store(out)
-    if _read(fs, f"{root}/{SUCCESS}") is None:
+    if read_bytes(fs, f"{root}/{SUCCESS}") is None:
         return None
-    text = _read(fs, f"{root}/{MANIFEST}")
+    text = read_bytes(fs, f"{root}/{MANIFEST}")
     return None if text is None else parse(text, f"{out}/{MANIFEST}")
 
 
@@ -89,9 +113,9 @@ def state(out: str, run_id: str) -> Literal["published", "resumable", "new"]:
 def discard(out: str, run_id: str) -> None:
     """Remove what an attempt that came late left in the staging of a run that is published."""
     fs, root = open_store(out)
-    fs.invalidate_cache()
-    with contextlib.suppress(FileNotFoundError):
-        fs.rm(f"{root}/{STAGING}/{run_id}", recursive=True)
+    layout.require_no_links(out, fs, root, run_id)
+    layout.remove_run(fs, root, run_id)
+    layout.tidy_staging(fs, root)
 
 
 def publish(out: str, run_id: str, manifest: Manifest) -> None:
@@ -99,16 +123,22 @@ def publish(out: str, run_id: str, manifest: Manifest) -> None:
 
     Raises:
         ReconcileError: a file of the manifest is not whole in staging; nothing was touched.
+        UsageError: links lie in the place of what we write, or a journal is damaged.
     """
     if recover(out) == run_id:
         return
     fs, root = open_store(out)
     stage = f"{root}/{STAGING}/{run_id}"
+    layout.require_no_links(out, fs, root, run_id)
     missing = _missing(fs, stage, manifest)
     if missing:
         raise ReconcileError(f"{out}: {missing[0]} is not whole in staging: run again")
-    put_bytes(fs, f"{stage}/{MANIFEST}", manifest.to_json().encode())
-    put_bytes(fs, f"{root}/{JOURNAL}", json.dumps({"run_id": run_id}).encode())
+    # what the journal promises has to be there even if the power fails
+    sync(fs, [f"{stage}/{file.name}" for file in manifest.files])
+    _sync_folders(fs, stage)
+    put_bytes(fs, f"{stage}/{MANIFEST}", manifest.to_json().encode(), durable=True)
+    journal = json.dumps({"run_id": run_id}).encode()
+    put_bytes(fs, f"{root}/{JOURNAL}", journal, durable=True)
     recover(out)
 
 
@@ -116,91 +146,71 @@ def recover(out: str) -> str | None:
     """Finish the publication that a journal tells of; gives its run id, None without a journal.
 
     Every step may be done again, whether or not it was done before.
+
+    Raises:
+        ReconcileError: a file of the run is lost.
+        UsageError: links lie in the place of what we write, or the journal is damaged.
     """
     fs, root = open_store(out)
-    journal = _read(fs, f"{root}/{JOURNAL}")
-    if journal is None:
+    run_id = _journal(fs, root, out)
+    if run_id is None:
         return None
-    run_id: str = json.loads(journal)["run_id"]
+    layout.require_no_links(out, fs, root, run_id)
     stage = f"{root}/{STAGING}/{run_id}"
-    text = _read(fs, f"{stage}/{MANIFEST}")
+    text = read_bytes(fs, f"{stage}/{MANIFEST}")
     # staging is cleared after `_SUCCESS` is written, so without a manifest only tidying is left
     if text is not None:
         _install(fs, root, stage, text)
-    _clear_staging(fs, root)
-    _remove(fs, f"{root}/{JOURNAL}")
+    layout.clear_staging(fs, root)
+    layout.remove_file(fs, f"{root}/{JOURNAL}")
     return run_id
 
 
-@contextmanager
-def lock(out: str) -> Iterator[None]:
-    """Keep other jobs from writing this output; only local stores can, elsewhere it does nothing.
+@dataclass(frozen=True)
+class _Journal:
+    """What `_publishing.json` holds."""
 
-    The kernel lets go of the lock however the process ends.
+    run_id: Annotated[str, Matches(RUN_ID)]
 
-    Raises:
-        UsageError: another process holds it.
-    """
-    fs, root = open_store(out)
-    if not is_local(fs):
-        yield
-        return
-    path = Path(root, STAGING, _LOCK)
-    file = _acquire(path, out)
+
+def _journal(fs: Any, root: str, out: str) -> str | None:
+    """The run that is being published."""
+    text = read_bytes(fs, f"{root}/{JOURNAL}")
+    if text is None:
+        return None
     try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # while it is held: nobody else's is removed
-        _remove_empty(path.parent)
-        file.close()
-
-
-def _acquire(path: Path, out: str) -> IO[str]:
-    import fcntl  # not everywhere that this module can be imported
-
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = path.open("a+")
-        except FileNotFoundError:  # its last holder tidied up since
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
-                return file
-        except BlockingIOError:
-            file.seek(0)
-            pid = file.read() or "?"
-            file.close()
-            raise UsageError(
-                f"{out}: process {pid} is writing this output: wait for it, or stop it"
-            ) from None
-        except FileNotFoundError:
-            pass
-        file.close()  # its last holder removed it before we had the lock: take the new one
+        return from_json(_Journal, loads(text)).run_id
+    except TypedJsonError as error:
+        raise UsageError(
+            f"{out}/{JOURNAL}: is damaged: {error}: remove it and run again", parameter="output"
+        ) from error
 
 
 def _install(fs: Any, root: str, stage: str, text: bytes) -> None:
     manifest = parse(text, f"{stage}/{MANIFEST}")
     new = {file.name for file in manifest.files}
-    _remove(fs, f"{root}/{SUCCESS}")
-    stale = [name for name in _listing(fs, root) if name not in new]
-    _each(lambda name: _remove(fs, f"{root}/{name}"), [n for n in stale if _is_ours(n)])
+    layout.remove_file(fs, f"{root}/{SUCCESS}")
+    _sync_folders(fs, root)
+    stale = [name for name in _listing(fs, root) if name not in new and _is_ours(name)]
+    _each(lambda name: layout.remove_file(fs, f"{root}/{name}"), stale)
     # a file that is not in staging any more was moved by the attempt that was killed
     staged = [name for name in _listing(fs, stage) if name in new]
     _each(lambda name: move(fs, f"{stage}/{name}", f"{root}/{name}"), staged)
     missing = _missing(fs, root, manifest)
     if missing:
         raise ReconcileError(f"{root}/{missing[0]} is lost: remove {root}/{JOURNAL} and run again")
-    put_bytes(fs, f"{root}/{MANIFEST}", text)
-    put_bytes(fs, f"{root}/{SUCCESS}", b"")
+    _sync_folders(fs, root)
+    put_bytes(fs, f"{root}/{MANIFEST}", text, durable=True)
+    put_bytes(fs, f"{root}/{SUCCESS}", b"", durable=True)
 
 
 def _is_ours(name: str) -> bool:
-    return _OURS.fullmatch(PurePosixPath(name).name) is not None
+    last = name.rpartition("/")[2]
+    return layout.is_part(last) or layout.is_unfinished(last)
+
+
+def _sync_folders(fs: Any, root: str) -> None:
+    sync(fs, [root, *(f"{root}/{name}" for name in {REJECTS} & layout.names(fs, root))])
 
 
 def _listing(fs: Any, root: str) -> dict[str, int]:
@@ -218,36 +228,6 @@ def _missing(fs: Any, root: str, manifest: Manifest) -> list[str]:
     return [file.name for file in manifest.files if sizes.get(file.name) != file.bytes]
 
 
-def _clear_staging(fs: Any, root: str) -> None:
-    """Remove all but the lock, which goes when it is released."""
-    folder = f"{root}/{STAGING}"
-    fs.invalidate_cache()
-    with contextlib.suppress(FileNotFoundError):
-        for path in fs.ls(folder, detail=False):
-            if PurePosixPath(path).name != _LOCK:
-                fs.rm(path, recursive=True)
-    if is_local(fs):
-        _remove_empty(Path(folder))
-
-
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _remove(fs: Any, path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        fs.rm_file(path)
-
-
-def _read(fs: Any, path: str) -> bytes | None:
-    try:
-        data: bytes = fs.cat_file(path)
-    except FileNotFoundError:
-        return None
-    return data
-
-
-def _each(action: Any, names: list[str]) -> None:
+def _each(action: Callable[[str], None], names: Iterable[str]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(action, names))

@@ -203,8 +203,8 @@ def _opened(
         with reaching("input", range_.source):
             return open_range(range_, locations.get(range_.source, range_.source))
 
-    first = ranges[0].source
-    if len(ranges) == 1 or is_local(open_store(locations.get(first, first))[0]):
+    first = ranges[0].source if ranges else ""
+    if len(ranges) < 2 or is_local(open_store(locations.get(first, first))[0]):
         yield from ((range_, opened(range_)) for range_ in ranges)
         return
     with ThreadPoolExecutor(_THREADS) as pool:

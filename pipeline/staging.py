@@ -7,21 +7,33 @@ for one, and whoever reads the folder at night sees what was to be done.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
-from glossator.model.store import file_sizes, open_store, put_bytes
+import pyarrow as pa
+
+from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
+from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
 from glossator.pipeline.columns import Columns
-from glossator.pipeline.plan import Plan, Range, Source, Split
+from glossator.pipeline.errors import JobError
+from glossator.pipeline.plan import Plan, Source, Split
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"
 """The folder of the rejects, below that of the parts."""
 RECORDS = "_records"
 """The folder of the records, in staging."""
+REFUSAL = "_refused.json"
+"""In staging: why a run that is whole was not published."""
+RUN_ID = r"[0-9a-f]{16}"
+"""A run's id, and the name of its folder in staging, as a regular expression."""
+PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
+"""The name of a part, and of a rejects file in its folder, as a regular expression."""
 _THREADS = 16
 
 
@@ -71,15 +83,20 @@ class SplitRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
-        """The inverse of `to_json`."""
-        ranges = tuple(RangeRecord(**fields) for fields in record["ranges"])
-        return cls(**{**record, "ranges": ranges})
+        """The inverse of `to_json`.
+
+        Raises:
+            TypedJsonError: it is not one of these.
+        """
+        return from_json(cls, dict(record))
 
 
 def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
         "run_id": plan.run_id,
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
         "columns": plan.columns.to_json(),
         "sources": [asdict(source) for source in plan.sources],
         "splits": [asdict(split) for split in plan.splits],
@@ -88,21 +105,48 @@ def save_plan(plan: Plan, staging: str) -> None:
     put_bytes(fs, f"{root}/{PLAN}", json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
+@dataclass(frozen=True)
+class _PlanFile:
+    """What `_plan.json` holds."""
+
+    run_id: Annotated[str, Matches(RUN_ID)]
+    columns: dict[str, Any]
+    sources: tuple[Source, ...]
+    splits: tuple[Split, ...]
+    skipped: dict[str, Count]
+    empty: tuple[str, ...]
+
+
 def load_plan(staging: str) -> Plan:
-    """The plan of a run; the inverse of `save_plan`."""
+    """The plan of a run; the inverse of `save_plan`.
+
+    Raises:
+        JobError: it is damaged, or that of another run.
+    """
     fs, root = open_store(staging)
-    content = json.loads(fs.cat_file(f"{root}/{PLAN}"))
+    where = f"{staging}/{PLAN}"
+    text = read_bytes(fs, f"{root}/{PLAN}")
+    if text is None:
+        raise JobError(f"{where}: is not there any more: run it again")
+    try:
+        content = from_json(_PlanFile, loads(text))
+        columns = Columns.from_json(content.columns)
+    except (TypedJsonError, TypeError, KeyError, ValueError, OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise JobError(f"{where}: is damaged: {reason}: run it again") from error
+    if content.run_id != PurePosixPath(root).name:
+        raise JobError(f"{where}: is the plan of run {content.run_id}: run it again")
+    for split in content.splits:
+        if re.fullmatch(PART_FILE, f"{split.name}.parquet") is None:
+            raise JobError(f"{where}: is damaged: a split is called {split.name!r}: run it again")
     return Plan(
-        sources=tuple(Source(**source) for source in content["sources"]),
-        splits=tuple(_split(split) for split in content["splits"]),
-        columns=Columns.from_json(content["columns"]),
-        run_id=content["run_id"],
+        content.sources,
+        content.splits,
+        columns,
+        content.run_id,
+        skipped=content.skipped,
+        empty=content.empty,
     )
-
-
-def _split(fields: Mapping[str, Any]) -> Split:
-    ranges = tuple(Range(**range_) for range_ in fields["ranges"])
-    return Split(fields["index"], fields["name"], ranges)
 
 
 def completed_records(staging: str) -> dict[str, SplitRecord]:
@@ -140,8 +184,8 @@ def completed_record(staging: str, part: str) -> SplitRecord | None:
 def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
     """The record in `text` if it is one of that part, and its files are there in full size."""
     try:
-        record = SplitRecord.from_json(json.loads(text))
-    except (ValueError, TypeError, KeyError):
+        record = SplitRecord.from_json(loads(text))
+    except TypedJsonError:
         return None
     rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
     found = (record.part, sizes.get(f"{part}.parquet"), rejected)

@@ -64,7 +64,7 @@ class LabelledTexts:
 
 
 def text_column(schema: pa.Schema, text: str | None, where: str) -> str:
-    """The column to label, by the rule of the command's `--text`.
+    """The column to label, by the rule of the command: see `resolve` and `find_column`.
 
     Args:
         schema: of the table.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from glossator.pipeline import manifest, metrics
+from glossator.pipeline import gates, manifest, metrics
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.plan import Split
 from glossator.pipeline.publish import discard, publish, published, recover, state
@@ -31,6 +31,8 @@ class Publication:
     versions: Mapping[str, str]
     started: float
     """Seconds since the epoch."""
+    limits: gates.Limits = field(default_factory=gates.Limits)
+    """Within which it is published."""
 
 
 class ListSplits(beam.DoFn):
@@ -128,9 +130,13 @@ class Publish(beam.DoFn):
 
 
 def publish_run(publication: Publication) -> manifest.Manifest:
-    """Reconciles the records in staging with the plan, and publishes.
+    """Reconciles the records in staging with the plan, checks what they say, and publishes.
 
     A retry may come after all was published, and staging is cleared: then there is nothing to do.
+
+    Raises:
+        ReconcileError: not every planned row is accounted for.
+        RefusedError: a check has not passed.
     """
     recover(publication.output)
     earlier = published(publication.output)
@@ -138,10 +144,13 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         discard(publication.output, publication.run_id)
         return earlier
     staging = publication.labelling.staging
+    plan, records = load_plan(staging), list(completed_records(staging).values())
     now, ready = time.time(), first_ready(staging, publication.started)
+    checks = gates.check(plan, records, publication.limits)
     built = manifest.build(
-        load_plan(staging),
-        completed_records(staging).values(),
+        plan,
+        records,
+        checks=checks,
         model=publication.labelling.digest,
         options=publication.options,
         timings={
@@ -150,5 +159,6 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         },
         versions=publication.versions,
     )
+    gates.require_passed(plan, records, checks, staging)
     publish(publication.output, publication.run_id, built)
     return built

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import torch
 
 from glossator.model import bundle as bundles
-from glossator.model.engine import Engine
+from glossator.model.engines import make_engine
 from glossator.model.network import AttentionRNN
 from glossator.model.tokenizer import Tokens
 
@@ -83,14 +83,15 @@ def compare(source: str, model: str, text: str, sample: int, rounds: int) -> Non
     with fsspec.open_files(source, "rb")[0] as stream:
         batch = next(pq.ParquetFile(stream).iter_batches(sample, columns=[text]))
     tokens = bundle.tokenizer.encode(batch.column(0).to_pylist())
-    engine, tasks = Engine(bundle.network), [task.name for task in bundle.tasks]
+    engine = make_engine(bundle.weights, bundle.config, bundle.tasks)
+    network, tasks = bundle.network(), [task.name for task in bundle.tasks]
     ours, plain = [], []
     for _ in range(rounds):
         before = time.monotonic()
         engine.run(tokens, tasks)
         ours.append(time.monotonic() - before)
         before = time.monotonic()
-        packed(bundle.network, tokens)
+        packed(network, tokens)
         plain.append(time.monotonic() - before)
     ratios = [b / a for a, b in zip(ours, plain, strict=True)]
     speed = len(tokens.ids) / statistics.median(ours) / 1e3

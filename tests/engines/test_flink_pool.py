@@ -1,20 +1,45 @@
-"""The worker pool: whose workers it ends, and that none outlives it. It needs no Flink."""
+"""The worker pool: whom it serves, whose workers it ends, and that none outlives it. No Flink."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 DEADLINE_SECS = 60.0
+OTHER = 65534
+"""A user who is not this one."""
+# all is imported before: the other user may not read this Python's files
+ASK_AS = """
+import encodings.idna, os, sys
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+address, uid, call, control = sys.argv[1:]
+os.setgroups([])
+os.setgid(int(uid))
+os.setuid(int(uid))
+pool = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(grpc.insecure_channel(address))
+request = getattr(beam_fn_api_pb2, call + "Request")(worker_id="1-1")
+if call == "StartWorker":
+    request.control_endpoint.url = control
+try:
+    getattr(pool, call)(request, timeout=30, wait_for_ready=True)
+    print("SERVED")
+except grpc.RpcError as error:
+    print(error.code().name, error.details())
+"""
+"""A program that calls a pool as another user, and says what became of it."""
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 
 class Runner:
@@ -39,9 +64,9 @@ class Runner:
 class Serving:
     """A pool's process and its workers."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *flags: str) -> None:
         self.address = f"localhost:{port}"
-        command = [sys.executable, "-m", "glossator.deploy.flink.pool", "--port", str(port)]
+        command = [sys.executable, "-m", "glossator.deploy.flink.pool", "--port", str(port), *flags]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -62,6 +87,24 @@ class Serving:
                 found[int(pid)] = command[0].split()[-2]
         return found
 
+    def end(self) -> str:
+        """Ends the pool, and gives its log."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        _, said = self.process.communicate(timeout=DEADLINE_SECS)
+        return said
+
+
+def ask_as(uid: int, serving: Serving, call: str, control: str = "") -> str:
+    """What a pool says to a user: `SERVED`, or why not."""
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK_AS, serving.address, str(uid), call, control],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECS,
+        check=True,
+    )
+    return asked.stdout.strip()
+
 
 def wait_until(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_SECS
@@ -71,8 +114,8 @@ def wait_until(what: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def pool(free_port: Callable[[], int]) -> Iterator[Serving]:
-    serving = Serving(free_port())
+def pool(free_port: Callable[[], int], request: pytest.FixtureRequest) -> Iterator[Serving]:
+    serving = Serving(free_port(), *getattr(request, "param", ()))
     yield serving
     with contextlib.suppress(ProcessLookupError):
         os.killpg(serving.process.pid, signal.SIGKILL)
@@ -118,8 +161,7 @@ def test_the_pool_tells_what_became_of_a_worker(pool: Serving, nobody: str) -> N
     (worker,) = pool.workers()
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: pool.workers() == {})
-    os.kill(pool.process.pid, signal.SIGTERM)
-    _, said = pool.process.communicate(timeout=DEADLINE_SECS)
+    said = pool.end()
     (line,) = [line for line in said.splitlines() if "ERROR" in line]
     assert line.endswith(f"worker 1-1, pid {worker}, ended with code -9")
 
@@ -133,3 +175,81 @@ def test_two_pools_do_not_share_a_port(pool: Serving) -> None:
         other.process.kill()
     assert other.process.returncode == 2
     assert pool.address.rpartition(":")[2] in said
+
+
+@as_root
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_another_user_is_refused(pool: Serving, nobody: str, host: str) -> None:
+    pool.address = pool.address.replace("localhost", host)
+    for call in ("StartWorker", "StopWorker"):
+        said = ask_as(OTHER, pool, call, nobody)
+        assert said.startswith("PERMISSION_DENIED") and f"user {OTHER} may not" in said
+    assert pool.workers() == {}
+    refused = [line for line in pool.end().splitlines() if "WARNING" in line and "refused" in line]
+    assert len(refused) == 2 and all(f"user {OTHER} " in line for line in refused)
+
+
+@as_root
+@pytest.mark.parametrize(
+    "pool", [("--allow-uid", str(OTHER)), ("--allow-any-local-user",)], indirect=True
+)
+def test_another_user_who_is_allowed_is_served(pool: Serving, nobody: str) -> None:
+    assert ask_as(OTHER, pool, "StartWorker", nobody) == "SERVED"
+    assert list(pool.workers().values()) == [nobody]
+    assert ask_as(0, pool, "StartWorker", nobody) == "SERVED"
+
+
+@as_root
+@pytest.mark.parametrize("pool", [("--allow-uid", "4711")], indirect=True)
+def test_who_is_allowed_is_that_user_alone(pool: Serving, nobody: str) -> None:
+    assert ask_as(OTHER, pool, "StartWorker", nobody).startswith("PERMISSION_DENIED")
+    assert pool.workers() == {}
+
+
+@pytest.mark.parametrize(
+    "control", ["192.0.2.1:80", "example.org:80", "dns:///localhost:80", "unix:/tmp/x", "0.0.0.0:1"]
+)
+def test_workers_connect_to_this_machine_alone(pool: Serving, control: str) -> None:
+    runner = Runner(pool.address)
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+        runner.start(control)
+    assert pool.workers() == {}
+    assert repr(control) in pool.end()
+
+
+def test_it_listens_on_this_machine_alone(pool: Serving) -> None:
+    Runner(pool.address)
+    port = pool.address.rpartition(":")[2]
+    heard = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
+            _, own, _, state, *_ = line.split()
+            if state == "0A" and int(own.rpartition(":")[2], 16) == int(port):
+                heard.append(own.rpartition(":")[0])
+    assert heard
+    assert set(heard) <= {
+        "0100007F",
+        "0000000000000000FFFF00000100007F",
+        "00000000000000000000000001000000",
+    }
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_nobody_else_answers_at_its_port(
+    free_port: Callable[[], int], family: socket.AddressFamily
+) -> None:
+    """Whoever has one of the addresses that `localhost` stands for would get its calls."""
+    address = "127.0.0.1" if family == socket.AF_INET else "::1"
+    port = free_port()
+    try:
+        taken = socket.create_server((address, port), family=family)
+    except OSError:
+        pytest.skip(f"no {address} here")
+    with taken:
+        serving = Serving(port)
+        try:
+            _, said = serving.process.communicate(timeout=DEADLINE_SECS)
+        finally:
+            serving.process.kill()
+    assert serving.process.returncode == 2
+    assert f"port {port} is taken" in said

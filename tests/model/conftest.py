@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from glossator.model.architecture import NetworkConfig
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
-from glossator.model.network import AttentionRNN, NetworkConfig
+from glossator.model.network import AttentionRNN
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
 
@@ -80,9 +81,11 @@ def make_network(tokenizer: Tokenizer, tasks: tuple[Task, ...]) -> MakeNetwork:
 
 @pytest.fixture(scope="session")
 def bundle(tokenizer: Tokenizer, tasks: tuple[Task, ...], make_network: MakeNetwork) -> Bundle:
+    network = make_network("gru")
     return Bundle(
         tasks=tasks,
-        network=make_network("gru"),
+        config=network.config,
+        weights=network.weights(),
         tokenizer=tokenizer,
         calibration={
             "mood": Calibration(scale=1.7, accept=0.6),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glossator.model.architecture import NetworkConfig, parameter_count, tensor_shapes
 from glossator.model.errors import UsageError
-from glossator.model.network import AttentionRNN, NetworkConfig
+from glossator.model.network import AttentionRNN
 from glossator.model.tasks import Task
-from glossator.model.train import task_loss
 
 MakeNetwork = Callable[[str], AttentionRNN]
+NAMES = ("mood", "topics", "stars", "gender")
 
 single = Task("mood", "single", ("a", "b", "c"))
 multi = Task("topics", "multi", ("s", "p"))
@@ -119,7 +121,7 @@ def slow_states(network: AttentionRNN, row: list[int]) -> NDArray[np.float64]:
 
 
 def test_attention_max_and_mean_are_those_of_a_loop(network: AttentionRNN) -> None:
-    weights = {k: v.detach().double().numpy() for k, v in network.state_dict().items()}
+    weights = {k: v.astype(np.float64) for k, v in network.weights().items()}
     outputs = network(*padded(ROWS, 14, filling=77))
     for i, row in enumerate(ROWS):
         states = slow_states(network, row)
@@ -149,10 +151,44 @@ def test_attention_max_and_mean_are_those_of_a_loop(network: AttentionRNN) -> No
 def test_a_network_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(UsageError, match="cell 'rnn' is not one of gru, lstm"):
         NetworkConfig(vocabulary=300, cell="rnn")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="hidden must be positive, not 0"):
-        NetworkConfig(vocabulary=300, hidden=0)
+    for wrong in (0, -1, 10**9, 2.0, True, "16"):
+        with pytest.raises(UsageError, match=f"hidden {wrong!r} is not between 1 and 2,048"):
+            NetworkConfig(vocabulary=300, hidden=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="vocabulary 1000000 is not between 1 and 262,144"):
+        NetworkConfig(vocabulary=1_000_000)
+    with pytest.raises(UsageError, match="makes tables of 3,221,225,472 bytes, more than 1,073,7"):
+        NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=512, attention=1)
     config = NetworkConfig(vocabulary=300, hidden=8, cell="lstm")
     assert NetworkConfig(**config.to_json()) == config
+
+
+def test_weights_are_named_and_shaped_as_the_architecture_says(network: AttentionRNN) -> None:
+    tasks = (single, multi, regression, Task("gender", "single", ("f", "m")))
+    weights = network.weights()
+    assert {name: array.shape for name, array in weights.items()} == tensor_shapes(
+        network.config, [replace(t, name=n) for n, t in zip(NAMES, tasks, strict=True)]
+    )
+    assert all(array.dtype == np.float32 for array in weights.values())
+    assert parameter_count(network.config, tasks) == sum(p.numel() for p in network.parameters())
+
+
+def test_weights_come_back(network: AttentionRNN, tasks: tuple[Task, ...]) -> None:
+    other = AttentionRNN(network.config, tasks).eval()
+    other.load_weights(network.weights())
+    batch = padded(ROWS, 12)
+    for name, output in network(*batch).items():
+        assert torch.equal(output.logits, other(*batch)[name].logits)
+
+
+def test_a_task_may_have_any_name() -> None:
+    """Among them names of methods of torch's containers."""
+    names = ("type", "values", "heads", "_modules", "task_a", "task_task_a")
+    tasks = [Task(name, "regression") for name in names]
+    network = AttentionRNN(NetworkConfig(300, 4, "gru", 4, 4), tasks).eval()
+    assert tuple(network(*padded(ROWS, 12))) == names
+    assert {name.split(".")[1] for name in network.weights() if name.startswith("heads")} == {
+        *names
+    }
 
 
 def test_dropped_tokens_only_in_training() -> None:
@@ -168,6 +204,10 @@ def test_dropped_tokens_only_in_training() -> None:
 # ---------------------------------------------------------------- losses
 
 nan = math.nan
+
+
+def task_loss(task: Task, logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor | None:
+    return task.rules.loss(logits, targets, task.labels, smoothing)
 
 
 def test_the_loss_of_a_single_task_by_hand() -> None:

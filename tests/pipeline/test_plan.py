@@ -4,7 +4,6 @@ import os
 import pickle
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -63,87 +62,6 @@ def test_ranges_are_aligned_and_even(row_groups: list[int], rows_per_split: int)
 )
 def test_ranges_by_hand(row_groups: list[int], expected: list[tuple[int, int]]) -> None:
     assert row_ranges(row_groups, 100) == expected
-
-
-def test_finds_folders_globs_and_files_once_in_order(tmp_path: Path) -> None:
-    for name in ["b.parquet", "a.parquet", "x/c.parquet", "_rejects/d.parquet", ".e.parquet"]:
-        write(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not data")
-    visible = [str(tmp_path / name) for name in ("a.parquet", "b.parquet", "x/c.parquet")]
-
-    def found(*inputs: object) -> list[str]:
-        return [source.uri for source in plan(*inputs).sources]
-
-    assert found(tmp_path) == visible
-    assert found(tmp_path, tmp_path / "b.parquet", tmp_path / "*.parquet") == visible
-    assert found(tmp_path / "*.parquet") == visible[:2]
-    assert found(tmp_path / "**" / "*.parquet") == visible
-    assert found(tmp_path / "?") == visible[2:]
-    assert found(tmp_path / "_rejects" / "*.parquet") == [str(tmp_path / "_rejects/d.parquet")]
-    assert found(tmp_path / ".e.parquet") == [str(tmp_path / ".e.parquet")]
-    assert found(f"file://{tmp_path}/a.parquet") == visible[:1]
-
-
-def test_file_with_the_characters_of_a_glob(tmp_path: Path) -> None:
-    path = write(tmp_path / "a[1].parquet")
-    assert [source.uri for source in plan(path).sources] == [str(path)]
-
-
-def test_links_are_followed_to_files(tmp_path: Path) -> None:
-    target = write(tmp_path / "elsewhere" / "a.parquet", rows=5)
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "b.parquet").symlink_to(target)
-    for item in (tmp_path / "in", tmp_path / "in" / "*", tmp_path / "in" / "b.parquet"):
-        (source,) = plan(item).sources
-        assert (source.rows, source.size) == (5, target.stat().st_size)
-    (tmp_path / "in" / "b.parquet").rename(tmp_path / "in" / "b.pq")
-    (tmp_path / "in" / "c.parquet").symlink_to(tmp_path / "in")  # a folder, and a loop
-    (source,) = plan(tmp_path / "in" / "*.pq").sources
-    assert source.rows == 5
-    with pytest.raises(UsageError, match="no Parquet file is there"):
-        plan(tmp_path / "in")
-
-
-def test_remote_store(tmp_path: Path) -> None:
-    fs = fsspec.filesystem("memory")
-    path = write(tmp_path / "a.parquet")
-    fs.pipe_file("/plan/in/a.parquet", path.read_bytes())
-    try:
-        result = plan("memory://plan/in", keys=("id",))
-        assert [s.uri for s in result.sources] == ["memory:///plan/in/a.parquet"]
-        assert result.run_id == plan("memory://plan/in/*.parquet", keys=("id",)).run_id
-    finally:
-        fs.rm("/plan", recursive=True)
-
-
-def test_folder_that_may_not_be_listed_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "a.parquet")
-    write(tmp_path / "deep" / "secret" / "b.parquet")
-    scandir = os.scandir
-
-    def guarded(path: str) -> object:
-        if "secret" in str(path):
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", guarded)
-    for item in (tmp_path, tmp_path / "**" / "*.parquet"):
-        with pytest.raises(UsageError, match=r"access denied.*check the permissions"):
-            plan(item)
-
-
-def test_no_match_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet")
-    (tmp_path / "empty").mkdir()
-    for name in ("b.parquet", "b*.parquet", "empty", "none/*.parquet", "a.parquet/x"):
-        with pytest.raises(UsageError, match=r"no Parquet file is there: check the spelling"):
-            plan(tmp_path / "a.parquet", tmp_path / name)
-    with pytest.raises(UsageError, match="no input was given"):
-        plan()
-    with pytest.raises(UsageError, match="foo://x: Protocol not known"):
-        plan("foo://x")
 
 
 def test_unreadable_files_become_error_splits(tmp_path: Path) -> None:

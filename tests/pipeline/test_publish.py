@@ -11,80 +11,28 @@ from typing import Any
 
 import fsspec
 import pytest
+from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
 
 from glossator.model.errors import UsageError
 from glossator.pipeline import publish as publishing
 from glossator.pipeline.errors import ReconcileError
-from glossator.pipeline.manifest import Manifest, OutputFile, Totals
+from glossator.pipeline.lock import lock
 from glossator.pipeline.publish import (
     check_output,
-    lock,
     publish,
     published,
     recover,
-    staging,
     state,
 )
-
-
-def part(index: int, digest: str) -> str:
-    return f"part-{index:05d}-{digest * 12}.parquet"
-
-
-OLD = {part(i, "a"): b"old %d" % i for i in range(3)} | {f"_rejects/{part(1, 'a')}": b"old no"}
-NEW = {part(0, "a"): b"new 0", part(1, "b"): b"new one"} | {f"_rejects/{part(0, 'b')}": b"new no"}
-"""Fewer files than OLD, of which one has the name of an old one."""
-
-
-def manifest(run_id: str, content: dict[str, bytes]) -> Manifest:
-    files = [OutputFile(name, 1, len(data), "sha") for name, data in content.items()]
-    return Manifest(
-        run_id=run_id,
-        model="m",
-        options={},
-        inputs=(),
-        parts=tuple(file for file in files if "/" not in file.name),
-        rejects=tuple(file for file in files if "/" in file.name),
-        totals=Totals(0, 0, 0, 0, 0, {}),
-        labels={},
-        metrics={},
-        timings={},
-        versions={},
-    )
-
-
-def stage(out: str, run_id: str, content: dict[str, bytes]) -> Manifest:
-    fs, root = fsspec.core.url_to_fs(staging(out, run_id))
-    for name, data in {**content, "_records/a.json": b"{}", f".a.{'0' * 32}.tmp": b"x"}.items():
-        fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
-        fs.pipe_file(f"{root}/{name}", data)
-    return manifest(run_id, content)
-
-
-def tree(out: Path) -> dict[str, bytes | None]:
-    return {
-        str(p.relative_to(out)): p.read_bytes() if p.is_file() else None for p in out.rglob("*")
-    }
-
-
-def visible(out: Path) -> dict[str, bytes | None]:
-    """What a reader may look at."""
-    names = ("_staging", "_publishing.json")
-    return {name: data for name, data in tree(out).items() if not name.startswith(names)}
-
-
-def expected(run_id: str, content: dict[str, bytes]) -> dict[str, bytes | None]:
-    text = manifest(run_id, content).to_json().encode()
-    return {**content, "_rejects": None, "_manifest.json": text, "_SUCCESS": b""}
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """An output with the old run published, the new one staged, and a file of the user's."""
     out = tmp_path / "out"
-    publish(str(out), "old", stage(str(out), "old", OLD))
+    publish(str(out), OLD_RUN, stage(str(out), OLD_RUN, OLD))
     (out / "part-of-the-user.parquet").write_bytes(b"mine")
-    stage(str(out), "new", NEW)
+    stage(str(out), NEW_RUN, NEW)
     return out
 
 
@@ -92,15 +40,15 @@ USERS = {"part-of-the-user.parquet": b"mine"}
 
 
 def test_publish_over_an_earlier_run(out: Path) -> None:
-    assert visible(out) == {**expected("old", OLD), **USERS}
-    assert state(str(out), "old") == "published"
-    assert state(str(out), "new") == "resumable"
-    assert state(str(out), "other") == "new"
-    publish(str(out), "new", manifest("new", NEW))
-    assert tree(out) == {**expected("new", NEW), **USERS}
-    assert state(str(out), "new") == "published"
-    assert state(str(out), "old") == "new"
-    assert published(str(out)) == manifest("new", NEW)
+    assert visible(out) == {**expected(OLD_RUN, OLD), **USERS}
+    assert state(str(out), OLD_RUN) == "published"
+    assert state(str(out), NEW_RUN) == "resumable"
+    assert state(str(out), "c" * 16) == "new"
+    publish(str(out), NEW_RUN, manifest(NEW_RUN, NEW))
+    assert tree(out) == {**expected(NEW_RUN, NEW), **USERS}
+    assert state(str(out), NEW_RUN) == "published"
+    assert state(str(out), OLD_RUN) == "new"
+    assert published(str(out)) == manifest(NEW_RUN, NEW)
 
 
 def in_child(action: Callable[[], None], steps: int) -> bool:
@@ -145,24 +93,24 @@ def killed_everywhere(
 
 
 def publish_new(out: str) -> None:
-    publish(out, "new", manifest("new", NEW))
+    publish(out, NEW_RUN, manifest(NEW_RUN, NEW))
 
 
 def test_killed_at_every_step_and_recovered(out: Path, tmp_path: Path) -> None:
-    after = {**expected("new", NEW), **USERS}
+    after = {**expected(NEW_RUN, NEW), **USERS}
     journalled = 0
     for _, copy in killed_everywhere(out, tmp_path, publish_new):
         if (copy / "_publishing.json").exists():
             journalled += 1
             if (copy / "_SUCCESS").exists():  # a reader that honours it sees one run, whole
-                assert visible(copy) in ({**expected("old", OLD), **USERS}, after)
-            assert recover(str(copy)) == "new"
+                assert visible(copy) in ({**expected(OLD_RUN, OLD), **USERS}, after)
+            assert recover(str(copy)) == NEW_RUN
         else:
             untouched = {k: v for k, v in visible(copy).items() if not k.endswith(".tmp")}
-            assert untouched in ({**expected("old", OLD), **USERS}, after)
+            assert untouched in ({**expected(OLD_RUN, OLD), **USERS}, after)
             assert recover(str(copy)) is None
             if untouched != after:
-                assert state(str(copy), "new") == "resumable"
+                assert state(str(copy), NEW_RUN) == "resumable"
                 publish_new(str(copy))
         assert tree(copy) == after
         assert recover(str(copy)) is None
@@ -170,7 +118,7 @@ def test_killed_at_every_step_and_recovered(out: Path, tmp_path: Path) -> None:
 
 
 def test_killed_again_while_it_recovers(out: Path, tmp_path: Path) -> None:
-    after = {**expected("new", NEW), **USERS}
+    after = {**expected(NEW_RUN, NEW), **USERS}
     for steps, copy in killed_everywhere(out, tmp_path, publish_new):
         if steps % 4 or not (copy / "_publishing.json").exists():
             continue
@@ -183,17 +131,17 @@ def test_killed_again_while_it_recovers(out: Path, tmp_path: Path) -> None:
 
 def test_first_publication_killed_has_no_success(tmp_path: Path) -> None:
     first = tmp_path / "first"
-    stage(str(first), "new", NEW)
+    stage(str(first), NEW_RUN, NEW)
     for _, copy in killed_everywhere(first, tmp_path, publish_new):
         assert (published(str(copy)) is None) == (not (copy / "_SUCCESS").exists())
         if (copy / "_SUCCESS").exists():
-            assert visible(copy) == expected("new", NEW)
+            assert visible(copy) == expected(NEW_RUN, NEW)
         check_output(str(copy))
 
 
 def test_run_that_is_not_whole_is_not_published(out: Path) -> None:
-    (out / "_staging" / "new" / part(1, "b")).write_bytes(b"shorter")
-    (out / "_staging" / "new" / part(1, "b")).write_bytes(b"short")
+    (out / "_staging" / NEW_RUN / part(1, "b")).write_bytes(b"shorter")
+    (out / "_staging" / NEW_RUN / part(1, "b")).write_bytes(b"short")
     before = tree(out)
     with pytest.raises(ReconcileError, match=rf"{part(1, 'b')} is not whole in staging"):
         publish_new(str(out))
@@ -202,28 +150,30 @@ def test_run_that_is_not_whole_is_not_published(out: Path) -> None:
 
 def test_damaged_publication_is_not_published(out: Path) -> None:
     (out / part(2, "a")).unlink()
-    assert state(str(out), "old") == "new"
-    publish(str(out), "old", stage(str(out), "old", OLD))
-    assert tree(out) == {**expected("old", OLD), **USERS}
+    assert state(str(out), OLD_RUN) == "new"
+    publish(str(out), OLD_RUN, stage(str(out), OLD_RUN, OLD))
+    assert tree(out) == {**expected(OLD_RUN, OLD), **USERS}
 
 
 def test_same_run_published_again_after_a_kill_takes_the_new_files(out: Path) -> None:
     """`_SUCCESS` and the manifest of the run stand there already: they prove nothing."""
     (out / part(2, "a")).write_bytes(b"damage")
-    files = stage(str(out), "old", OLD)
+    files = stage(str(out), OLD_RUN, OLD)
     journalled = 0
-    for _, copy in killed_everywhere(out, out.parent, lambda o: publish(o, "old", files)):
+    for _, copy in killed_everywhere(out, out.parent, lambda o: publish(o, OLD_RUN, files)):
         if recover(str(copy)):
             journalled += 1
-            assert visible(copy) == {**expected("old", OLD), **USERS}
+            assert visible(copy) == {**expected(OLD_RUN, OLD), **USERS}
     assert journalled > 10
 
 
 def test_lost_file_is_reported_and_not_published(out: Path) -> None:
-    publishing.put_bytes(fsspec.filesystem("file"), f"{out}/_publishing.json", b'{"run_id": "new"}')
-    text = manifest("new", NEW).to_json()
-    (out / "_staging" / "new" / "_manifest.json").write_text(text)
-    (out / "_staging" / "new" / part(1, "b")).unlink()
+    publishing.put_bytes(
+        fsspec.filesystem("file"), f"{out}/_publishing.json", b'{"run_id": "%s"}' % NEW_RUN.encode()
+    )
+    text = manifest(NEW_RUN, NEW).to_json()
+    (out / "_staging" / NEW_RUN / "_manifest.json").write_text(text)
+    (out / "_staging" / NEW_RUN / part(1, "b")).unlink()
     with pytest.raises(ReconcileError, match=r"is lost: remove .*_publishing\.json and run again"):
         recover(str(out))
     assert published(str(out)) is None
@@ -254,21 +204,21 @@ def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_object_store_that_cannot_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     fs = fsspec.filesystem("memory")
     target = "memory://publish/out"
-    after = {k: v for k, v in expected("new", NEW).items() if v is not None}
+    after = {k: v for k, v in expected(NEW_RUN, NEW).items() if v is not None}
     killed, steps = True, 0
     while killed:
-        publish(target, "old", stage(target, "old", OLD))
-        files = stage(target, "new", NEW)
+        publish(target, OLD_RUN, stage(target, OLD_RUN, OLD))
+        files = stage(target, NEW_RUN, NEW)
         kill_after(steps, monkeypatch)
         try:
-            publish(target, "new", files)
+            publish(target, NEW_RUN, files)
             killed = False
         except Killed:
             steps += 1
         monkeypatch.undo()
         recover(target)
-        if state(target, "new") != "published":
-            publish(target, "new", files)
+        if state(target, NEW_RUN) != "published":
+            publish(target, NEW_RUN, files)
         assert after == {
             name.removeprefix("/publish/out/"): fs.cat_file(name) for name in fs.find("/publish")
         }
@@ -284,20 +234,28 @@ def test_output_that_is_not_ours_is_refused(tmp_path: Path) -> None:
         check_output(str(tmp_path))
     with pytest.raises(UsageError, match="is a file: name a folder"):
         check_output(str(tmp_path / "data.csv"))
-    for ours in ("_staging", "_publishing.json"):
-        (tmp_path / ours).mkdir()
+    (tmp_path / "data.csv").unlink()
+    (tmp_path / "_staging").mkdir()
+    check_output(str(tmp_path))
+    (tmp_path / "_staging" / "theirs").mkdir()
+    with pytest.raises(UsageError, match=r"holds files .*\(_staging, "):
         check_output(str(tmp_path))
-        (tmp_path / ours).rmdir()
+    (tmp_path / "_SUCCESS").touch()  # of another program, over what a killed run of ours left
+    (tmp_path / "_staging" / ".lock").touch()
+    with pytest.raises(UsageError, match=r"holds files .*\(_SUCCESS, "):
+        check_output(str(tmp_path))
+    (tmp_path / "_SUCCESS").unlink()
+    check_output(str(tmp_path))
     (tmp_path / "_manifest.json").write_text('{"format": "something else"}')
     with pytest.raises(UsageError, match=r"_manifest\.json: its format is 'something else', not"):
         check_output(str(tmp_path))
-    (tmp_path / "_manifest.json").write_text(manifest("new", NEW).to_json())
+    (tmp_path / "_manifest.json").write_text(manifest(NEW_RUN, NEW).to_json())
     check_output(str(tmp_path))
 
 
 HOLD = """
 import sys
-from glossator.pipeline.publish import lock
+from glossator.pipeline.lock import lock
 with lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -329,13 +287,13 @@ def test_publish_under_the_lock_leaves_only_the_output(out: Path) -> None:
     with lock(str(out)):
         publish_new(str(out))
         assert (out / "_staging" / ".lock").exists()
-    assert tree(out) == {**expected("new", NEW), **USERS}
+    assert tree(out) == {**expected(NEW_RUN, NEW), **USERS}
 
 
 def test_lock_keeps_what_can_be_resumed(out: Path) -> None:
     with lock(str(out)):
         pass
-    assert state(str(out), "new") == "resumable"
+    assert state(str(out), NEW_RUN) == "resumable"
 
 
 def test_lock_file_that_was_removed_meanwhile_is_not_trusted(

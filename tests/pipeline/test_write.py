@@ -271,7 +271,7 @@ def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
         replace(SPLIT, ranges=(replace(RANGE, start=0, stop=14),)),
         Split(4, "b", (replace(RANGE, start=14, stop=18),)),
     )
-    plan = Plan((source,), splits, Columns("text", KEYS), "run")
+    plan = Plan((source,), splits, Columns("text", KEYS), "0" * 16)
     records = [write(tmp_path, split) for split in splits]
     ranges = (replace(records[0].ranges[0], rows_read=14),)
     return plan, [replace(records[0], ranges=ranges, rows_read=14, rows_labelled=13), records[1]]

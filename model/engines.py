@@ -1,0 +1,38 @@
+"""The engines there are, and which one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glossator.model.architecture import NetworkConfig
+from glossator.model.engine import Engine
+from glossator.model.tasks import Task
+
+Weights = Mapping[str, NDArray[np.float32]]
+"""Arrays by name, as `architecture.tensor_shapes` lists them."""
+EngineFactory = Callable[[Weights, NetworkConfig, Sequence[Task]], Engine]
+
+
+def _torch(weights: Weights, config: NetworkConfig, tasks: Sequence[Task]) -> Engine:
+    from glossator.model.torch_engine import TorchEngine
+
+    return TorchEngine(weights, config, tasks)
+
+
+ENGINES: Mapping[str, EngineFactory] = {"torch": _torch}
+"""By name, the one to prefer first. Each imports what it needs when it is made."""
+
+
+def make_engine(weights: Weights, config: NetworkConfig, tasks: Sequence[Task]) -> Engine:
+    """An engine for some tasks of a network.
+
+    Args:
+        weights: of the whole network; heads of other tasks are ignored.
+        config: the network's sizes.
+        tasks: those that `run` may be asked for.
+    """
+    factory = next(iter(ENGINES.values()))
+    return factory(weights, config, tasks)

@@ -1,0 +1,254 @@
+"""The engine on torch, on a CPU, in float32.
+
+Texts are computed in blocks of texts whose length in tokens is rounded up, so the shape of every
+operation follows from a text's own length: a matrix product's last bits depend on the shapes the
+library is given, never on what stands in the other rows. Incomplete blocks are filled with empty
+rows. It runs on one thread; call it from as many threads as there are cores. The operations
+release the GIL.
+
+Speed comes from three things: the embedding is folded into the input projection, so a token
+costs one row look-up and one recurrent product; texts of like length share a block, so little
+padding is computed; and only the tasks that were asked for are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from glossator.model.architecture import NetworkConfig
+from glossator.model.engine import EngineResult, OnProgress, Scores
+from glossator.model.tasks import Task
+from glossator.model.tokenizer import Tokens
+
+_ROWS = ((32, 64), (64, 32), (1 << 62, 16))
+"""Up to so many tokens a text: so many texts in a block. Multiples of every vector width, so that
+no operation has a ragged end; fewer of the long texts, which are rare and would wait for others."""
+_BLOCK_BYTES = 1 << 26
+"""Of a block's largest arrays. Texts so long that they need more have blocks of fewer rows."""
+
+
+class TorchEngine:
+    """The trained network, laid out for inference on a CPU. Safe to share between threads."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        weights: Mapping[str, NDArray[np.float32]],
+        config: NetworkConfig,
+        tasks: Sequence[Task],
+    ) -> None:
+        """Lays out the weights, which stay as they are.
+
+        Args:
+            weights: arrays named and shaped as in `architecture.tensor_shapes`.
+            config: the sizes.
+            tasks: those that `run` may be asked for.
+        """
+        hidden = config.hidden
+        self._config = config
+        self._hidden = hidden
+        self._lstm = config.cell == "lstm"
+        new = slice(2 * hidden, 3 * hidden)  # the part of the gates that goes through a tanh
+        embedding = torch.tensor(weights["embedding.weight"])
+        tables, recurrent, new_bias = [], [], []
+        for suffix in ("l0", "l0_reverse"):
+            w_ih, w_hh, b_ih, b_hh = (
+                torch.tensor(weights[f"rnn.{name}_{suffix}"])
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            for weight in (w_ih, w_hh, b_ih, b_hh):
+                weight[new] *= 2  # exact, and what _tanh_of_half_ wants
+            bias = b_ih + b_hh
+            if not self._lstm:
+                # the reset gate multiplies W_hn·h + b_hn: that bias can't be folded away
+                bias[new] = b_ih[new]
+                new_bias.append(b_hh[new])
+            tables.append(embedding @ w_ih.T + bias)
+            recurrent.append(w_hh.T.contiguous())
+        self._vocabulary = len(embedding)
+        self._table = torch.cat(tables)  # [2V, gates·H]: forward, then backward
+        self._recurrent = torch.stack(recurrent)  # [2, H, gates·H]
+        self._new_bias = torch.stack(new_bias)[:, None] if new_bias else torch.empty(0)  # [2, 1, H]
+        self._heads = {task.name: _Head(weights, f"heads.{task.name}") for task in tasks}
+
+    @torch.inference_mode()
+    def run(
+        self, tokens: Tokens, tasks: Sequence[str], on_progress: OnProgress | None = None
+    ) -> EngineResult:
+        """Scores texts; see `Engine.run`."""
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)  # a product shared among threads is cut into other shapes
+        lengths = tokens.lengths
+        if len(lengths) and lengths.min() < 1:
+            raise ValueError(f"text {int(lengths.argmin())} has no tokens")
+        scores = {
+            name: Scores(
+                np.empty((len(tokens), self._heads[name].outputs), np.float32),
+                np.empty(len(tokens.ids), np.float32),
+                np.empty(len(tokens), np.float32),
+            )
+            for name in tasks
+        }
+        padded_tokens = 0
+        for rows, height, width in blocks(lengths, self._config):
+            self._run_block(tokens, rows, height, width, scores)
+            padded_tokens += height * width
+            if on_progress:
+                on_progress(len(rows))
+        return EngineResult(scores, padded_tokens)
+
+    def _run_block(
+        self,
+        tokens: Tokens,
+        rows: NDArray[np.int64],
+        height: int,
+        width: int,
+        scores: Mapping[str, Scores],
+    ) -> None:
+        """Computes some rows of `tokens` as a block of `height` texts of `width` tokens."""
+        count, place = len(rows), np.arange(width)
+        filled = np.ones(height, np.int64)  # a row that only fills the block has one token
+        filled[:count] = tokens.lengths[rows]
+        mask = place < filled[:count, None]
+        source = (tokens.offsets[rows, None] + place)[mask]
+        ids = np.zeros((height, width), np.int64)
+        ids[:count][mask] = tokens.ids[source]
+        states = self._encode(torch.from_numpy(ids), torch.from_numpy(filled))
+        valid = torch.from_numpy(place < filled[:, None])
+        mean = torch.bmm((valid / valid.sum(dim=1, keepdim=True))[:, None], states)[:, 0]
+        shared = torch.cat([states.amax(dim=1), mean], dim=1)
+        for name, (logits, attention, entropy) in scores.items():
+            head_logits, weights, head_entropy = self._heads[name].run(states, valid, shared)
+            logits[rows] = head_logits.numpy()[:count]
+            attention[source] = weights.numpy()[:count][mask]
+            entropy[rows] = head_entropy.numpy()[:count]
+
+    def _encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """[R, T, 2H] states of one block of R texts; padding repeats the state of the last token.
+
+        So a maximum over a row needs no mask, and weights of zero hide padding from a mean.
+
+        Args:
+            ids: [R, T].
+            lengths: [R], at least 1.
+        """
+        height, width = ids.shape
+        place = torch.arange(width)
+        own = torch.minimum(place, lengths[:, None] - 1)  # [height, T]
+        # the backward direction starts at each text's own last token
+        mirror = lengths[:, None] - 1 - own
+        backward = ids.gather(1, mirror) + self._vocabulary
+        inputs = torch.stack([ids.T, backward.T], dim=1).view(width, 2 * height)
+        outputs = torch.empty(width, 2, height, self._hidden)
+        step = self._lstm_steps if self._lstm else self._gru_steps
+        step(inputs, outputs)
+        row = torch.arange(height)[:, None]
+        index = torch.stack([own * 2 * height + row, (mirror * 2 + 1) * height + row], dim=2)
+        states = outputs.view(-1, self._hidden).index_select(0, index.view(-1))
+        return states.view(height, width, 2 * self._hidden)
+
+    def _gru_steps(self, inputs: Tensor, outputs: Tensor) -> None:
+        """H = (1 - z)·n + z·h, with r and z sigmoids and n = tanh(x_n + r·(W_hn·h + b_hn)).
+
+        Args:
+            inputs: [T, 2·R] rows of the table, forward then backward.
+            outputs: [T, 2, R, H] receives the states.
+        """
+        hidden, rows = self._hidden, outputs.shape[2]
+        state = torch.zeros(2, rows, hidden)
+        gates = torch.empty(2, rows, 3 * hidden)
+        x = torch.empty(2 * rows, 3 * hidden)
+        x_view = x.view(2, rows, 3 * hidden)
+        x_gates, x_new = x_view[..., : 2 * hidden], x_view[..., 2 * hidden :]
+        h_gates, h_new = gates[..., : 2 * hidden], gates[..., 2 * hidden :]
+        reset, update = h_gates[..., :hidden], h_gates[..., hidden:]
+        for t in range(len(inputs)):
+            torch.index_select(self._table, 0, inputs[t], out=x)
+            torch.bmm(state, self._recurrent, out=gates)
+            h_gates.add_(x_gates).sigmoid_()
+            _tanh_of_half_(h_new.add_(self._new_bias).mul_(reset).add_(x_new))
+            state = torch.lerp(h_new, state, update, out=outputs[t])
+
+    def _lstm_steps(self, inputs: Tensor, outputs: Tensor) -> None:
+        """C = f·c + i·g and h = o·tanh(c), with i, f, o sigmoids and g a tanh; as `_gru_steps`."""
+        hidden, rows = self._hidden, outputs.shape[2]
+        state = torch.zeros(2, rows, hidden)
+        memory = torch.zeros(2, rows, hidden)
+        gates = torch.empty(2, rows, 4 * hidden)
+        x = torch.empty(2 * rows, 4 * hidden)
+        i, f, g, o = gates.view(2, rows, 4, hidden).unbind(2)
+        for t in range(len(inputs)):
+            torch.index_select(self._table, 0, inputs[t], out=x)
+            torch.bmm(state, self._recurrent, out=gates)
+            gates.add_(x.view_as(gates)).sigmoid_()
+            memory.mul_(f).addcmul_(i, g.mul_(2).sub_(1))
+            state = torch.mul(o, _tanh_of_half_(memory * 2), out=outputs[t])
+
+
+class _Head:
+    """One task's attention and head, laid out for inference."""
+
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]], prefix: str) -> None:
+        def tensor(name: str) -> Tensor:
+            return torch.tensor(weights[f"{prefix}.{name}"])
+
+        # v·tanh(u) = 2v·σ(2u) - Σv, and softmax does not see the constant
+        self._project = 2 * tensor("project.weight").T.contiguous()
+        self._bias = 2 * tensor("project.bias")
+        self._score = 2 * tensor("score.weight")[0]
+        self._norm = tensor("norm.weight"), tensor("norm.bias")
+        self._output = tensor("output.weight"), tensor("output.bias")
+        self.outputs = len(self._output[1])
+
+    def run(self, states: Tensor, valid: Tensor, shared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[R, outputs] logits, [R, T] attention weights and [R] their entropy in nats."""
+        projected = torch.addmm(self._bias, states.view(-1, states.shape[2]), self._project)
+        energy = torch.mv(projected.sigmoid_(), self._score).view(valid.shape)
+        weights = torch.softmax(energy.masked_fill_(~valid, -torch.inf), dim=1)
+        attended = torch.bmm(weights[:, None], states)[:, 0]
+        pooled = torch.cat([attended, shared], dim=1)
+        normed = functional.layer_norm(pooled, pooled.shape[1:], *self._norm)
+        logits = functional.linear(normed, *self._output)
+        return logits, weights, torch.special.entr(weights).sum(dim=1)
+
+
+def _tanh_of_half_(doubled: Tensor) -> Tensor:
+    """tanh(x) from 2x, in place: 2·σ(2x) - 1, as the library's sigmoid is the faster one."""
+    return doubled.sigmoid_().mul_(2).sub_(1)
+
+
+def blocks(
+    lengths: NDArray[np.int64], config: NetworkConfig
+) -> Iterator[tuple[NDArray[np.int64], int, int]]:
+    """Rows of like length, and the shape of their block: texts, tokens."""
+    widths = _padded(lengths)
+    order = np.argsort(widths, kind="stable")
+    edges = np.flatnonzero(np.diff(widths[order])) + 1
+    for group in np.split(order, edges):
+        width = int(widths[group[0]]) if len(group) else 0
+        height = _rows(width, config)
+        for first in range(0, len(group), height):
+            yield group[first : first + height], height, width
+
+
+def _rows(width: int, config: NetworkConfig) -> int:
+    """How many texts of `width` tokens stand in a block: a function of the width alone."""
+    rows = next(rows for most, rows in _ROWS if width <= most)
+    # of a token: its states in two layouts, their indices, and one task's projection of them
+    token_bytes = 4 * (2 * 2 * config.hidden + config.attention) + 64
+    while rows > 1 and rows * width * token_bytes > _BLOCK_BYTES:
+        rows //= 2
+    return rows
+
+
+def _padded(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Lengths rounded up by at most a quarter, or to even: few shapes, little padding."""
+    grain = 1 << np.maximum(1, np.log2(np.maximum(lengths, 1)).astype(np.int64) - 2)
+    return np.asarray(-(-lengths // grain) * grain)

@@ -1,0 +1,61 @@
+"""Ways to run the command line and to look at how it ended."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMAND = "from glossator.pipeline.cli import main; main()"
+
+
+def everything(folder: Path) -> set[str]:
+    """All that lies below a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def ended(run: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One line on standard error that holds the words, and nothing on standard output."""
+    assert run.returncode == code, run.stderr
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1 and run.stderr.startswith("glossator: "), run.stderr
+    for word in words:
+        assert word in run.stderr
+
+
+def refused(run: subprocess.CompletedProcess[str], *words: str) -> None:
+    """As `ended`, for an invalid request."""
+    ended(run, 2, *words)
+
+
+def on_a_terminal(
+    *command: str, errors: bool = False, **options: Any
+) -> tuple[int, list[tuple[float, str]]]:
+    """Runs a Python program on a terminal: its exit code, and what it printed with the time.
+
+    Args:
+        command: what comes after `python`.
+        errors: whether it is standard error that is shown, and not standard output.
+        options: for the process.
+    """
+    ours, theirs = pty.openpty()
+    streams = {"stderr" if errors else "stdout": theirs}
+    streams["stdout" if errors else "stderr"] = subprocess.DEVNULL
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    process = subprocess.Popen([sys.executable, *command], env=environment, **streams, **options)
+    os.close(theirs)
+    started, pieces = time.monotonic(), []
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so that the other side is closed
+            break
+        if not piece:
+            break
+        pieces.append((time.monotonic() - started, piece.decode(errors="replace")))
+    os.close(ours)
+    return process.wait(timeout=60), pieces
