@@ -244,8 +244,11 @@ def _opened(
     def opened(range_: Range) -> Opened | None:
         if range_ in known:
             return None
-        with reaching("input", range_.source):
+        try:
             return open_range(range_, locations.get(range_.source, range_.source))
+        except Exception:
+            with reaching("input", range_.source):
+                raise
 
     first = ranges[0].source if ranges else ""
     if len(ranges) < 2 or is_local(open_store(locations.get(first, first))[0]):
