@@ -19,6 +19,7 @@ from unicodedata import east_asian_width
 import click
 
 from glossator.model.errors import GlossatorError
+from glossator.model.redaction import redacted_text
 
 _MAX_MARKS = 4
 """Combining marks on one character; more would be drawn over the lines above."""
@@ -46,7 +47,7 @@ def visible(text: str) -> Visible:
     """
     if isinstance(text, Visible):
         return text
-    text = _without_secrets(text)
+    text = redacted_text(text)
     if text.isascii() and text.isprintable():
         return Visible(text)
     pieces, marks = [], 0
@@ -199,17 +200,9 @@ def _json_escaped(character: str) -> str:
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
-def _without_secrets(text: str) -> str:
-    if "://" not in text:
-        return text
-    from glossator.model import store  # not before it is needed: it takes a while
-
-    return store.redacted_text(text)
-
-
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
-        return _without_secrets(value)
+        return redacted_text(value)
     if isinstance(value, dict):
         return {_redacted(key): _redacted(item) for key, item in value.items()}
     return [_redacted(item) for item in value] if isinstance(value, (list, tuple)) else value
