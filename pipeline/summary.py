@@ -17,6 +17,8 @@ from glossator.pipeline.job import Outcome
 from glossator.pipeline.values import as_text as as_text_column
 
 _BAR = 24
+_ROWS = 64
+"""Read at once to show one: texts may be long."""
 _LISTS = ("inputs", "parts", "rejects")
 """What of a manifest is as long as the output."""
 
@@ -111,7 +113,7 @@ def _text(uri: str, row: int, column: str) -> str:
     with fs.open(path, "rb") as file:
         parquet = pq.ParquetFile(file)
         path_in_file = find_text(parquet.schema_arrow, column)
-        for batch in parquet.iter_batches(1024, columns=projection([path_in_file])):
+        for batch in parquet.iter_batches(_ROWS, columns=projection([path_in_file])):
             if row < batch.num_rows:
                 text = column_at(batch, path_in_file).slice(row, 1)
                 return str(as_text_column(text)[0].as_py())
