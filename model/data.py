@@ -92,7 +92,7 @@ def _matching(pattern: str) -> list[str]:
     paths = [path] if fs.isfile(path) else [found for found in fs.glob(path) if fs.isfile(found)]
     if not paths:
         raise UsageError(
-            f"no file matches {pattern}; name Parquet files or a glob", parameter="data"
+            f"no file matches {pattern}; give Parquet files or a glob", parameter="data"
         )
     return [uri_below(pattern, fs, found) for found in paths]
 

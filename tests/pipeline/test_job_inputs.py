@@ -38,9 +38,17 @@ def good(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout
 
 
+class Silent:
+    """Hears how a run goes, and says nothing."""
+
+    def __call__(self, line: str) -> None: ...
+
+    def progress(self, snapshot: object) -> None: ...
+
+
 def label(bundle: Path, inputs: object, out: object, **more: Any) -> job.Outcome:
     options = LabelOptions(inputs=(str(inputs),), output=str(out), model=str(bundle), **more)
-    return job.run(options, beam_options([], 1), lambda *_: None)
+    return job.run(options, beam_options([], 1), Silent())
 
 
 @pytest.mark.parametrize("pattern", ["", "**/*.parquet", "**", "*"])
