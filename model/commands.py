@@ -16,6 +16,7 @@ _LOOK = RichHelpConfiguration(
     theme="default-slim",
     commands_before_options=True,
     options_table_help_sections=["help", "required", "default"],
+    default_string=r"\[default: {}]",
 )
 HELP = {"help_option_names": ["-h", "--help"], "rich_help_config": _LOOK}
 """Context settings of every command."""
@@ -64,15 +65,15 @@ def naming_flags(command: click.Command) -> Iterator[None]:
     """Puts the flag of this command before an error that is about one of its parameters.
 
     Raises:
-        GlossatorError: the same, said with the flag.
+        GlossatorError: of the same class, with the flag in its message.
     """
     try:
         yield
     except GlossatorError as error:
-        flag = flag_of(command, error.parameter)
+        flag = flag_of(command, getattr(error, "parameter", None))
         if flag is None:
             raise
-        raise type(error)(f"{flag}: {error}") from error
+        raise type(error)(f"{flag}: {error}") from error.__cause__
 
 
 def flag_of(command: click.Command, parameter: str | None) -> str | None:

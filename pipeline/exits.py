@@ -39,7 +39,7 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> None:
             leave(error.exit_code)
         except BaseException as error:
             message, code = account(error, log)
-            log.discard()
+            log.discard()  # the process ends within the context
             fail(message, code)
         if (lost := terminal.lost_output()) is not None:
             why = terminal.reason(lost)

@@ -42,7 +42,7 @@ class BeamLog:
     def written(self) -> bool:
         """Whether anything was logged, so that the file can be named."""
         with contextlib.suppress(OSError):
-            return self.path.stat().st_size > 0
+            return self.path is not None and self.path.stat().st_size > 0
         return False
 
     def keep(self, error: BaseException) -> None:
@@ -86,7 +86,7 @@ def beam_log(path: Path | None = None) -> Iterator[BeamLog]:
 
 
 class _Handler(logging.Handler):
-    """Appends to a file that is made when the first line comes, and says nothing if it can't."""
+    """Appends to a file, and says nothing if it can't."""
 
     def __init__(self, log: BeamLog) -> None:
         super().__init__()
