@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from glossator.model.commands import flags, naming_flags
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label as label_command
-from glossator.pipeline.options import LabelOptions, beam_options
+
+if TYPE_CHECKING:
+    from glossator.pipeline.options import LabelOptions
 
 FLINK_VERSION = "1.19"
 """Of the cluster, and of the job server in the image."""
@@ -220,6 +222,9 @@ def local_path(uri: str) -> str | None:
 
 def _parsed(arguments: tuple[str, ...]) -> LabelOptions:
     """As `glossator label` reads them."""
+    # Beam takes seconds to import, and not every command checks what would be labelled
+    from glossator.pipeline.options import LabelOptions, beam_options
+
     context = label_command.make_context("glossator label", list(arguments))
     given: dict[str, Any] = context.params
     # a parallelism saves it from asking a cluster, which need not be there yet
