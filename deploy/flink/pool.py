@@ -51,4 +51,4 @@ def serve(port: int, allow_uid: tuple[int, ...], allow_any_local_user: bool) -> 
 if __name__ == "__main__":
     from glossator.pipeline.cli import main
 
-    main(command=serve)
+    main(command=serve, program="python -m glossator.deploy.flink.pool")

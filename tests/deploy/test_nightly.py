@@ -273,6 +273,7 @@ def test_service_may_write_where_the_output_goes_and_nowhere_else(
         (["--program=glossator"], "--program glossator is no absolute path"),
         (["--input=comments/{date}.parquet"], "--input comments/{date}.parquet is relative"),
         (["--output=labels/{date}"], "--output labels/{date} is relative"),
+        (["--output=/data/labels"], "each day would replace the one before"),
         (["--output=file://labels/{date}"], "--output file://labels/{date} is relative"),
         *(
             ([f"--text=a{character}b"], "has a control character or a line break")
