@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ def flags(cluster: Any, job_server_jar: Path) -> list[str]:
     return [
         "--runner=FlinkRunner",
         f"--flink_master={cluster.master}",
+        f"--flink_conf_dir={cluster.conf}",
         f"--flink_job_server_jar={job_server_jar}",
         f"--environment_config={cluster.pool}",
         "--parallelism=2",
@@ -44,8 +44,7 @@ def flags(cluster: Any, job_server_jar: Path) -> list[str]:
 
 def running(cluster: Any) -> list[str]:
     """The jobs that have not ended."""
-    with urllib.request.urlopen(f"{cluster.rest}/jobs/overview", timeout=10) as response:
-        jobs = json.load(response)["jobs"]
+    jobs = cluster.ask("/jobs/overview")["jobs"]
     ended = ("FINISHED", "CANCELED", "FAILED")
     return [job["jid"] for job in jobs if job["state"] not in ended]
 
