@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, Literal
 
-from glossator.model.errors import UsageError
+from glossator.model.errors import UsageError, shown
 from glossator.model.tasks import Task
 
 MAX_VOCABULARY = 1 << 18
@@ -39,12 +39,12 @@ class NetworkConfig:
     """A, units of each task's attention."""
 
     def __post_init__(self) -> None:
-        if self.cell not in _GATES:
-            raise UsageError(f"network: cell {self.cell!r} is not one of {', '.join(_GATES)}")
+        if not isinstance(self.cell, str) or self.cell not in _GATES:
+            raise UsageError(f"network: cell {shown(self.cell)} is not one of {', '.join(_GATES)}")
         for name in ("vocabulary", "embedding", "hidden", "attention"):
             value, most = getattr(self, name), MAX_VOCABULARY if name == "vocabulary" else MAX_UNITS
             if type(value) is not int or not 1 <= value <= most:
-                raise UsageError(f"network: {name} {value!r} is not between 1 and {most:,}")
+                raise UsageError(f"network: {name} {shown(value)} is not between 1 and {most:,}")
         if self.table_bytes > MAX_NETWORK_BYTES:
             raise UsageError(
                 f"network: a vocabulary of {self.vocabulary:,} with {self.hidden} {self.cell} "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model.data import Dataset, Labels, observed
+from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.tasks import Task
 
@@ -25,10 +25,10 @@ def available() -> bool:
 
 
 def predict(task: Task, train: Dataset, test: Dataset) -> NDArray[np.float64]:
-    """Fits on `train`, answers for `test` as `evaluate.predict` does: [n, outputs].
+    """Fits on `train`, predicts for `test` as `evaluate.predict` does: [n, outputs].
 
-    Character 1- to 4-grams (which serve Chinese) and word 1- and 2-grams; logistic regression,
-    one for each label of a multi task, ridge for a regression.
+    Character 1- to 4-grams (which serve Chinese) and word 1- and 2-grams; the linear model is that
+    of the task's kind.
     """
     if not available():
         raise UsageError("the baseline needs scikit-learn: pip install 'glossator[baseline]'")
@@ -36,7 +36,7 @@ def predict(task: Task, train: Dataset, test: Dataset) -> NDArray[np.float64]:
     from sklearn.pipeline import make_union
 
     labels = train.labels[task.name]
-    rows = np.flatnonzero(observed(task, labels))
+    rows = np.flatnonzero(task.rules.observed(labels))
     shared: dict[str, Any] = {
         "sublinear_tf": True,
         "min_df": 2,
@@ -48,28 +48,5 @@ def predict(task: Task, train: Dataset, test: Dataset) -> NDArray[np.float64]:
         TfidfVectorizer(analyzer="char", ngram_range=(1, 4), **shared),
     )
     fitted = features.fit_transform([train.texts[i] for i in rows])
-    return _fit_and_answer(task, fitted, labels[rows], features.transform(test.texts))
-
-
-def _fit_and_answer(task: Task, fitted: Any, labels: Labels, asked: Any) -> NDArray[np.float64]:
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    if task.kind == "regression":
-        answer = Ridge(alpha=1.0).fit(fitted, labels).predict(asked)
-        return np.asarray(answer, np.float64)[:, None]
-    if task.kind == "multi":
-        columns = [_binary(fitted, labels[:, i], asked) for i in range(labels.shape[1])]
-        return np.stack(columns, axis=1)
-    result = np.zeros((asked.shape[0], len(task.labels)))
-    model = LogisticRegression(C=4.0, max_iter=200).fit(fitted, labels)
-    result[:, model.classes_] = model.predict_proba(asked)
-    return result
-
-
-def _binary(fitted: Any, labels: NDArray[Any], asked: Any) -> NDArray[np.float64]:
-    from sklearn.linear_model import LogisticRegression
-
-    if labels.min() == labels.max():
-        return np.full(asked.shape[0], float(labels[0]))
-    model = LogisticRegression(C=4.0, max_iter=200).fit(fitted, labels)
-    return np.asarray(model.predict_proba(asked)[:, 1], np.float64)
+    asked = features.transform(test.texts)
+    return task.rules.baseline(fitted, labels[rows], asked, task.labels)

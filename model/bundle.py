@@ -1,45 +1,43 @@
 """The model as a folder: save it, load it, trust it.
 
-`bundle.json` holds what is to be known (format, tasks, network, calibration, provenance, metrics)
-and the SHA-256 of every other file. Loading runs no code from the bundle, checks every digest and
-refuses a format that it does not know.
+`bundle.json` holds what is to be known and the size and SHA-256 of every other file. Loading runs
+no code from the bundle, reads plain files of the stated size alone, and believes nothing in them
+that is not checked: a bundle from anywhere either labels or is refused with a line that says why.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-from glossator.model.architecture import NetworkConfig
+from glossator.model import bundle_index, weights
+from glossator.model.architecture import NetworkConfig, tensor_shapes
+from glossator.model.bundle_index import CARD, FORMAT, TOKENIZER, WEIGHTS, FileEntry, Index
 from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
-from glossator.model.tasks import Task, parse_task
+from glossator.model.store import is_local, open_store
+from glossator.model.tasks import Task, check_tasks
 from glossator.model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from glossator.model.network import AttentionRNN
 
-FORMAT = 1
+__all__ = ["DEFAULT", "FORMAT", "Bundle", "load", "save"]
+
+T = TypeVar("T")
 DEFAULT = "default"
 """The name of the bundle inside the package, wherever that is installed."""
-
-_INDEX, _WEIGHTS, _TOKENIZER, _CARD = (
-    "bundle.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "MODEL_CARD.md",
-)
+MAX_TOKENIZER_BYTES = 1 << 24
+MAX_CARD_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Bundle:
     card: str = ""
     """The model card, Markdown."""
     digest: str = ""
-    """SHA-256 over all that a label depends on; set by `load`, given by `save`."""
+    """SHA-256 of `bundle.json`, which has those of the other files; set by `load`."""
 
     def network(self) -> AttentionRNN:
         """The network in torch, for training and as a reference; labelling does without it."""
@@ -73,124 +71,168 @@ class Bundle:
 
 
 def save(bundle: Bundle, folder: str | Path) -> str:
-    """Writes the bundle to a local folder, `bundle.json` last, and returns its digest."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    files = {
-        _WEIGHTS: save_tensors(dict(bundle.weights)),
-        _TOKENIZER: bundle.tokenizer.to_json().encode(),
-        _CARD: bundle.card.encode(),
-    }
-    (target / _INDEX).unlink(missing_ok=True)
-    for name, content in files.items():
-        (target / name).write_bytes(content)
-    index = {
-        "format": FORMAT,
-        "tasks": {task.name: task.to_json() for task in bundle.tasks},
-        "network": bundle.config.to_json(),
-        "tokenizer": {"max_tokens": bundle.tokenizer.max_tokens},
-        "calibration": {name: c.to_json() for name, c in bundle.calibration.items()},
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        "provenance": bundle.provenance,
-        "metrics": bundle.metrics,
-    }
-    text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
-    (target / _INDEX).write_text(text, encoding="utf-8")
-    return _digest(index)
-
-
-def load(where: str | Path) -> Bundle:
-    """The bundle at a folder, an fsspec URI or `DEFAULT`.
+    """Writes the bundle to a local folder, `bundle.json` last, and returns its digest.
 
     Raises:
-        UsageError: there is none, it is damaged or foreign, or of an unknown format.
+        UsageError: `load` would refuse it; nothing was written.
+    """
+    check_tasks(bundle.tasks, "the bundle")
+    try:
+        weights.check(bundle.weights, tensor_shapes(bundle.config, bundle.tasks))
+    except ValueError as error:
+        raise UsageError(f"the weights can't be saved: {error}") from error
+    files = {
+        WEIGHTS: weights.render(bundle.weights),
+        TOKENIZER: bundle.tokenizer.to_json().encode(),
+        CARD: bundle.card.encode("utf-8", "replace"),
+    }
+    entries = {
+        name: FileEntry(len(content), hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    }
+    index = bundle_index.render(
+        Index(
+            tasks=bundle.tasks,
+            config=bundle.config,
+            max_tokens=bundle.tokenizer.max_tokens,
+            calibration=bundle.calibration,
+            files=entries,
+            provenance=bundle.provenance,
+            metrics=bundle.metrics,
+        )
+    )
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (bundle_index.NAME, *files):
+        (target / name).unlink(missing_ok=True)  # a link is replaced, not followed
+    for name, content in files.items():
+        (target / name).write_bytes(content)
+    (target / bundle_index.NAME).write_bytes(index)
+    return hashlib.sha256(index).hexdigest()
+
+
+def load(where: str | Path, digest: str | None = None) -> Bundle:
+    """The bundle at a folder, an fsspec URI or `DEFAULT`.
+
+    Args:
+        where: the folder.
+        digest: the SHA-256 that `bundle.json` must have; without it, any.
+
+    Raises:
+        UsageError: there is none, it has another digest, is damaged, foreign, or of an unknown
+            format.
     """
     root = str(Path(__file__).parent / "default") if where == DEFAULT else str(where)
-    index = _read_index(root)
-    content = {name: _read(root, name) for name in index["files"]}
-    for name, expected in index["files"].items():
-        if (found := hashlib.sha256(content[name]).hexdigest()) != expected:
+    content = _read(root, bundle_index.NAME, bundle_index.MAX_BYTES)
+    found = hashlib.sha256(content).hexdigest()
+    if digest is not None and digest != found:
+        raise UsageError(
+            f"model {where} has digest {found}, not {digest}: it is another model, or was changed",
+            parameter="model_digest",
+        )
+    index = _checked(where, bundle_index.NAME, bundle_index.parse, content)
+    shapes = tensor_shapes(index.config, index.tasks)
+    limits = {
+        WEIGHTS: weights.max_bytes(shapes),
+        TOKENIZER: MAX_TOKENIZER_BYTES,
+        CARD: MAX_CARD_BYTES,
+    }
+    for name, entry in index.files.items():
+        if entry.size > limits[name]:
             raise UsageError(
-                f"model {where}: {name} is damaged (SHA-256 {found[:12]}…, bundle.json says "
-                f"{expected[:12]}…); copy the bundle again or train it anew"
+                f"model {where}: {name} has {entry.size:,} bytes, of such a model at most "
+                f"{limits[name]:,}",
+                parameter="model",
             )
-    try:
-        tasks = tuple(
-            parse_task(name, t, f"{where}/{_INDEX}") for name, t in index["tasks"].items()
-        )
-        config = NetworkConfig(**index["network"])
-        weights = load_tensors(content[_WEIGHTS])
-        tokenizer = Tokenizer.from_json(
-            content[_TOKENIZER].decode(), index["tokenizer"]["max_tokens"]
-        )
-        calibration = {t.name: Calibration(**index["calibration"][t.name]) for t in tasks}
-        if tokenizer.size != config.vocabulary:
-            raise ValueError(f"{tokenizer.size} tokens, network.vocabulary differs")
-    except UsageError:
-        raise
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        # RuntimeError: torch's word for weights of other names or shapes
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"model {where} does not fit together: {reason}; train it anew") from error
+    files = {name: _read_whole(root, name, index.files[name]) for name in limits}
+    tokenizer = _checked(where, TOKENIZER, lambda data: _tokenizer(data, index), files[TOKENIZER])
     return Bundle(
-        tasks=tasks,
-        config=config,
-        weights=weights,
+        tasks=index.tasks,
+        config=index.config,
+        weights=_checked(where, WEIGHTS, lambda data: weights.parse(data, shapes), files[WEIGHTS]),
         tokenizer=tokenizer,
-        calibration=calibration,
-        provenance=index.get("provenance", {}),
-        metrics=index.get("metrics", {}),
-        card=content.get(_CARD, b"").decode(),
-        digest=_digest(index),
+        calibration=index.calibration,
+        provenance=index.provenance,
+        metrics=index.metrics,
+        card=_checked(where, CARD, bytes.decode, files[CARD]),
+        digest=found,
     )
 
 
-def _read_index(root: str) -> dict[str, Any]:
+def _checked(where: str | Path, name: str, parse: Callable[[bytes], T], content: bytes) -> T:
+    """What `parse` makes of a file's content; a `ValueError` of it names bundle and file."""
     try:
-        index = json.loads(_read(root, _INDEX))
-    except ValueError as error:
-        raise UsageError(f"model {root}: {_INDEX} is not JSON: {error}") from error
-    if not isinstance(index, dict) or "format" not in index:
-        raise UsageError(f"model {root}: {_INDEX} is not of a Glossator bundle")
-    if index["format"] != FORMAT:
+        return parse(content)
+    except ValueError as error:  # of UTF-8 too
+        reason = " ".join(str(error).split())
+        raise UsageError(f"model {where}: {name} {reason}", parameter="model") from error
+
+
+def _tokenizer(content: bytes, index: Index) -> Tokenizer:
+    tokenizer = Tokenizer.from_json(content.decode(), index.max_tokens)
+    if tokenizer.size != index.config.vocabulary:
+        raise ValueError(f"has {tokenizer.size} tokens, the network {index.config.vocabulary}")
+    return tokenizer
+
+
+def _read_whole(root: str, name: str, entry: FileEntry) -> bytes:
+    """A file, which must be as `bundle.json` says."""
+    content = _read(root, name, entry.size)
+    found = hashlib.sha256(content).hexdigest()
+    if len(content) != entry.size or found != entry.sha256:
         raise UsageError(
-            f"model {root} has format {index['format']!r}, this Glossator reads format {FORMAT}: "
-            "use the version that wrote it, or train anew"
+            f"model {root}: {name} is damaged ({len(content):,} bytes with SHA-256 {found[:12]}…, "
+            f"bundle.json says {entry.size:,} with {entry.sha256[:12]}…); copy the bundle again "
+            "or train it anew",
+            parameter="model",
         )
-    files = index.get("files")
-    if not isinstance(files, dict) or not {_WEIGHTS, _TOKENIZER} <= set(files):
-        raise UsageError(f"model {root}: {_INDEX} names no weights or no tokenizer")
-    return index
+    return content
 
 
-def _read(root: str, name: str) -> bytes:
-    if "/" in name or "\\" in name:
-        raise UsageError(f"model {root}: file name {name!r} leads out of the bundle")
+def _read(root: str, name: str, most: int) -> bytes:
+    """The content of a plain file of a bundle.
+
+    Raises:
+        UsageError: it is missing, is no plain file, is larger than `most` bytes, or can't be read.
+    """
+    fs, folder = open_store(root)
+    path = f"{folder.rstrip('/')}/{name}"
     try:
-        with fsspec.open(f"{root.rstrip('/')}/{name}", "rb") as stream:
-            return bytes(stream.read())
+        content = _read_local(path, most) if is_local(fs) else _read_remote(fs, path, most)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            f"no model at {root}: {name} is missing; give --model a folder that "
-            "`glossator train` wrote"
+            f"no model at {root}: {name} is missing; name a folder that `glossator train` wrote",
+            parameter="model",
         ) from None
     except (OSError, ImportError, ValueError) as error:
-        raise UsageError(f"cannot read model {root}: {error}") from error
+        reason = " ".join((str(error) or type(error).__name__).split())
+        raise UsageError(f"cannot read model {root}: {reason}", parameter="model") from error
+    if len(content) > most:
+        raise UsageError(
+            f"model {root}: {name} is damaged: it has more than {most:,} bytes; copy the bundle "
+            "again or train it anew",
+            parameter="model",
+        )
+    return content
 
 
-def _digest(index: Mapping[str, Any]) -> str:
-    """Over what labels depend on: not over provenance, metrics, limits or the card."""
-    essence = {key: index[key] for key in ("format", "network", "tokenizer", "calibration")}
-    essence["tasks"] = {
-        name: {key: value for key, value in task.items() if key != "limits"}
-        for name, task in index["tasks"].items()
-    }
-    essence["files"] = {name: index["files"][name] for name in (_WEIGHTS, _TOKENIZER)}
-    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+def _read_local(path: str, most: int) -> bytes:
+    # a pipe would be waited for, a link may lead anywhere, a device has no end
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise OSError(f"{path} is no plain file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no plain file")
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(most + 1)
+
+
+def _read_remote(fs: Any, path: str, most: int) -> bytes:
+    if fs.info(path)["type"] != "file":
+        raise OSError(f"{path} is no plain file")
+    with fs.open(path, "rb") as stream:
+        return bytes(stream.read(most + 1))

@@ -97,12 +97,12 @@ def _rows(bundle: Bundle) -> list[list[str]]:
         for part, metrics in measured.get(task.name, {}).items():
             other = beside.get(task.name, {}).get(part, {})
             ece = f"{metrics['ece']:.3f}" if "ece" in metrics else ""
-            for name in ("mae", "r2") if task.kind == "regression" else ("accuracy", "macro_f1"):
+            for name in task.rules.headline:
                 rows.append(
                     [
                         *(task.name, part, f"{metrics['rows']:,}", name),
                         *(_interval(metrics[name]), _interval(other.get(name))),
-                        ece if name == "accuracy" else "",
+                        ece if name == task.rules.headline[0] else "",
                     ]
                 )
     return rows
@@ -143,14 +143,8 @@ def _curve(values: list[float]) -> str:
 
 
 def _limits(task: Task) -> str:
-    general = {
-        "single": f"always answers one of {', '.join(task.labels)}, also where none fits; use "
-        "`accepted` and `confidence` to leave doubtful texts alone.",
-        "multi": f"answers any number of {', '.join(task.labels)}; none where none was likely.",
-        "regression": "answers outside the range of the training labels are extrapolations.",
-    }[task.kind]
     sensitive = " Sensitive: labelled only when named in `--tasks`." if task.sensitive else ""
-    return f"{task.limits} It {general}{sensitive}".strip()
+    return f"{task.limits} It {task.rules.limits(task.labels)}{sensitive}".strip()
 
 
 def _table(rows: list[list[str]]) -> str:

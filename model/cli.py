@@ -80,9 +80,9 @@ def _echo_table(table: str) -> None:
 
 
 def _settings(changes: tuple[str, ...]) -> Any:
-    from glossator.model.train import Settings
+    from glossator.model.train import TrainingConfig
 
-    types: dict[str, Any] = {f.name: type(f.default) for f in fields(Settings)}
+    types: dict[str, Any] = {f.name: type(f.default) for f in fields(TrainingConfig)}
     values: dict[str, Any] = {}
     for change in changes:
         name, _, value = change.partition("=")
@@ -97,7 +97,7 @@ def _settings(changes: tuple[str, ...]) -> Any:
             raise UsageError(
                 f"{change}: {value!r} is not a number ({kind})", parameter="changes"
             ) from None
-    return Settings(**values)
+    return TrainingConfig(**values)
 
 
 @click.command(cls=Command)
@@ -125,8 +125,8 @@ def evaluate(
             f"no row of split {on!r} in column {split!r}: name another", parameter="on"
         )
     labeller = Labeller(bundle, [task.name for task in bundle.tasks])
-    given = evaluation.predict(labeller, chosen.texts)
-    metrics = evaluation.evaluate(bundle.tasks, chosen, given)
+    predicted = evaluation.predict(labeller, chosen.texts)
+    metrics = evaluation.evaluate(bundle.tasks, chosen, predicted)
     if as_json:
         terminal.echo_json(metrics)
     else:
@@ -139,11 +139,11 @@ def evaluate(
 @click.option("--model", default="default", show_default=True, metavar="BUNDLE")
 @click.option("--tasks", metavar="A,B", help="By default all but sensitive ones.")
 @click.option("--top", default=5, show_default=True, help="Words to mark.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
 def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -> None:
     """Label one TEXT and mark the words that each task attended to."""
     from glossator.model import bundle as bundles
-    from glossator.model.explain import answers_json, explanation
+    from glossator.model.explain import explanation, predictions_json
     from glossator.model.labeller import Labeller
 
     if not text.strip():
@@ -151,7 +151,7 @@ def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -
     names = None if tasks is None else [n.strip() for n in tasks.split(",") if n.strip()]
     labelled = Labeller(bundles.load(model), names).label([text], top)
     if as_json:
-        terminal.echo_json(answers_json(text, labelled))
+        terminal.echo_json(predictions_json(text, labelled))
     else:
         terminal.echo(*explanation(text, labelled, colour=sys.stdout.isatty()))
     terminal.require_output()

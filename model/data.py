@@ -15,14 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glossator.model.errors import UsageError
+from glossator.model.kinds import Labels
 from glossator.model.tasks import Task
 
 HELD_OUT = 0.1
 """Share of the texts held out for validation where no column says which."""
-
-Labels = NDArray[Any]
-"""A task's labels of n rows: single [n] int64, -1 where missing; multi [n, labels] float32 of 0
-and 1, a row of NaN where missing; regression [n] float32, NaN where missing."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +53,6 @@ class Dataset:
         )
 
 
-def observed(task: Task, labels: Labels) -> NDArray[np.bool_]:
-    """[n] whether a row has a label for the task."""
-    if task.kind == "single":
-        return np.asarray(labels >= 0)
-    if task.kind == "multi":
-        return np.asarray(~np.isnan(labels).any(axis=1))
-    return ~np.isnan(labels)
-
-
 def load(patterns: Sequence[str], tasks: Sequence[Task], text: str, split: str) -> Dataset:
     """Reads training data.
 
@@ -91,7 +79,7 @@ def load(patterns: Sequence[str], tasks: Sequence[Task], text: str, split: str) 
         dropped=sum(part.dropped for part in parts),
     )
     for task in tasks:
-        if not observed(task, whole.labels[task.name]).any():
+        if not task.rules.observed(whole.labels[task.name]).any():
             raise UsageError(
                 f"task {task.name!r}: no row has a label; add a column {task.name!r} to the data "
                 "or take the task out of the tasks file"
@@ -105,7 +93,9 @@ def _open(pattern: str) -> Any:
         if not found or not all(file.fs.isfile(file.path) for file in found):
             raise FileNotFoundError
     except FileNotFoundError:
-        raise UsageError(f"no file matches {pattern}; give Parquet files or a glob") from None
+        raise UsageError(
+            f"no file matches {pattern}; name Parquet files or a glob", parameter="data"
+        ) from None
     return found
 
 
@@ -117,7 +107,8 @@ def _read(file: str, tasks: Sequence[Task], text: str, split: str) -> Dataset:
             names = parquet.schema_arrow.names
             if text not in names:
                 raise UsageError(
-                    f"{file} has no column {text!r}; name its text with --text: {', '.join(names)}"
+                    f"{file} has no column {text!r}; it has {', '.join(names)}",
+                    parameter="text",
                 )
             table = parquet.read(columns=[name for name in names if name in wanted])
         except pa.ArrowException as error:
@@ -149,44 +140,27 @@ def _strings(table: pa.Table, column: str) -> NDArray[np.str_]:
 
 
 def _split(table: pa.Table, column: str, texts: list[str], file: str) -> NDArray[np.str_]:
-    given = _strings(table, column)
+    splits = _strings(table, column)
     known = ("train", "validation", "test", "")
-    if wrong := sorted(set(given.tolist()) - set(known)):
+    if wrong := sorted(set(splits.tolist()) - set(known)):
         raise UsageError(
             f"{file}: column {column!r} holds {wrong[0]!r}; a split is train, validation or test "
-            "(name another column with --split)"
+            "(name another column)",
+            parameter="split",
         )
-    given = given.astype("<U10")  # wide enough for any of them
-    for row in np.flatnonzero(given == ""):
+    splits = splits.astype("<U10")  # wide enough for any of them
+    for row in np.flatnonzero(splits == ""):
         digest = hashlib.blake2b(texts[row].encode(), digest_size=8).digest()
         held_out = int.from_bytes(digest, "big") < HELD_OUT * 2**64
-        given[row] = "validation" if held_out else "train"
-    return given
+        splits[row] = "validation" if held_out else "train"
+    return splits
 
 
 def _labels(table: pa.Table, task: Task, file: str) -> Labels:
-    count = len(table)
     if task.name not in table.column_names:
-        shape = (count, len(task.labels)) if task.kind == "multi" else (count,)
-        return np.full(shape, -1) if task.kind == "single" else np.full(shape, np.nan, np.float32)
+        return task.rules.missing(len(table), task.labels)
     column = table[task.name]
-    if task.kind == "regression":
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise UsageError(f"{file}: column {task.name!r} is {column.type}, not a number")
-        return np.asarray(column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False))
-    index = {label: i for i, label in enumerate(task.labels)}
-    values = column.to_pylist()
     try:
-        if task.kind == "single":
-            return np.array([-1 if v is None else index[v] for v in values], np.int64)
-        result = np.full((count, len(index)), np.nan, np.float32)
-        for row, value in enumerate(values):
-            if value is not None:
-                result[row] = 0
-                result[row, [index[label] for label in value]] = 1
-        return result
-    except (KeyError, TypeError) as error:
-        raise UsageError(
-            f"{file}: column {task.name!r} ({column.type}) holds {error.args[0]!r}, which is no "
-            f"label of the {task.kind} task; its labels are {', '.join(task.labels)}"
-        ) from None
+        return task.rules.encode(column, task.labels)
+    except ValueError as error:
+        raise UsageError(f"{file}: column {task.name!r} ({column.type}) {error}") from None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
+
 from glossator.model.redaction import redacted_text
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 class GlossatorError(Exception):
@@ -32,3 +37,8 @@ class UsageError(GlossatorError, ValueError):
         """
         super().__init__(message)
         self.parameter = parameter
+
+
+def shown(value: object) -> str:
+    """A value of any size as an error may quote it: one short line of printable characters."""
+    return _REPR.repr(value)

@@ -1,12 +1,10 @@
-"""One text, each task's answer, and the words that its attention looked at, for a terminal."""
+"""One text, each task's prediction, and the words that its attention looked at, for a terminal."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from glossator.model.labeller import Predictions, TaskPredictions
 from glossator.model.terminal import Visible, joined, padded, styled, width_of
@@ -26,27 +24,27 @@ class Mark:
     weight: float
 
 
-def explanation(text: str, labelled: Predictions, row: int = 0, *, colour: bool) -> list[str]:
-    """A line for each task: its name, its answer, and the text with what it attended to marked.
+def explanation(text: str, predictions: Predictions, row: int = 0, *, colour: bool) -> list[str]:
+    """A line for each task: its name, its prediction, and the text with what it attended to marked.
 
     The lines are fit for a terminal; colours in them are ours.
     """
-    answers = [(given.task.name, _answer(given, row), given) for given in labelled.tasks]
-    name_width = max(width_of(name) for name, _, _ in answers)
-    answer_width = max(width_of(answer) for _, answer, _ in answers)
+    shown = [(task.task.name, _prediction(task, row), task) for task in predictions.tasks]
+    name_width = max(width_of(name) for name, _, _ in shown)
+    prediction_width = max(width_of(prediction) for _, prediction, _ in shown)
     lines: list[str] = [
         joined(
             [
                 padded(name, name_width),
-                padded(answer, answer_width),
-                marked(text, _marks(given, row), colour),
+                padded(prediction, prediction_width),
+                marked(text, _marks(task, row), colour),
             ],
             "  ",
         )
-        for name, answer, given in answers
+        for name, prediction, task in shown
     ]
-    if labelled.truncated[row]:
-        lines.append(f"(only the first {labelled.tokens[row]} tokens were read)")
+    if predictions.truncated[row]:
+        lines.append(f"(only the first {predictions.tokens[row]} tokens were read)")
     return lines
 
 
@@ -80,45 +78,32 @@ def _spaced(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def _answer(answers: TaskPredictions, row: int) -> str:
-    task, given = answers.task, answers.probabilities[row]
-    if task.kind == "regression":
-        return f"{given[0]:.3g}"
-    if task.kind == "multi":
-        chosen = [f"{task.labels[i]} {given[i]:.0%}" for i in np.flatnonzero(given >= 0.5)]
-        return ", ".join(chosen) or "none"
-    best = int(given.argmax())
-    doubt = "" if given[best] >= answers.accept else " ?"
-    return f"{task.labels[best]} {given[best]:.0%}{doubt}"
+def _prediction(predictions: TaskPredictions, row: int) -> str:
+    task = predictions.task
+    return task.rules.text(predictions.probabilities[row], task.labels, predictions.accept)
 
 
-def _marks(answers: TaskPredictions, row: int) -> list[Mark]:
-    words = answers.words
+def _marks(predictions: TaskPredictions, row: int) -> list[Mark]:
+    words = predictions.words
     return [
         Mark(int(words.start[i]), int(words.end[i]), float(words.weight[i]))
         for i in range(words.offsets[row], words.offsets[row + 1])
     ]
 
 
-def answers_json(text: str, labelled: Predictions, row: int = 0) -> dict[str, Any]:
-    """The same for machines: by task, its answer, and the words attended to."""
+def predictions_json(text: str, predictions: Predictions, row: int = 0) -> dict[str, Any]:
+    """The same for machines: by task, what was predicted, and the words attended to."""
     result: dict[str, Any] = {"text": text}
-    for answers in labelled.tasks:
-        task, given = answers.task, answers.probabilities[row]
-        said: dict[str, Any]
-        if task.kind == "regression":
-            said = {"value": float(given[0])}
-        else:
-            said = {"scores": {name: float(given[i]) for i, name in enumerate(task.labels)}}
-        if task.kind == "single":
-            best = int(given.argmax())
-            said |= {"label": task.labels[best], "confidence": float(given[best])}
-            said |= {"accepted": bool(given[best] >= answers.accept)}
-        elif task.kind == "multi":
-            said |= {"labels": [task.labels[i] for i in np.flatnonzero(given >= 0.5)]}
-        said["attention"] = [
+    for one in predictions.tasks:
+        task = one.task
+        predicted = task.rules.to_json(one.probabilities[row], task.labels, one.accept)
+        attention = [
             {"text": text[m.start : m.end], "start": m.start, "end": m.end, "weight": m.weight}
-            for m in _marks(answers, row)
+            for m in _marks(one, row)
         ]
-        result[task.name] = said | {"entropy": float(answers.entropy[row])}
+        result[task.name] = {
+            **predicted,
+            "attention": attention,
+            "entropy": float(one.entropy[row]),
+        }
     return result

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
-from glossator.model.calibrate import probabilities
 from glossator.model.engine import EngineResult, OnProgress
 from glossator.model.engines import make_engine
 from glossator.model.tasks import Task, select_tasks
@@ -121,8 +120,8 @@ class Labeller:
         predictions = tuple(
             TaskPredictions(
                 task=task,
-                probabilities=probabilities(
-                    task, result.scores[task.name].logits, self.calibration[task.name]
+                probabilities=task.rules.probabilities(
+                    result.scores[task.name].logits, self.calibration[task.name]
                 ),
                 accept=self.calibration[task.name].accept,
                 words=heaviest(found, result.scores[task.name].attention, top),

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from glossator.model.errors import UsageError
+from glossator.model.errors import UsageError, shown
+from glossator.model.kinds import RULES, Kind, Rules
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Kind = Literal["single", "multi", "regression"]
-"""`single`: exactly one label; `multi`: any number of labels; `regression`: one number."""
+MAX_TASKS = 64
+MAX_LABELS = 1_000
+"""Of one task."""
+MAX_NAME_CHARS = 64
+"""Of a task's name."""
+MAX_LABEL_CHARS = 128
+MAX_LIMITS_CHARS = 10_000
+OUTPUT_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
+"""Columns that the output or the rejects add, which no task may be called."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question asked of every text, answered by an attention and a head of its own."""
+    """One thing to predict of every text, by an attention and a head of its own."""
 
     name: str
     """The label column in training data and the struct column in the output."""
@@ -37,23 +46,29 @@ class Task:
     """What its answers can't be relied on for, in plain words; stands in the model card."""
 
     def __post_init__(self) -> None:
-        where = f"task {self.name!r}"
-        if not self.name.isidentifier():
-            raise UsageError(f"{where}: a task's name is a column's: use letters, digits and _")
-        if self.kind not in get_args(Kind):
+        where = f"task {shown(self.name)}"
+        _check_name(self.name, where)
+        if not isinstance(self.kind, str) or self.kind not in RULES:
+            raise UsageError(f"{where}: kind {shown(self.kind)} is not one of {', '.join(RULES)}")
+        try:
+            self.rules.check_names(self.labels)
+        except ValueError as error:
+            raise UsageError(f"{where}: labels {shown(list(self.labels))} {error}") from None
+        _check_labels(self.labels, where)
+        if not isinstance(self.sensitive, bool):
+            raise UsageError(f"{where}: sensitive {shown(self.sensitive)} is not true or false")
+        precision = self.target_precision
+        if not _is_number(precision) or not 0 < precision <= 1:
+            raise UsageError(f"{where}: target_precision {shown(precision)} is not in (0, 1]")
+        if not isinstance(self.limits, str) or len(self.limits) > MAX_LIMITS_CHARS:
             raise UsageError(
-                f"{where}: kind {self.kind!r} is not one of {', '.join(get_args(Kind))}"
+                f"{where}: limits are no text of up to {MAX_LIMITS_CHARS:,} characters"
             )
-        if self.kind == "regression" and self.labels:
-            raise UsageError(f"{where}: a regression has no labels: remove them or change its kind")
-        if self.kind != "regression" and len(self.labels) < (2 if self.kind == "single" else 1):
-            raise UsageError(
-                f"{where}: labels {list(self.labels)} are too few for kind {self.kind!r}"
-            )
-        if len(set(self.labels)) != len(self.labels):
-            raise UsageError(f"{where}: a label stands twice in {list(self.labels)}")
-        if not 0 < self.target_precision <= 1:
-            raise UsageError(f"{where}: target_precision {self.target_precision} is not in (0, 1]")
+
+    @property
+    def rules(self) -> Rules:
+        """What holds for all tasks of its kind."""
+        return RULES[self.kind]
 
     @property
     def outputs(self) -> int:
@@ -74,33 +89,78 @@ class Task:
 def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
     """A task from its table in a TOML or JSON file called `source`."""
     if not isinstance(fields, Mapping):
-        raise UsageError(f"{source}: task {name!r} is no table; write it as [tasks.{name}]")
+        raise UsageError(
+            f"{source}: task {shown(name)} is no table of kind, labels and further settings"
+        )
     known = {"kind", "labels", "sensitive", "target_precision", "limits"}
     if unknown := sorted(set(fields) - known):
         raise UsageError(
-            f"{source}: task {name!r} has unknown key {unknown[0]!r}; known: "
+            f"{source}: task {shown(name)} has unknown key {shown(unknown[0])}; known: "
             f"{', '.join(sorted(known))}"
         )
     if "kind" not in fields:
-        raise UsageError(f"{source}: task {name!r} has no kind; give single, multi or regression")
-    try:
-        precision = float(fields.get("target_precision", 0.9))
-    except (TypeError, ValueError):
-        given = fields["target_precision"]
         raise UsageError(
-            f"{source}: task {name!r}: target_precision {given!r} is not a number"
-        ) from None
+            f"{source}: task {shown(name)} has no kind; give single, multi or regression"
+        )
     labels = fields.get("labels", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise UsageError(f"{source}: task {name!r}: labels must be a list of strings")
-    return Task(
-        name=name,
-        kind=fields["kind"],
-        labels=tuple(labels),
-        sensitive=bool(fields.get("sensitive", False)),
-        target_precision=precision,
-        limits=str(fields.get("limits", "")),
-    )
+    if not isinstance(labels, list):
+        raise UsageError(f"{source}: task {shown(name)}: labels must be a list of strings")
+    try:
+        return Task(name, **{**fields, "labels": tuple(labels)})
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None
+
+
+def check_tasks(tasks: Sequence[Task], source: str) -> None:
+    """Checks that tasks can stand beside each other.
+
+    Raises:
+        UsageError: they are none or too many, or two names differ in case alone.
+    """
+    if not 1 <= len(tasks) <= MAX_TASKS:
+        raise UsageError(f"{source}: {len(tasks)} tasks are not between 1 and {MAX_TASKS}")
+    if same := _same_but_for_case([task.name for task in tasks]):
+        raise UsageError(f"{source}: the tasks {same[0]!r} and {same[1]!r} have the same name")
+
+
+def _check_name(name: Any, where: str) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UsageError(f"{where}: a task's name is a column's: use letters, digits and _")
+    if len(name) > MAX_NAME_CHARS:
+        raise UsageError(f"{where}: a name has at most {MAX_NAME_CHARS} characters")
+    if _same_but_for_case([*OUTPUT_COLUMNS, name]):
+        raise UsageError(f"{where}: the output has a column of that name: choose another")
+
+
+def _check_labels(labels: Sequence[Any], where: str) -> None:
+    if len(labels) > MAX_LABELS:
+        raise UsageError(f"{where}: {len(labels):,} labels are more than {MAX_LABELS:,}")
+    for label in labels:
+        if not isinstance(label, str) or not label.isprintable() or label.strip() != label:
+            raise UsageError(
+                f"{where}: label {shown(label)} is no printable text without space at its ends"
+            )
+        if not 1 <= len(label) <= MAX_LABEL_CHARS:
+            raise UsageError(
+                f"{where}: label {shown(label)} has not between 1 and {MAX_LABEL_CHARS} characters"
+            )
+    if same := _same_but_for_case(labels):
+        raise UsageError(f"{where}: the labels {same[0]!r} and {same[1]!r} are the same label")
+
+
+def _same_but_for_case(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names that a reader could not tell apart, if there are such."""
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in seen:
+            return seen[folded], name
+        seen[folded] = name
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def load_tasks(path: str | Path) -> tuple[Task, ...]:
@@ -120,7 +180,9 @@ def load_tasks(path: str | Path) -> tuple[Task, ...]:
     tables = content.get("tasks", {})
     if not isinstance(tables, dict) or not tables:
         raise UsageError(f"{path}: no tasks; write one table [tasks.NAME] for each")
-    return tuple(parse_task(name, table, str(path)) for name, table in tables.items())
+    tasks = tuple(parse_task(name, table, str(path)) for name, table in tables.items())
+    check_tasks(tasks, str(path))
+    return tasks
 
 
 def select_tasks(tasks: Sequence[Task], names: Iterable[str] | None) -> tuple[Task, ...]:
@@ -134,14 +196,19 @@ def select_tasks(tasks: Sequence[Task], names: Iterable[str] | None) -> tuple[Ta
         chosen = tuple(task for task in tasks if not task.sensitive)
         if not chosen:
             raise UsageError(
-                f"every task is sensitive: name those you mean: --tasks {','.join(known)}"
+                f"every task is sensitive: name those you mean: {', '.join(t.name for t in tasks)}",
+                parameter="tasks",
             )
         return chosen
     wanted = set(names)
     if unknown := sorted(wanted - known):
         raise UsageError(
-            f"unknown task {unknown[0]!r}; the model has: {', '.join(t.name for t in tasks)}"
+            f"unknown task {unknown[0]!r}; the model has: {', '.join(t.name for t in tasks)}",
+            parameter="tasks",
         )
     if not wanted:
-        raise UsageError(f"no task was named; the model has: {', '.join(t.name for t in tasks)}")
+        raise UsageError(
+            f"no task was named; the model has: {', '.join(t.name for t in tasks)}",
+            parameter="tasks",
+        )
     return tuple(task for task in tasks if task.name in wanted)

@@ -7,6 +7,7 @@ fixed, so where it stands follows from a cumulative sum: no offsets are asked of
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from glossator.model import tokenizer_json
 
 MAX_CHARS = 16_384
 """Characters of a text that are read at all: a comment may be a pasted book."""
@@ -67,14 +70,11 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self._tokenizer.enable_truncation(max_tokens)
         self.max_tokens = max_tokens
-        alphabet = _byte_of_letter()
         vocabulary = tokenizer.get_vocab()
         self.size = len(vocabulary)
         self._bytes = np.zeros(self.size, np.int64)
         for token, index in vocabulary.items():
-            if not all(letter in alphabet for letter in token):
-                raise ValueError(f"token {token!r} is not made of bytes: not a byte-level BPE")
-            self._bytes[index] = len(token)
+            self._bytes[index] = len(token)  # a letter stands for a byte
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int, max_tokens: int) -> Tokenizer:
@@ -100,17 +100,19 @@ class Tokenizer:
         """The tokenizer whose `to_json` gave `content`.
 
         Raises:
-            ValueError: it is no tokenizer, or not a byte-level BPE.
+            ValueError: it is none of our kind, or keeps another number of tokens.
         """
+        tokenizer_json.check(content.encode(), max_tokens)
         try:
             tokenizer = HFTokenizer.from_str(content)
         except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"not a tokenizer: {error}") from error
+            raise ValueError(f"is no tokenizer: {error}") from error
         return cls(tokenizer, max_tokens)
 
     def to_json(self) -> str:
         """The whole tokenizer, as Hugging Face `tokenizers` reads it."""
-        return str(self._tokenizer.to_str())
+        model = json.loads(self._tokenizer.to_str())["model"]
+        return tokenizer_json.render(model["vocab"], model["merges"], self.max_tokens)
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """The tokens of each text; releases the GIL for most of the time."""
@@ -194,11 +196,6 @@ def slices(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
         total += size
     if first < len(sizes):
         yield first, len(sizes)
-
-
-@cache
-def _byte_of_letter() -> frozenset[str]:
-    return frozenset(pre_tokenizers.ByteLevel.alphabet())
 
 
 @dataclass(frozen=True)

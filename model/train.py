@@ -1,4 +1,4 @@
-"""Learning: labelled Parquet in, a bundle out."""
+"""Training: labelled Parquet in, a bundle out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from glossator.model import baseline, card
 from glossator.model.architecture import NetworkConfig
 from glossator.model.bundle import Bundle
-from glossator.model.calibrate import Calibration, fit
-from glossator.model.data import Dataset, Labels, observed
+from glossator.model.calibrate import Calibration
+from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, logits, predict, score
+from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN, TaskOutput
 from glossator.model.tasks import Task
@@ -41,7 +41,7 @@ _EVERY_SHOW = 1.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingConfig:
     """How to train; stands in the bundle's provenance."""
 
     vocabulary: int = 16_000
@@ -98,7 +98,7 @@ def _threads_kept() -> Iterator[None]:
 def train(
     data: Dataset,
     tasks: tuple[Task, ...],
-    settings: Settings,
+    settings: TrainingConfig,
     report: Report,
     provenance: Mapping[str, Any] | None = None,
     show: Show | None = None,
@@ -136,9 +136,15 @@ def train(
         tasks, config, network.weights(), tokenizer, {t.name: Calibration() for t in tasks}
     )
     everything = [task.name for task in tasks]
-    given = logits(Labeller(uncalibrated, everything), validation_rows.texts)
+    validation_logits = logits(Labeller(uncalibrated, everything), validation_rows.texts)
     fitted = {
-        t.name: fit(t, given[t.name], validation_rows.labels[t.name], scales[t.name]) for t in tasks
+        t.name: t.rules.fit(
+            validation_logits[t.name],
+            validation_rows.labels[t.name],
+            scales[t.name],
+            t.target_precision,
+        )
+        for t in tasks
     }
     facts = {
         **(provenance or {}),
@@ -158,49 +164,45 @@ def train(
 def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, ...]) -> None:
     for name, part in (("train", train_rows), ("validation", validation_rows)):
         for task in tasks:
-            if not len(part) or not observed(task, part.labels[task.name]).any():
+            if not len(part) or not task.rules.observed(part.labels[task.name]).any():
                 raise UsageError(
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
-                    "rows, or mend the split column"
+                    "rows, or fix the split column"
                 )
 
 
 def _initial(task: Task, labels: Labels) -> Calibration:
-    """A regression is learnt as deviations from the mean, and given back in its own unit."""
-    if task.kind != "regression":
-        return Calibration()
-    seen = labels[observed(task, labels)].astype(np.float64)
-    return Calibration(scale=float(seen.std()) or 1.0, shift=float(seen.mean()))
+    """What is fixed before training, by the labels that there are."""
+    try:
+        return task.rules.initial(labels[task.rules.observed(labels)])
+    except UsageError as error:
+        raise UsageError(f"task {task.name!r}: the labels can't be learnt: {error}") from None
 
 
 def _measure(bundle: Bundle, data: Dataset, report: Report) -> dict[str, Any]:
     """Metrics of the model, and of the baseline fitted on the same rows, on the test split."""
     test = data.select(data.split == "test")
     if not len(test):
-        report("no rows of split test: nothing is measured; name a --split column that has them")
+        report("no rows of split test: nothing is measured; name a split column that has them")
         return {}
     names = [task.name for task in bundle.tasks]
-    given = predict(Labeller(bundle, names), test.texts)
-    result = {"test": evaluate(bundle.tasks, test, given)}
+    predicted = predict(Labeller(bundle, names), test.texts)
+    result = {"test": evaluate(bundle.tasks, test, predicted)}
     if not baseline.available():
         report("no baseline beside it: pip install 'glossator[baseline]' brings one")
         return result
     train_rows = data.select(data.split == "train")
-    answers = {}
+    predictions = {}
     for task in bundle.tasks:
         report(f"baseline for {task.name}: TF-IDF n-grams and a linear model on the same rows")
-        answers[task.name] = baseline.predict(task, train_rows, test)
-    result["baseline"] = evaluate(bundle.tasks, test, answers)
+        predictions[task.name] = baseline.predict(task, train_rows, test)
+    result["baseline"] = evaluate(bundle.tasks, test, predictions)
     return result
 
 
 def _counts(task: Task, data: Dataset) -> dict[str, int]:
     labels = data.labels[task.name]
-    seen = labels[observed(task, labels)]
-    if task.kind == "regression":
-        return {"rows": len(seen)}
-    counts = np.bincount(seen, minlength=len(task.labels)) if seen.ndim == 1 else seen.sum(axis=0)
-    return {label: int(counts[i]) for i, label in enumerate(task.labels)}
+    return task.rules.counts(labels[task.rules.observed(labels)], task.labels)
 
 
 def _sources(data: Dataset) -> dict[str, int]:
@@ -217,7 +219,7 @@ class _Trainer:
         tasks: tuple[Task, ...],
         scales: Mapping[str, Calibration],
         tokenizer: Tokenizer,
-        settings: Settings,
+        settings: TrainingConfig,
         report: Report,
         show: Show | None,
     ) -> None:
@@ -279,16 +281,15 @@ class _Trainer:
         return self.network.eval(), history
 
     def _tensors(self, data: Dataset) -> dict[str, Tensor]:
-        """Labels as tensors; a regression's as deviations from the mean."""
-        result = {}
-        for task in self.tasks:
-            labels = data.labels[task.name]
-            if task.kind == "regression":
-                labels = (labels - self.scales[task.name].shift) / self.scales[task.name].scale
-            result[task.name] = torch.from_numpy(np.ascontiguousarray(labels))
-            if task.kind != "single":
-                result[task.name] = result[task.name].float()
-        return result
+        """What is to be learnt of each task, as tensors."""
+        return {
+            task.name: torch.from_numpy(
+                np.ascontiguousarray(
+                    task.rules.targets(data.labels[task.name], self.scales[task.name])
+                )
+            )
+            for task in self.tasks
+        }
 
     def _loss(
         self, outputs: Mapping[str, TaskOutput], labels: Mapping[str, Tensor], rows: Tensor
@@ -298,10 +299,10 @@ class _Trainer:
             term
             for task in self.tasks
             if (
-                term := task_loss(
-                    task,
+                term := task.rules.loss(
                     outputs[task.name].logits,
                     labels[task.name][rows],
+                    task.labels,
                     self.settings.smoothing,
                 )
             )
@@ -315,40 +316,15 @@ class _Trainer:
         network = self.average.module
         assert isinstance(network, AttentionRNN)
         bundle = Bundle(self.tasks, network.config, network.weights(), self.tokenizer, self.scales)
-        given = predict(Labeller(bundle, [task.name for task in self.tasks]), validation_rows.texts)
+        predicted = predict(
+            Labeller(bundle, [task.name for task in self.tasks]), validation_rows.texts
+        )
         result = {}
         for task in self.tasks:
             labels = validation_rows.labels[task.name]
-            seen = observed(task, labels)
-            result[task.name] = score(task, labels[seen], given[task.name][seen])
+            seen = task.rules.observed(labels)
+            result[task.name] = score(task, labels[seen], predicted[task.name][seen])
         return result
-
-
-def task_loss(task: Task, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor | None:
-    """The mean loss over the rows that have a label, in units of a guess; None where none has.
-
-    Args:
-        task: the task.
-        logits: [B, outputs].
-        labels: [B] class or -1 (single); [B, labels] or NaN (multi); [B] or NaN (regression).
-        smoothing: label smoothing of a single task (Szegedy et al. 2016).
-    """
-    if task.kind == "single":
-        seen = labels >= 0
-        if not seen.any():
-            return None
-        loss = functional.cross_entropy(logits[seen], labels[seen], label_smoothing=smoothing)
-        return loss / float(np.log(len(task.labels)))
-    if task.kind == "multi":
-        seen = ~labels.isnan().any(dim=1)
-        if not seen.any():
-            return None
-        loss = functional.binary_cross_entropy_with_logits(logits[seen], labels[seen])
-        return loss / float(np.log(2))
-    seen = ~labels.isnan()
-    if not seen.any():
-        return None
-    return functional.mse_loss(logits[seen, 0], labels[seen])
 
 
 def _average_(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Any) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from glossator.model.tokenizer import Spans, Tokens
 
 MAX_TOKENS = 1 << 15
-"""Tokens of a text that can be told apart."""
+"""Tokens of a text, at most: a unit's number has 15 bits."""
 _MAX_TEXTS = 1 << 17
 _OTHER, _WORD, _SPACE = 0, 1, 2
 _UNSPACED = (
@@ -37,7 +37,7 @@ _KNOWN = 0x20000
 
 @dataclass(frozen=True)
 class Units:
-    """The words (or, without spaces, the tokens) of n texts: what a weight is given to."""
+    """The words (or, without spaces, the tokens) of n texts: what weights are added up for."""
 
     offsets: NDArray[np.int64]
     """[n + 1]: text i has the units `offsets[i]:offsets[i + 1]`."""

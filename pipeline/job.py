@@ -23,6 +23,7 @@ from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
 from glossator.pipeline import gates, publish
 from glossator.pipeline.causes import cause, reaching
+from glossator.pipeline.discover import counted, shown
 from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
@@ -62,6 +63,8 @@ class Outcome:
     counted: Mapping[str, Any] = field(default_factory=dict)
     """Counters and distributions of this job as the engine gives them; see `metrics`."""
     job_name: str = ""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the inputs whose URI in the manifest does not say it, by URI."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,16 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     started = time.time()
     options = options.resolved()
     output = absolute_uri(options.output)
-    labelling = Labelling.of(options.model, options.text, options.tasks, options.top)
+    labelling = Labelling.of(
+        options.model,
+        options.text,
+        options.tasks,
+        options.top,
+        model_digest=options.model_digest,
+    )
     with reaching("output", output, begun=False):
         publish.check_output(output)
+        _refuse_other_date(output, options.date)
     with reaching("input", ", ".join(options.inputs), begun=False):
         plan = make_plan(
             options.inputs,
@@ -107,12 +117,14 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
             keys=options.keys,
             identity=identity(labelling.digest, labelling.names, options.top),
             strict=options.strict,
+            output=output,
+            table_files=options.table_files,
         )
-    refuse_collisions(options.keys, (), labelling.names, what="key", parameter="keys")
+    refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:
-        sources = (source.uri for source in plan.sources)
+        sources = (plan.locations.get(source.uri, source.uri) for source in plan.sources)
         _refuse_local_paths((labelling.model, output, *sources))
     publication = Publication(
         output,
@@ -142,9 +154,6 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     except (UsageError, RefusedError):
         raise
     except Exception as error:
-        # what was raised on another machine comes back as text at best
-        if refused := gates.refusal(prepared.publication.labelling.staging):
-            raise refused from error
         raise JobError(cause(error)) from error
 
 
@@ -157,26 +166,35 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     publish.recover(output)
     # where a template is asked for, a job has to be made even if it will find nothing to do
     if not runner.template and publish.state(output, plan.run_id) == "published":
-        return Outcome("unchanged", output, publish.published(output))
+        published = publish.published(output)
+        return Outcome("unchanged", output, published, locations=plan.locations)
     done = completed_records(staging)
     report(_announcement(plan, done, publication.labelling.names))
     with reaching("output", output, begun=False):
         others = publish.begin(output, plan)
     if others:
         report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
-    counted: Mapping[str, Any] = {}
+    metrics: Mapping[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
-        with _watched(prepared, report) as deadlines:
-            counted = _submit(prepared, deadlines)
+        with gates.known_refusals(staging), _watched(prepared, report) as deadlines:
+            metrics = _submit(prepared, deadlines)
         if not runner.waits:
             return Outcome("submitted", output, None, job_name=runner.job_name)
     manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
         raise JobError(f"{output}: the job ended and published nothing")
-    seconds = time.time() - publication.started
-    return Outcome("published", output, manifest, len(done), seconds, counted, runner.job_name)
+    return Outcome(
+        "published",
+        output,
+        manifest,
+        len(done),
+        time.time() - publication.started,
+        metrics,
+        runner.job_name,
+        plan.locations,
+    )
 
 
 def _submit(prepared: Prepared, deadlines: Deadlines) -> Mapping[str, Any]:
@@ -209,14 +227,16 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         labelling.top,
         columns=plan.columns,
         staging=staging,
+        locations=plan.locations,
     )
 
 
 def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[str, Any]:
     """What was asked for, as the manifest says it."""
     return {
-        "inputs": list(options.inputs),
-        "model": options.model,
+        "inputs": [shown(uri) for uri in options.inputs],
+        "date": options.date,
+        "model": shown(options.model),
         "text": plan.columns.text,
         "keys": list(options.keys),
         "tasks": list(labelling.names),
@@ -250,6 +270,17 @@ def _check_beam_options(options: PipelineOptions) -> None:
         raise UsageError(" ".join(" ".join(wrong).split()))
 
 
+def _refuse_other_date(output: str, day: str | None) -> None:
+    published = publish.published(output)
+    earlier = published.options.get("date") if published else None
+    if day and earlier and day != earlier:
+        raise UsageError(
+            f"{output} holds the labels of {earlier}, which those of {day} would replace: put"
+            " {date} into the output, or remove what is there",
+            parameter="output",
+        )
+
+
 def _refuse_local_paths(uris: Iterable[str]) -> None:
     for uri in uris:
         if uri != bundles.DEFAULT and is_local(open_store(uri)[0]):
@@ -260,12 +291,21 @@ def _refuse_local_paths(uris: Iterable[str]) -> None:
 
 
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
-    rows = sum(split.rows for split in plan.splits)
+    if not plan.sources:
+        return f"{plan.empty[0]} is an empty day: it holds _SUCCESS and nothing to read"
+    rows = _counted(sum(split.rows for split in plan.splits), "row")
+    files, splits = _counted(len(plan.sources), "file"), _counted(len(plan.splits), "split")
     line = (
-        f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
-        f"column {plan.columns.text!r}, in {len(plan.splits):,} splits"
+        f"labelling {rows} of {files} for {', '.join(tasks)}, text in column "
+        f"{plan.columns.text!r}, in {splits}"
     )
+    if plan.skipped:
+        line += f"; skipped: {counted(plan.skipped)}"
     return f"{line}; resuming: {len(done):,} are done" if done else line
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _versions() -> dict[str, str]:

@@ -37,8 +37,17 @@ class Labelling:
         text: str | None = None,
         tasks: Sequence[str] | None = None,
         top: int = 5,
+        *,
+        model_digest: str | None = None,
     ) -> Labelling:
         """Checks what is asked for against the bundle, and pins the bundle's digest.
+
+        Args:
+            model: a bundle's URI.
+            text: the text column.
+            tasks: names; None for all that are not sensitive.
+            top: attended words to keep of a comment and task.
+            model_digest: the digest that the bundle must have; None for any.
 
         Raises:
             UsageError: there is no such bundle or task, or `top` is not between 0 and 100.
@@ -52,7 +61,7 @@ class Labelling:
         if model != bundles.DEFAULT:
             model = absolute_uri(model)
         with reaching("model", model, begun=False):
-            bundle = bundles.load(model)
+            bundle = bundles.load(model, model_digest)
         return cls(model, bundle.digest, select_tasks(bundle.tasks, tasks), text, top)
 
     @property

@@ -27,9 +27,9 @@ from glossator.model.calibrate import Calibration
 from glossator.model.data import load
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.model.train import Settings, train
+from glossator.model.train import TrainingConfig, train
 
-pytest_plugins = ("google_stand_ins", "jobs", "real_engines")
+pytest_plugins = ("column_runs", "google_stand_ins", "jobs", "real_engines")
 DEADLINE_SECS = 180.0
 """Nothing that a test starts takes so long: what does, hangs."""
 
@@ -39,7 +39,7 @@ TASKS = (
     Task("themes", "multi", ("price", "service", "taste")),
     Task("stars", "regression"),
 )
-SETTINGS = Settings(
+SETTINGS = TrainingConfig(
     vocabulary=400,
     max_tokens=64,
     embedding=16,

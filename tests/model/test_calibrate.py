@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, softmax
 
-from glossator.model.calibrate import Calibration, fit, probabilities
+from glossator.model.calibrate import Calibration
 from glossator.model.tasks import Task
 
 SINGLE = Task("mood", "single", ("a", "b", "c"))
@@ -25,6 +26,14 @@ def numbers(columns: int) -> st.SearchStrategy[Floats]:
     value = st.floats(-60, 60, width=32)
     row = st.lists(value, min_size=columns, max_size=columns)
     return st.lists(row, min_size=1, max_size=8).map(lambda rows: np.array(rows, np.float32))
+
+
+def probabilities(task: Task, logits: Floats, calibration: Calibration) -> Floats:
+    return task.rules.probabilities(logits, calibration)
+
+
+def fit(task: Task, logits: Floats, labels: NDArray[Any], initial: Calibration) -> Calibration:
+    return task.rules.fit(logits, labels, initial, task.target_precision)
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,10 +13,10 @@ from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle
-from glossator.model.calibrate import probabilities
 from glossator.model.data import Dataset
-from glossator.model.evaluate import INTERVALS, evaluate, logits, measure, predict, score
+from glossator.model.evaluate import evaluate, logits, measure, predict, score
 from glossator.model.labeller import Labeller
+from glossator.model.metrics import INTERVALS
 from glossator.model.tasks import Task
 
 SINGLE = Task("mood", "single", ("a", "b", "c", "never"))
@@ -197,5 +197,6 @@ def test_predictions_are_the_calibrated_logits_of_each_text(
         assert np.array_equal(answer.probabilities, given[answer.task.name])
         calibration = bundle.calibration[answer.task.name]
         assert np.array_equal(
-            probabilities(answer.task, raw[answer.task.name], calibration), given[answer.task.name]
+            answer.task.rules.probabilities(raw[answer.task.name], calibration),
+            given[answer.task.name],
         )

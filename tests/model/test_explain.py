@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glossator.model.bundle import Bundle
-from glossator.model.explain import Mark, answers_json, explanation, marked
+from glossator.model.explain import Mark, explanation, marked, predictions_json
 from glossator.model.labeller import Labeller, Predictions, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
@@ -112,7 +112,7 @@ def test_the_same_for_machines() -> None:
         answers(TOPICS, [0.5, 0.25, 0.75]),
         answers(STARS, [4.5], (13, 15, 0.125)),
     )
-    assert json.loads(json.dumps(answers_json(TEXT, given))) == {
+    assert json.loads(json.dumps(predictions_json(TEXT, given))) == {
         "text": TEXT,
         "mood": {
             "label": "good",
@@ -148,8 +148,8 @@ def test_any_row_of_a_batch(bundle: Bundle, row: int) -> None:
     shown = explanation(texts[row], many, row, colour=False)
     assert shown == explanation(texts[row], alone, colour=False)
     assert len(shown) == 3 + (row == 2)
-    said = answers_json(texts[row], many, row)
-    assert said == answers_json(texts[row], alone)
+    said = predictions_json(texts[row], many, row)
+    assert said == predictions_json(texts[row], alone)
     for name, line in zip(names, shown, strict=False):
         attended = said[name]["attention"]
         assert len(attended) == 3

@@ -16,7 +16,6 @@ from glossator.model.architecture import NetworkConfig, parameter_count, tensor_
 from glossator.model.errors import UsageError
 from glossator.model.network import AttentionRNN
 from glossator.model.tasks import Task
-from glossator.model.train import task_loss
 
 MakeNetwork = Callable[[str], AttentionRNN]
 NAMES = ("mood", "topics", "stars", "gender")
@@ -205,6 +204,10 @@ def test_dropped_tokens_only_in_training() -> None:
 # ---------------------------------------------------------------- losses
 
 nan = math.nan
+
+
+def task_loss(task: Task, logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor | None:
+    return task.rules.loss(logits, targets, task.labels, smoothing)
 
 
 def test_the_loss_of_a_single_task_by_hand() -> None:

@@ -15,11 +15,37 @@ AGE = Task("age", "regression", sensitive=True)
         ("[tasks.mood]\nlabels = ['a', 'b']", "has no kind"),
         ("[tasks.mood]\nkind = 'double'\nlabels = ['a', 'b']", "'double' is not one of"),
         ("[tasks.mood]\nkind = 'single'\nlabels = ['a']", "too few"),
-        ("[tasks.mood]\nkind = 'single'\nlabels = ['a', 'a']", "stands twice"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['a', 'a']", "are the same label"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['Yes', 'no', 'yes']", "'Yes' and 'yes' are the"),
+        (
+            "[tasks.mood]\nkind = 'single'\nlabels = ['ok', \"o\\u202ek\"]",
+            r"'o.u202ek' is no printable",
+        ),
+        (
+            "[tasks.mood]\nkind = 'single'\nlabels = ['ok', \"a\\nb\"]",
+            r"'a\\nb' is no printable text",
+        ),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['ok', ' no']", "' no' is no printable text"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['ok', '']", "'' has not between 1 and 128"),
+        (f"[tasks.mood]\nkind = 'single'\nlabels = ['ok', '{'x' * 200}']", "not between 1 and 128"),
+        (f"[tasks.mood]\nkind = 'single'\nlabels = {[*map(str, range(1001))]}", "1,001 labels are"),
+        ("[tasks.mood]\nkind = 'single'\nlabels = ['a', 1]", "label 1 is no printable text"),
+        ("[tasks.mood]\nkind = ['single']\nlabels = ['a', 'b']", "is not one of"),
+        (
+            "[tasks.mood]\nkind = 'regression'\nsensitive = 'false'",
+            "sensitive 'false' is not true or",
+        ),
+        ("[tasks.mood]\nkind = 'regression'\ntarget_precision = nan", "not in"),
+        ("[tasks.mood]\nkind = 'regression'\nlimits = 3", "limits are no text"),
+        ("[tasks.Stage]\nkind = 'regression'", "the output has a column of that name"),
+        ("[tasks.source_row]\nkind = 'regression'", "the output has a column of that name"),
+        (f"[tasks.{'m' * 65}]\nkind = 'regression'", "at most 64 characters"),
+        ("[tasks.mood]\nkind = 'regression'\n[tasks.Mood]\nkind = 'regression'", "'Mood' have the"),
+        ("".join(f"[tasks.t{i}]\nkind = 'regression'\n" for i in range(65)), "65 tasks are not"),
         ("[tasks.mood]\nkind = 'single'\nlabels = 'ab'", "list of strings"),
         ("[tasks.mood]\nkind = 'regression'\nlabels = ['a']", "has no labels"),
         ("[tasks.mood]\nkind = 'regression'\ncolour = 1", "unknown key 'colour'"),
-        ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 'high'", "'high' is not a number"),
+        ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 'high'", "'high' is not in"),
         ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 2", "not in"),
         ("[tasks]\nmood = 3", "is no table"),
         ("[tasks.'a b']\nkind = 'regression'", "letters, digits"),
@@ -30,8 +56,10 @@ AGE = Task("age", "regression", sensitive=True)
 )
 def test_what_is_wrong_with_a_tasks_file_is_said(toml: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "tasks.toml").write_text(toml)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as caught:
         load_tasks(tmp_path / "tasks.toml")
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).isprintable()
 
 
 def test_a_missing_tasks_file_is_named(tmp_path: Path) -> None:

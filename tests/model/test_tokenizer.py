@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from bundle_edits import with_max_tokens
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HFTokenizer
@@ -60,7 +61,7 @@ def with_hard_texts(test: Test) -> Test:
 @pytest.fixture(scope="module")
 def long(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokens, and no text of these tests is cut."""
-    return Tokenizer.from_json(tokenizer.to_json(), max_tokens=100_000)
+    return with_max_tokens(tokenizer, 100_000)
 
 
 @with_hard_texts
@@ -187,7 +188,7 @@ def test_a_character_newer_than_the_tokenizers_unicode_points_at_the_text(long: 
 @settings(max_examples=150, deadline=None)
 @given(hard_text, st.integers(1, 12))
 def test_a_text_is_cut_behind_its_last_token(long: Tokenizer, text: str, most: int) -> None:
-    short = Tokenizer.from_json(long.to_json(), most)
+    short = with_max_tokens(long, most)
     texts = [text, "a"]
     everything, kept = long.encode(texts), short.encode(texts)
     assert kept.lengths.tolist() == [min(most, n) for n in everything.lengths.tolist()]
@@ -240,5 +241,11 @@ def test_the_vocabulary_has_every_byte_and_no_unknown_token(tokenizer: Tokenizer
 
 def test_another_kind_of_tokenizer_is_refused() -> None:
     foreign = HFTokenizer(models.WordLevel({"[UNK]": 0, "straße": 1, "日": 2}, unk_token="[UNK]"))
-    with pytest.raises(ValueError, match="'日' is not made of bytes: not a byte-level BPE"):
+    with pytest.raises(ValueError, match="has no vocabulary or no merges"):
         Tokenizer.from_json(foreign.to_str(), 8)
+    with pytest.raises(ValueError, match="has no token for 256 of the 256 bytes"):
+        Tokenizer.from_json(HFTokenizer(models.BPE()).to_str(), 8)
+
+
+def test_the_file_is_what_the_library_itself_writes(tokenizer: Tokenizer) -> None:
+    assert HFTokenizer.from_str(tokenizer.to_json()).to_str() == tokenizer.to_json()

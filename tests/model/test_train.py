@@ -19,7 +19,7 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, predict
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.model.train import Settings, train
+from glossator.model.train import TrainingConfig, train
 
 MOOD = Task("mood", "single", ("bad", "good"), target_precision=0.95, limits="Made up.")
 TOPICS = Task("topics", "multi", ("stock", "food", "car"))
@@ -30,7 +30,7 @@ DECIDING = {"bad": ("awful", "broken", "糟糕"), "good": ("lovely", "excellent"
 TOPIC_WORDS = {"stock": ("shares", "股票"), "food": ("soup", "noodles"), "car": ("engine", "wheel")}
 FILLERS = ("the", "a", "was", "and", "then", "we", "saw", "it", "there", "again", "today", "very")
 
-SETTINGS = Settings(
+SETTINGS = TrainingConfig(
     vocabulary=330,
     max_tokens=64,
     embedding=16,
@@ -151,7 +151,7 @@ def test_provenance_says_what_it_was_made_of(trained: Bundle) -> None:
     facts = trained.provenance
     assert (facts["name"], facts["files"]) == ("A known answer", ["x"])
     assert facts["rows"] == {"train": 1200, "validation": 250, "test": 250}
-    assert Settings(**facts["settings"]) == SETTINGS
+    assert TrainingConfig(**facts["settings"]) == SETTINGS
     assert facts["sources"] == {name: list(DATA.source).count(name) for name in ("forum", "shop")}
     moods = DATA.labels["mood"].tolist()
     assert facts["labels"]["mood"] == {"bad": moods.count(0), "good": moods.count(1)}
@@ -236,7 +236,9 @@ def test_a_trained_bundle_is_saved_and_loaded(
 QUICK = replace(SETTINGS, epochs=2)
 
 
-def quick(data: Dataset, tasks: tuple[Task, ...] = TASKS, settings: Settings = QUICK) -> Bundle:
+def quick(
+    data: Dataset, tasks: tuple[Task, ...] = TASKS, settings: TrainingConfig = QUICK
+) -> Bundle:
     return train(data, tasks, settings, lambda line: None)
 
 

@@ -6,6 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from bundle_edits import with_max_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,7 +164,7 @@ def test_where_a_script_has_spaces_a_unit_is_a_word(
     tokenizer: Tokenizer, words: list[str], space: str
 ) -> None:
     text = space.join(words)
-    tokens, _, found = grouped(Tokenizer.from_json(tokenizer.to_json(), 1000), [text])
+    tokens, _, found = grouped(with_max_tokens(tokenizer, 1000), [text])
     given = [text[a:b] for a, b in zip(found.start, found.end, strict=True)]
     assert given == words
     even = np.full(len(tokens.ids), 1 / len(tokens.ids), np.float32)

@@ -221,6 +221,21 @@ def test_field_without_its_value(where: str) -> None:
     assert caught.value.parameter == "date"
 
 
+@pytest.mark.parametrize("date", ["2024-02-29", "yesterday"])
+def test_date_in_the_input_alone(date: str) -> None:
+    with pytest.raises(UsageError, match="each day would replace the one before") as error:
+        options(inputs=("all", "in/{date}"), date=date)
+    assert error.value.parameter == "output"
+    assert options(inputs=("all",), output="out/{date}", date=date).resolved().output != "out"
+
+
+@pytest.mark.parametrize("where", ["output", "model"])
+def test_uri_that_is_not_utf8(where: str) -> None:
+    with pytest.raises(UsageError, match=r"o\\xff is not UTF-8") as error:
+        options(**{where: "o\udcff"})
+    assert error.value.parameter == where
+
+
 @pytest.mark.parametrize("where", ["inputs", "output"])
 @pytest.mark.parametrize("field", ["hour", "Date", "date_"])
 def test_unknown_field(where: str, field: str) -> None:

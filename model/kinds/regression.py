@@ -1,0 +1,117 @@
+"""Tasks with one number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from glossator.model.calibrate import Calibration
+from glossator.model.kinds.rules import Labels, Rules
+from glossator.model.metrics import Metrics, bootstrap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Regression(Rules):
+    """Tasks with one number."""
+
+    headline = ("mae", "r2")
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raises `ValueError` for any label."""
+        if names:
+            raise ValueError("are given, but a regression has no labels: remove them")
+
+    def missing(self, count: int, names: Sequence[str]) -> Labels:
+        """[n] NaN."""
+        return np.full(count, np.nan, np.float32)
+
+    def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
+        """[n] the numbers."""
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise ValueError("is not a number")
+        numbers = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+        if np.isinf(numbers).any():
+            raise ValueError("holds a number that is infinite, or too large for a float32")
+        return np.asarray(numbers)
+
+    def observed(self, labels: Labels) -> NDArray[np.bool_]:
+        """[n] whether a row has a number."""
+        return ~np.isnan(labels)
+
+    def counts(self, labels: Labels, names: Sequence[str]) -> dict[str, int]:
+        """The rows."""
+        return {"rows": len(labels)}
+
+    def initial(self, labels: Labels) -> Calibration:
+        """Mean and deviation: a regression is learnt as deviations from the mean."""
+        numbers = labels.astype(np.float64)
+        return Calibration(scale=float(numbers.std()) or 1.0, shift=float(numbers.mean()))
+
+    def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
+        """[n] deviations from the mean, in units of the usual one."""
+        return np.asarray((labels - initial.shift) / initial.scale, np.float32)
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+    ) -> Tensor | None:
+        """Mean square of the error."""
+        from torch.nn import functional
+
+        seen = ~targets.isnan()
+        if not seen.any():
+            return None
+        return functional.mse_loss(logits[seen, 0], targets[seen])
+
+    def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """[n, 1] the numbers, in the unit of the labels."""
+        return calibration.scaled(logits)
+
+    def fit(
+        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+    ) -> Calibration:
+        """What was fixed before training."""
+        return initial
+
+    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+        """Mean absolute error, R²."""
+        error = predicted[:, 0] - labels
+
+        def statistics(rows: NDArray[Any]) -> tuple[float, float]:
+            spread = ((labels[rows] - labels[rows].mean()) ** 2).sum()
+            r2 = 1 - (error[rows] ** 2).sum() / spread if spread > 0 else 0.0
+            return float(np.abs(error[rows]).mean()), float(r2)
+
+        return bootstrap(len(labels), ("mae", "r2"), statistics)
+
+    def score(self, metrics: Metrics) -> float:
+        """R², not below 0."""
+        return float(max(0.0, metrics["r2"][0]))
+
+    def baseline(
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Ridge regression."""
+        from sklearn.linear_model import Ridge
+
+        answer = Ridge(alpha=1.0).fit(features, labels).predict(asked)
+        return np.asarray(answer, np.float64)[:, None]
+
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+        """Three digits of the number."""
+        return f"{predicted[0]:.3g}"
+
+    def to_json(
+        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+    ) -> dict[str, Any]:
+        """The number."""
+        return {"value": float(predicted[0])}
+
+    def limits(self, names: Sequence[str]) -> str:
+        """It extrapolates."""
+        return "answers outside the range of the training labels are extrapolations."

@@ -1,0 +1,164 @@
+"""Tasks with exactly one label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from glossator.model.calibrate import Calibration, accept_from, best_scale, cross_entropy
+from glossator.model.kinds.rules import Labels, Rules
+from glossator.model.metrics import Metrics, calibration_error, confusion_matrix, of_confusion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Decisions(NamedTuple):
+    """The label of each of n rows."""
+
+    label: NDArray[np.int64]
+    """[n] the most probable one; of equal ones the first."""
+    confidence: NDArray[np.float32]
+    """[n] its probability."""
+    accepted: NDArray[np.bool_]
+    """[n] whether it is confident enough to act on."""
+
+
+class Single(Rules):
+    """Tasks with exactly one label."""
+
+    headline = ("accuracy", "macro_f1")
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raises `ValueError` for fewer than two labels."""
+        if len(names) < 2:
+            raise ValueError("are too few for kind 'single', which needs two")
+
+    def missing(self, count: int, names: Sequence[str]) -> Labels:
+        """[n] -1."""
+        return np.full(count, -1)
+
+    def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
+        """[n] the number of each label."""
+        index = {name: i for i, name in enumerate(names)}
+        try:
+            return np.array([-1 if v is None else index[v] for v in column.to_pylist()], np.int64)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"holds {error.args[0]!r}, which is no label of the single task; its labels are "
+                f"{', '.join(names)}"
+            ) from None
+
+    def observed(self, labels: Labels) -> NDArray[np.bool_]:
+        """[n] whether a row has a label."""
+        return np.asarray(labels >= 0)
+
+    def counts(self, labels: Labels, names: Sequence[str]) -> dict[str, int]:
+        """By label."""
+        counts = np.bincount(labels, minlength=len(names))
+        return {name: int(counts[i]) for i, name in enumerate(names)}
+
+    def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
+        """The labels as they are."""
+        return labels
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+    ) -> Tensor | None:
+        """Cross-entropy in units of log(labels)."""
+        from torch.nn import functional
+
+        seen = targets >= 0
+        if not seen.any():
+            return None
+        loss = functional.cross_entropy(logits[seen], targets[seen], label_smoothing=smoothing)
+        return loss / float(np.log(len(names)))
+
+    def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """[n, labels], each row a softmax."""
+        scaled = calibration.scaled(logits)
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def decide(self, predicted: NDArray[Any], accept: float) -> Decisions:
+        """The label of each row.
+
+        Args:
+            predicted: [n, labels].
+            accept: the confidence from which a label is accepted.
+        """
+        confidence = predicted.max(axis=1).astype(np.float32)
+        return Decisions(predicted.argmax(axis=1), confidence, confidence >= np.float32(accept))
+
+    def fit(
+        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+    ) -> Calibration:
+        """The temperature of least loss, and the confidence to accept from."""
+        seen = self.observed(labels)
+        logits, labels = logits[seen], labels[seen]
+        if not len(labels):
+            return initial
+
+        def loss(scale: float) -> float:
+            predicted = self.probabilities(logits, Calibration(scale=scale))
+            return cross_entropy(predicted[np.arange(len(labels)), labels])
+
+        scale = best_scale(loss)
+        predicted = self.probabilities(logits, Calibration(scale=scale))
+        right = predicted.argmax(axis=1) == labels
+        return Calibration(
+            scale, accept=accept_from(predicted.max(axis=1), right, target_precision)
+        )
+
+    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+        """Accuracy, macro-F1 over the labels that occur, expected calibration error."""
+        chosen = predicted.argmax(axis=1)
+        matrix = confusion_matrix(labels, chosen, size=predicted.shape[1])
+        return {
+            **of_confusion(matrix),
+            "ece": calibration_error(predicted.max(axis=1), chosen == labels),
+            "confusion": matrix.tolist(),
+        }
+
+    def score(self, metrics: Metrics) -> float:
+        """Macro-F1."""
+        return float(metrics["macro_f1"][0])
+
+    def baseline(
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Logistic regression."""
+        from sklearn.linear_model import LogisticRegression
+
+        result = np.zeros((asked.shape[0], len(names)))
+        model = LogisticRegression(C=4.0, max_iter=200).fit(features, labels)
+        result[:, model.classes_] = model.predict_proba(asked)
+        return result
+
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+        """Label and confidence; with a question mark where it is not accepted."""
+        label, confidence, accepted = (column[0] for column in self.decide(predicted[None], accept))
+        return f"{names[label]} {confidence:.0%}{'' if accepted else ' ?'}"
+
+    def to_json(
+        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+    ) -> dict[str, Any]:
+        """Every label's probability, and the decision."""
+        label, _, accepted = (column[0] for column in self.decide(predicted[None], accept))
+        return {
+            "scores": {name: float(predicted[i]) for i, name in enumerate(names)},
+            "label": names[label],
+            "confidence": float(predicted[label]),
+            "accepted": bool(accepted),
+        }
+
+    def limits(self, names: Sequence[str]) -> str:
+        """It always predicts one."""
+        return (
+            f"always answers one of {', '.join(names)}, also where none fits; use `accepted` and "
+            "`confidence` to leave doubtful texts alone."
+        )

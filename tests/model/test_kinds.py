@@ -1,0 +1,100 @@
+"""The kinds of tasks: what holds for each of them, whichever it is."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+import glossator.model
+from glossator.model.kinds import RULES, Kind, Single
+from glossator.model.tasks import Task
+
+TASKS = {
+    "single": Task("mood", "single", ("bad", "good")),
+    "multi": Task("topics", "multi", ("stock", "chat", "news")),
+    "regression": Task("stars", "regression"),
+}
+VALUES = {
+    "single": ["good", None, "bad", "good"],
+    "multi": [["chat"], None, [], ["news", "stock"]],
+    "regression": [4.5, None, -1.0, 2.0],
+}
+
+
+@pytest.fixture(params=RULES)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    value: Kind = request.param
+    return value
+
+
+def test_rows_without_a_label_are_missing(kind: Kind) -> None:
+    task = TASKS[kind]
+    labels = task.rules.encode(pa.chunked_array([VALUES[kind]]), task.labels)
+    assert task.rules.observed(labels).tolist() == [True, False, True, True]
+    nothing = task.rules.missing(3, task.labels)
+    assert (nothing.shape[1:], nothing.dtype) == (labels.shape[1:], labels.dtype)
+    assert not task.rules.observed(nothing).any()
+
+
+def test_missing_labels_alone_are_no_loss(kind: Kind) -> None:
+    task = TASKS[kind]
+    rules = task.rules
+    targets = torch.from_numpy(
+        rules.targets(rules.missing(2, task.labels), rules.initial(np.array([0, 1])))
+    )
+    assert rules.loss(torch.zeros(2, task.outputs), targets, task.labels) is None
+
+
+def test_a_perfect_prediction_scores_one(kind: Kind) -> None:
+    task = TASKS[kind]
+    labels = task.rules.encode(pa.chunked_array([VALUES[kind]]), task.labels)
+    labels = np.tile(labels[task.rules.observed(labels)].T, 9).T
+    perfect = {
+        "single": lambda: np.eye(2)[labels],
+        "multi": lambda: labels.astype(float),
+        "regression": lambda: labels[:, None].astype(float),
+    }[kind]()
+    metrics = task.rules.measure(labels, perfect)
+    assert task.rules.score(metrics) == 1
+    assert set(task.rules.headline) <= set(metrics)
+    json.dumps(metrics)
+
+
+def test_predictions_can_be_read_by_people_and_machines(kind: Kind) -> None:
+    task = TASKS[kind]
+    row = np.full(task.outputs, 0.75)
+    assert task.rules.text(row, task.labels, 0.5).isprintable()
+    json.dumps(task.rules.to_json(row, task.labels, 0.5))
+    assert task.rules.limits(task.labels).endswith(".")
+
+
+def test_a_label_is_accepted_as_the_output_rounds_it() -> None:
+    """The output has float32: a confidence that is there equal to the threshold is accepted."""
+    accept = float(np.float32(0.7)) - 1e-10
+    decisions = Single().decide(np.array([[0.7, 0.3], [0.3, 0.7], [0.5, 0.5]]), accept)
+    assert decisions.label.tolist() == [0, 1, 0]
+    assert decisions.confidence.tolist() == np.array([0.7, 0.7, 0.5], np.float32).tolist()
+    assert decisions.accepted.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e300])
+def test_a_number_that_is_infinite_is_no_label(value: float) -> None:
+    with pytest.raises(ValueError, match="holds a number that is infinite, or too large"):
+        RULES["regression"].encode(pa.chunked_array([[1.0, value]]), ())
+
+
+def test_kinds_are_compared_nowhere_else() -> None:
+    """What differs between kinds is a method of theirs."""
+    folder = Path(glossator.model.__path__[0])
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                texts = {side.value for side in sides if isinstance(side, ast.Constant)}
+                assert not texts & set(RULES), f"{path}:{node.lineno}"

@@ -1,0 +1,50 @@
+"""`--model-digest`: only the model that was meant may label."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundle_edits import edit_index
+
+from glossator.model.errors import UsageError
+from glossator.pipeline.labelling import Labelling
+
+Comments = Callable[..., list[str]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Write = Callable[..., Path]
+
+
+def test_the_digest_is_that_of_the_index_and_stands_in_the_manifest(
+    bundle: Path, tmp_path: Path, comments: Comments, write_comments: Write, glossator: Run
+) -> None:
+    source = write_comments(tmp_path / "in.parquet", comments(30))
+    digest = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+    arguments = ("label", "--input", source, "--model", bundle, "--model-digest", digest)
+    run = glossator(*arguments, "--output", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["model"] == digest
+
+
+def test_another_model_is_refused_before_work(
+    bundle: Path, tmp_path: Path, comments: Comments, write_comments: Write, glossator: Run
+) -> None:
+    source = write_comments(tmp_path / "in.parquet", comments(30))
+    digest = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
+    changed = tmp_path / "changed"
+    shutil.copytree(bundle, changed)
+    edit_index(changed, lambda index: index["calibration"]["sentiment"].update(scale=2.0))
+    arguments = ("label", "--input", source, "--model", changed, "--model-digest", digest)
+    run = glossator(*arguments, "--output", tmp_path / "out")
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"glossator: --model-digest: model {changed} has digest ")
+    assert digest in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="it is another model, or was changed"):
+        Labelling.of(str(changed), model_digest=digest)
