@@ -152,7 +152,7 @@ def defaults(given: argparse.Namespace, workers: int) -> list[str]:
         return _flink(given, workers)
     if runner == "DataflowRunner":
         return _dataflow(given)
-    if runner == "PortableRunner" and given.job_endpoint == "embed":
+    if runner == "PrismRunner" or (runner == "PortableRunner" and given.job_endpoint == "embed"):
         return [] if given.environment_type else ["--environment_type=LOOPBACK"]
     return []
 

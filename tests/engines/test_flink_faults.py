@@ -26,7 +26,7 @@ LEAVE_SECS = 60.0
 def cluster(flink_cluster: Any) -> Iterator[Any]:
     """The cluster, whole again after each test and without jobs."""
     yield flink_cluster
-    mend(flink_cluster)
+    start_again(flink_cluster)
     assert running(flink_cluster) == []
 
 
@@ -49,7 +49,7 @@ def running(cluster: Any) -> list[str]:
     return [job["jid"] for job in jobs if job["state"] not in ended]
 
 
-def mend(cluster: Any) -> None:
+def start_again(cluster: Any) -> None:
     """Starts again what was killed."""
     started = cluster.command("start")
     assert started.returncode == 0, started.stderr
@@ -156,7 +156,7 @@ def test_process_of_the_cluster_is_killed(
     wait_for(lambda: begun(out), process)
     os.kill(cluster.pids[role], signal.SIGKILL)
     run = big_job.end(process)
-    mend(cluster)
+    start_again(cluster)
     finish(run, big_job, out, flags)
     assert files_of(out) == undisturbed[0]
 
