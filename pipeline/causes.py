@@ -165,15 +165,16 @@ def _innermost(error: BaseException) -> tuple[str, str]:
     lines = [line for line in text.splitlines() if line.strip()]
     if lines and "Traceback" in text:  # the worker's, as text
         said = lines[-1]
-        # Beam may have put what was raised into an error of its own
-        said = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", said)
-        match = re.match(r"([\w.]+)(?:: (.*))?$", said)
-        if match is None:
-            return "", said
-        module, _, kind = match[1].rpartition(".")
-        text, ours = match[2] or "", module.startswith("glossator.")
     else:
-        kind, text = type(error).__name__, " ".join(lines)
-        ours = isinstance(error, GlossatorError)
-    # our own errors say all in words
-    return kind, text if ours else f"{kind}: {text}" if text else kind
+        kind = type(error)
+        said = f"{kind.__module__}.{kind.__name__}: {' '.join(lines)}".removesuffix(": ")
+    # Beam may have put what was raised into an error of its own
+    said = re.sub(r"^(builtins\.)?RuntimeError: (?=[\w.]*(Error|Exception)(: |$))", "", said)
+    match = re.fullmatch(r"([\w.]+)(?:: (.*))?", said)
+    if match is None:
+        return "", said
+    module, _, name = match[1].rpartition(".")
+    text = match[2] or ""
+    if module.startswith("glossator."):  # our own errors say all in words
+        return name, text
+    return name, f"{name}: {text}" if text else name

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
+from glossator.model.labeller import Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
@@ -113,10 +113,16 @@ def label_texts(
     encoded = texts.dictionary_encode()
     distinct, rows = encoded.dictionary, encoded.indices
     parts: list[list[pa.StructArray]] = [[] for _ in model.tasks]
-    for first in range(0, max(1, len(distinct)), MAX_TEXTS):
-        some = distinct.slice(first, MAX_TEXTS)
-        labelled = model.label(some.to_pylist(), top)
-        on_rows(len(texts) * (first + len(some)) // max(1, len(distinct)))
+    finished = 0
+
+    def on_progress(more: int) -> None:
+        nonlocal finished
+        finished += more
+        on_rows(len(texts) * finished // len(distinct))
+
+    for first in range(0, max(1, len(distinct)), model.max_texts):
+        some = distinct.slice(first, model.max_texts)
+        labelled = model.label(some.to_pylist(), top, on_progress)
         for i, answers in enumerate(labelled.tasks):
             parts[i].append(_struct(answers, some))
         tally.metrics["tokens"] += int(labelled.tokens.sum())
