@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from glossator.deploy.settings import Machine, Nightly, Pods
+from glossator.model import terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PASSING = {
     "ignore_unknown_options": True,
     "allow_extra_args": True,
-    "help_option_names": ["-h", "--help"],
 }
 """Context settings of a command whose other flags are those of `glossator label`."""
 
@@ -66,7 +66,7 @@ nightly_flags: Callable[[Command], Command] = _all(
             help="Write the files there instead of printing them.",
         ),
         click.argument(
-            "label", nargs=-1, type=click.UNPROCESSED, metavar="[FLAGS OF glossator label]..."
+            "label_flags", nargs=-1, type=click.UNPROCESSED, metavar="[FLAGS OF glossator label]..."
         ),
     ]
 )
@@ -74,7 +74,11 @@ nightly_flags: Callable[[Command], Command] = _all(
 
 pod_flags: Callable[[Command], Command] = _all(
     [
-        click.option("--image", required=True, help="Built from deploy/Dockerfile, with its tag."),
+        click.option(
+            "--image",
+            required=True,
+            help="Built from deploy/Dockerfile, with its digest (@sha256:…) or a tag.",
+        ),
         click.option("--namespace", default=Pods.namespace, show_default=True),
         click.option("--service-account", help="The cloud identity of what labels."),
         click.option(
@@ -96,8 +100,8 @@ def give(files: dict[str, str], folder: Path | None) -> None:
     """Prints rendered files, or writes them."""
     for name, text in files.items():
         if folder is None:
-            click.echo(text, nl=False)
+            terminal.echo_file(text)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-            click.echo(f"wrote {folder / name}", err=True)
+            terminal.echo(f"wrote {folder / name}", err=True)

@@ -1,24 +1,27 @@
-"""Kubernetes objects that do not depend on the engine: the CronJob, and how our pods are made.
+"""Kubernetes objects that do not depend on the engine: the CronJob, and what pods may do.
 
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/cron-job-v1/
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import yaml
 
 from glossator.deploy.settings import FINAL_CODES, GRACE_SECONDS, Machine, Nightly, Pods
 
-Manifest = dict[str, Any]
+KubernetesObject: TypeAlias = dict[str, Any]
+
+UID = 10001
+"""Of our containers, as the image has it."""
 
 _START_WITHIN_SECONDS = 3600
 """A run that could not begin in that time waits for the next night."""
 
 
-def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Manifest:
+def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> KubernetesObject:
     """A CronJob that runs `glossator label` for the day before.
 
     Args:
@@ -34,7 +37,7 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ma
     nightly.require_one_day()
     container = {
         "name": "glossator",
-        **ours(pods, machine),
+        **our_container(pods, machine),
         "command": ["glossator"],
         "args": [_literal(a) for a in nightly.arguments("--date=yesterday", *engine)],
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
@@ -43,10 +46,7 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ma
         "restartPolicy": "Never",  # a pod failure policy asks for it
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(UID),
         "containers": [container],
         "volumes": [scratch_volume(machine)],
     }
@@ -71,7 +71,7 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ma
                 },
             ]
         },
-        "template": {"metadata": {"labels": labels(nightly, "job")}, "spec": pod},
+        "template": {"metadata": {"labels": recommended_labels(nightly, "job")}, "spec": pod},
     }
     return {
         "apiVersion": "batch/v1",
@@ -84,37 +84,83 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ma
             "startingDeadlineSeconds": _START_WITHIN_SECONDS,
             "successfulJobsHistoryLimit": 3,
             "failedJobsHistoryLimit": 7,
-            "jobTemplate": {"metadata": {"labels": labels(nightly, "job")}, "spec": job},
+            "jobTemplate": {
+                "metadata": {"labels": recommended_labels(nightly, "job")},
+                "spec": job,
+            },
         },
     }
 
 
-def ours(pods: Pods, machine: Machine) -> Manifest:
+def our_container(pods: Pods, machine: Machine) -> KubernetesObject:
     """What every container of our image has: resources, secrets, and no rights."""
-    container: Manifest = {
+    container: KubernetesObject = {
         "image": pods.image,
         "resources": {
             "requests": {"cpu": str(machine.cores), "memory": machine.memory},
             "limits": {"memory": machine.memory},
         },
-        "securityContext": {
-            "runAsNonRoot": True,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(),
     }
     if pods.secrets:
         container["envFrom"] = [{"secretRef": {"name": name}} for name in pods.secrets]
     return container
 
 
-def scratch_volume(machine: Machine) -> Manifest:
+def pod_security(uid: int) -> KubernetesObject:
+    """A pod whose processes are one user that is not root, with the runtime's filter of calls."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": uid,
+        "runAsGroup": uid,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> KubernetesObject:
+    """A container without rights, that writes to its volumes alone."""
+    return {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def network_policy(
+    nightly: Nightly,
+    pods: Pods,
+    name: str,
+    selected: Mapping[str, str],
+    ingress: Sequence[KubernetesObject],
+) -> KubernetesObject:
+    """A NetworkPolicy: who may connect to some pods. It holds where the cluster's network does it.
+
+    Args:
+        nightly: what it is for.
+        pods: where.
+        name: of the policy, after the job's.
+        selected: labels of the pods.
+        ingress: what is let in, as the API's `NetworkPolicyIngressRule`; all else is kept out.
+    """
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {**metadata(nightly, pods, name), "name": f"{nightly.name}-{name}"},
+        "spec": {
+            "podSelector": {"matchLabels": dict(selected)},
+            "policyTypes": ["Ingress"],
+            "ingress": list(ingress),
+        },
+    }
+
+
+def scratch_volume(machine: Machine) -> KubernetesObject:
     """The volume behind /tmp, the only place that our containers write to."""
     return {"name": "scratch", "emptyDir": {"sizeLimit": machine.scratch}}
 
 
-def labels(nightly: Nightly, component: str) -> dict[str, str]:
+def recommended_labels(nightly: Nightly, component: str) -> dict[str, str]:
     """The recommended labels."""
     return {
         "app.kubernetes.io/name": "glossator",
@@ -123,21 +169,21 @@ def labels(nightly: Nightly, component: str) -> dict[str, str]:
     }
 
 
-def metadata(nightly: Nightly, pods: Pods, component: str) -> Manifest:
+def metadata(nightly: Nightly, pods: Pods, component: str) -> KubernetesObject:
     """Name, namespace and labels of an object."""
     return {
         "name": nightly.name,
         "namespace": pods.namespace,
-        "labels": labels(nightly, component),
+        "labels": recommended_labels(nightly, component),
     }
 
 
-def to_yaml(manifests: Iterable[Manifest]) -> str:
+def to_yaml(objects: Iterable[KubernetesObject]) -> str:
     """For `kubectl apply -f -`."""
-    text: str = yaml.safe_dump_all(manifests, sort_keys=False, width=100)
+    text: str = yaml.safe_dump_all(objects, sort_keys=False, width=100)
     return text
 
 
 def _literal(argument: str) -> str:
-    """As it stands: Kubernetes would put a variable's value for `$(NAME)`."""
-    return argument.replace("$(", "$$(")
+    """As it stands: Kubernetes puts a variable's value for `$(NAME)`, and `$` for `$$`."""
+    return argument.replace("$", "$$")

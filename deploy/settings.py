@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from glossator.model.commands import flags, naming_flags
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label as label_command
 from glossator.pipeline.options import LabelOptions, beam_options
@@ -17,10 +18,12 @@ FLINK_VERSION = "1.19"
 FLINK_IMAGE = "flink:1.19.3-scala_2.12-java17"
 JOB_SERVER_JAR = "/opt/apache/beam/jars/beam-runners-flink-job-server.jar"
 """Beam's job server, inside the image."""
+FLINK_UID = 9999
+"""The user that Flink's image makes for itself, and by number its group."""
 GRACE_SECONDS = 120
 """So long a run that is told to stop may take to cancel its job on a cluster."""
 FINAL_CODES = (2, 3)
-"""Exit codes that a second try would not change: asked for wrongly, refused by the gate."""
+"""Exit codes that a retry would not change: the request is invalid; a check refused to publish."""
 
 _SCHEDULE = re.compile(r"(\d{1,2}) (\d{1,2}) \* \* \*")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?")
@@ -33,7 +36,7 @@ _IMAGE = re.compile(r"[^\s@]+(:(?P<tag>[\w][\w.-]*)|@sha256:[0-9a-f]{64})")
 class Nightly:
     """One labelling job, and when it runs."""
 
-    label: tuple[str, ...]
+    label_flags: tuple[str, ...]
     """What would be typed after `glossator label`, without a date."""
     name: str = "glossator"
     """Of all that is made for it; at most 45 characters, as Flink's operator allows."""
@@ -62,14 +65,19 @@ class Nightly:
         Raises:
             UsageError: the command would refuse it.
         """
-        options = _parsed((*self.label, *([] if self._has_date() else ["--date=yesterday"])))
+        options = _parsed((*self.label_flags, *([] if self._has_date() else ["--date=yesterday"])))
         if self._has_date():
             raise UsageError(f"--date {options.date}: leave it out, each run gets the day before")
+        if "{date}" not in options.output:
+            raise UsageError(
+                f"--output {options.output} is the same every night: each would replace the labels"
+                f" of the one before; write e.g. {options.output.rstrip('/')}/{{date}}"
+            )
         return options
 
     def arguments(self, *engine: str) -> tuple[str, ...]:
         """For `glossator`: the command, where it runs, and the user's own flags, which win."""
-        return ("label", *engine, *self.label)
+        return ("label", *engine, *self.label_flags)
 
     def require_shared(self, place: str) -> None:
         """Refuses what only one machine can see.
@@ -80,7 +88,7 @@ class Nightly:
         options = self.options()
         for flag, values in (("--input", options.inputs), ("--output", (options.output,))):
             for value in values:
-                if "://" not in value:
+                if local_path(value) is not None:
                     raise UsageError(
                         f"{flag} {value} is a path, and {place} has no files of yours: name a"
                         " bucket, e.g. s3://bucket/folder"
@@ -127,7 +135,7 @@ class Nightly:
                 )
 
     def _has_date(self) -> bool:
-        return any(word == "--date" or word.startswith("--date=") for word in self.label)
+        return any(word == "--date" or word.startswith("--date=") for word in self.label_flags)
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class FlinkCluster:
+class FlinkPods:
     """A session cluster of Flink: TaskManagers, each with one labelling process beside it."""
 
     task_managers: int = 2
@@ -185,12 +193,16 @@ class FlinkCluster:
     """Of a worker's /dev/shm, out of its memory."""
     service_account: str = "flink"
     """Of Flink's pods; it may start and stop pods. Flink's operator makes one of that name."""
+    operator_namespace: str | None = None
+    """Where Flink's operator runs, which asks the cluster how it is; None for the pods' own."""
 
     def __post_init__(self) -> None:
         if self.task_managers < 1:
             raise UsageError(f"--task-managers {self.task_managers}: 1 or more")
         _require(_QUANTITY, "--shared-memory", self.shared_memory, "a number and Mi or Gi")
         _require(_DNS, "--flink-service-account", self.service_account, "lower-case letters")
+        if self.operator_namespace is not None:
+            _require(_DNS, "--operator-namespace", self.operator_namespace, "lower-case letters")
 
     @property
     def parallelism(self) -> int:
@@ -198,14 +210,24 @@ class FlinkCluster:
         return self.task_managers * self.worker.cores
 
 
+def local_path(uri: str) -> str | None:
+    """The path of what is on this machine; None for what a store's URI names."""
+    scheme, separator, path = uri.partition("://")
+    if not separator:
+        return uri
+    return path if scheme in ("file", "local") else None
+
+
 def _parsed(arguments: tuple[str, ...]) -> LabelOptions:
     """As `glossator label` reads them."""
     context = label_command.make_context("glossator label", list(arguments))
     given: dict[str, Any] = context.params
     # a parallelism saves it from asking a cluster, which need not be there yet
-    beam_options(["--parallelism=1", *given["beam_arguments"]], given["workers"] or 1)
-    names = ("inputs", "output", "model", "text", "keys", "date", "top")
-    return LabelOptions(**{name: given[name] for name in names})
+    beam = ["--parallelism=1", *given["beam_arguments"]]
+    beam_options(beam, given["workers"] or 1, flags(label_command))
+    names = {field.name for field in fields(LabelOptions)} - {"tasks"}
+    with naming_flags(label_command):
+        return LabelOptions(**{name: given[name] for name in names})
 
 
 def _zone(name: str) -> ZoneInfo | timezone:

@@ -10,12 +10,13 @@ import click
 from rich_click import RichCommand, RichGroup
 from rich_click.rich_help_configuration import RichHelpConfiguration
 
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError
 
 _LOOK = RichHelpConfiguration(
     theme="default-slim",
     commands_before_options=True,
     options_table_help_sections=["help", "required", "default"],
+    default_string=r"\[default: {}]",
 )
 HELP = {"help_option_names": ["-h", "--help"], "rich_help_config": _LOOK}
 """Context settings of every command."""
@@ -32,7 +33,7 @@ class Command(RichCommand):
         """Runs the command.
 
         Raises:
-            UsageError: with the flag before its message, where it is about one of ours.
+            GlossatorError: with the flag before its message, where it is about one of ours.
         """
         with naming_flags(self):
             return super().invoke(ctx)
@@ -64,15 +65,15 @@ def naming_flags(command: click.Command) -> Iterator[None]:
     """Puts the flag of this command before an error that is about one of its parameters.
 
     Raises:
-        UsageError: the same, said with the flag.
+        GlossatorError: of the same class, with the flag in its message.
     """
     try:
         yield
-    except UsageError as error:
-        flag = flag_of(command, error.parameter)
+    except GlossatorError as error:
+        flag = flag_of(command, getattr(error, "parameter", None))
         if flag is None:
             raise
-        raise UsageError(f"{flag}: {error}") from error
+        raise type(error)(f"{flag}: {error}") from error.__cause__
 
 
 def flag_of(command: click.Command, parameter: str | None) -> str | None:

@@ -23,7 +23,7 @@ _NAME = re.compile(r"glossator-(\d{1,10})-(\d{1,20})-[0-9a-f]{8}")
 _FOLDER_ITSELF = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 _making = threading.RLock()  # a handler of signals may interrupt its holder
-_folders: dict[tuple[int, str], tuple[Path, int]] = {}
+_folders: dict[tuple[int, Path], tuple[Path, int]] = {}
 """By process and the folder that it lies in: the folder, and its open handle, which is locked."""
 
 
@@ -35,11 +35,11 @@ def folder() -> Path:
     """
     # a process that was forked off has its own: it may outlive the other
     with _making:
-        parent = _parent()
-        key = (os.getpid(), parent)
+        above = parent()
+        key = (os.getpid(), above)
         if key not in _folders or not _folders[key][0].is_dir():  # a cleaner of /tmp may come by
-            _remove_abandoned(parent)
-            _folders[key] = _make(parent)
+            _remove_abandoned(above)
+            _folders[key] = _make(above)
         return _folders[key][0]
 
 
@@ -55,7 +55,8 @@ def remove() -> None:
 
 def remove_abandoned() -> None:
     """Removes the folders that processes of this user left when they were killed."""
-    _remove_abandoned(_parent())
+    with contextlib.suppress(OSError):
+        _remove_abandoned(parent())
 
 
 @contextmanager
@@ -63,13 +64,12 @@ def everything() -> Iterator[None]:
     """While it is open, all temporary files of this process and its children go to `folder`.
 
     For the whole process: libraries make temporary files that they leave when they are killed.
-
-    Raises:
-        OSError: the folder can't be made.
+    Where the folder can't be made, they go where they always did, and whoever needs them will say
+    what is wrong.
     """
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    path = folder()
-    tempfile.tempdir = os.environ["TMPDIR"] = str(path)
+    with contextlib.suppress(OSError):
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder())
     try:
         yield
     finally:
@@ -80,16 +80,20 @@ def everything() -> Iterator[None]:
             os.environ["TMPDIR"] = variable
 
 
-def _parent() -> str:
-    """Where temporary folders lie: within `everything`, where this process's own does."""
+def parent() -> Path:
+    """Where a file belongs that is to be there after this process: the one of all processes.
+
+    Raises:
+        OSError: no such folder can be written to.
+    """
     path = Path(tempfile.gettempdir())
-    return str(path.parent if _NAME.fullmatch(path.name) else path)
+    return path.parent if _NAME.fullmatch(path.name) else path
 
 
-def _make(parent: str) -> tuple[Path, int]:
+def _make(above: Path) -> tuple[Path, int]:
     while True:
         name = f"glossator-{os.getpid()}-{_started(os.getpid()) or 0}-{secrets.token_hex(4)}"
-        path = Path(parent, name)
+        path = above / name
         path.mkdir(mode=0o700)
         # another process may take it for abandoned until it is locked: then there is a new one
         with contextlib.suppress(FileNotFoundError):
@@ -99,9 +103,9 @@ def _make(parent: str) -> tuple[Path, int]:
             os.close(handle)
 
 
-def _remove_abandoned(parent: str) -> None:
+def _remove_abandoned(above: Path) -> None:
     with contextlib.suppress(OSError):
-        for path in Path(parent).iterdir():
+        for path in above.iterdir():
             if _NAME.fullmatch(path.name):
                 with contextlib.suppress(OSError):
                     _remove_if_abandoned(path)

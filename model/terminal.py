@@ -12,13 +12,14 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from unicodedata import east_asian_width
 
 import click
 
 from glossator.model.errors import GlossatorError
+from glossator.model.redaction import redacted_text
 
 _MAX_MARKS = 4
 """Combining marks on one character; more would be drawn over the lines above."""
@@ -46,7 +47,7 @@ def visible(text: str) -> Visible:
     """
     if isinstance(text, Visible):
         return text
-    text = _without_secrets(text)
+    text = redacted_text(text)
     if text.isascii() and text.isprintable():
         return Visible(text)
     pieces, marks = [], 0
@@ -97,9 +98,21 @@ def echo(*lines: str, err: bool = False, nl: bool = True) -> None:
 
 
 def echo_json(value: Any, **how: Any) -> None:
-    """Prints a value as JSON for machines; what a terminal must not be given is escaped."""
-    text = json.dumps(_redacted(value), ensure_ascii=False, **how)
+    """Prints a value as JSON for machines; what a terminal must not be given is escaped.
+
+    The value stays the same: it is for who calls to leave out secrets (`without_secrets`).
+    """
+    text = json.dumps(value, ensure_ascii=False, **how)
     _print(_JSON_UNSAFE.sub(lambda match: _json_escaped(match[0]), text))
+
+
+def without_secrets(value: Any) -> Any:
+    """The same JSON with the URIs in its strings redacted."""
+    if isinstance(value, str):
+        return redacted_text(value)
+    if isinstance(value, Mapping):
+        return {without_secrets(key): without_secrets(item) for key, item in value.items()}
+    return [without_secrets(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def echo_file(text: str) -> None:
@@ -197,22 +210,6 @@ def _json_escaped(character: str) -> str:
         return character
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
-
-
-def _without_secrets(text: str) -> str:
-    if "://" not in text:
-        return text
-    from glossator.model import store  # not before it is needed: it takes a while
-
-    return store.redacted_text(text)
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return _without_secrets(value)
-    if isinstance(value, dict):
-        return {_redacted(key): _redacted(item) for key, item in value.items()}
-    return [_redacted(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:

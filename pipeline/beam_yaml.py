@@ -32,7 +32,7 @@ class LabelComments(beam.PTransform):
 
         Args:
             model: A bundle's folder or URI, or `default` for the one inside the package.
-            text: The text column, where it is not clear.
+            text: The text column, if ambiguous.
             tasks: Names of tasks; by default all that are not sensitive.
             top: Attended words kept of a comment and task.
             error_handling: What to call the output of comments that can't be labelled.

@@ -44,7 +44,7 @@ class TooLarge(Exception):  # noqa: N818 - turned into a reject
 class Meter:
     """What a batch may take of a file's columns, by the pages that have been seen."""
 
-    def __init__(self, rows: int = MAX_BATCH_ROWS, limit: int = MAX_DECODED_BYTES) -> None:
+    def __init__(self, rows: int, limit: int = MAX_DECODED_BYTES) -> None:
         """Measures for batches of so many rows against so many bytes."""
         self.rows = rows
         self.limit = limit

@@ -66,6 +66,7 @@ _BY_NUMBER = {
     errno.ECONNREFUSED: _DOWN,
 }
 
+_NOTHING = "nothing was published"
 _RETRYING_HELPS = {_DOWN}
 _NEW_RUN = ("SourceChangedError", "UsageError", "ReconcileError")
 """Errors after which the same run can't go on: what is run next plans anew, or will fail alike."""
@@ -115,8 +116,10 @@ def _why(error: BaseException, uri: str) -> str | None:
     """What is wrong, where that is known."""
     remote = uri != DEFAULT and not _local(uri)
     number = getattr(error, "errno", None)
+    if "No usable temporary directory" in str(error):
+        return "no folder for temporary files can be written to: make room, or set TMPDIR"
     if remote and number in (errno.ENOSPC, errno.EDQUOT):
-        folder = tempfile.gettempdir()
+        folder = tempfile.gettempdir()  # where what is sent to a remote store is written first
         return f"the folder for temporary files, {folder}, is full: make room, or set TMPDIR"
     if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
         return "there is no such bucket: create it, or check its spelling"
@@ -145,13 +148,15 @@ def cause(error: BaseException) -> str:
     while error.__cause__ is not None and not isinstance(error, GlossatorError):
         error = error.__cause__
     kind, said = _innermost(error)
+    if _NOTHING in said:
+        return said
     if kind in _NEW_RUN:
-        return f"{said}; nothing was published"
+        return f"{said}; {_NOTHING}"
     if kind == "MemoryError" or "can't allocate memory" in said or "bad_alloc" in said:
         said = f"out of memory ({said}): take fewer workers, or give it more"
     elif "can't start new thread" in said:
         said = f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
-    return f"{said}; nothing was published, run it again to resume"
+    return f"{said}; {_NOTHING}, run it again to resume"
 
 
 def _innermost(error: BaseException) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import rich_click as click
 
 from glossator.model import cli as verbs
-from glossator.model import terminal
+from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits
@@ -50,14 +50,18 @@ def _input_flags(command: _Function) -> _Function:
                 panel="Input",
             ),
             click.option(
-                "--text", metavar="COLUMN", help="The text column, if ambiguous.", panel="Input"
+                "--text",
+                metavar="COLUMN",
+                help="The text column, if ambiguous; a struct's field as COLUMN.FIELD.",
+                panel="Input",
             ),
             click.option(
                 "--key",
                 "keys",
                 multiple=True,
                 metavar="COLUMN",
-                help="A column to carry into the output; may be given more than once.",
+                help="A column, struct field (COLUMN.FIELD) or Hive partition to carry into the"
+                " output; may be given more than once.",
                 panel="Input",
             ),
             click.option(
@@ -69,7 +73,7 @@ def _input_flags(command: _Function) -> _Function:
             click.option(
                 "--strict",
                 is_flag=True,
-                help="Fail before work where a file can't be read or its columns don't fit.",
+                help="Refuse to begin where a file can't be read or its columns don't fit.",
                 panel="Input",
             ),
             click.option(
@@ -203,13 +207,14 @@ def label(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        outcome = job.run(options, engine, report)
+        with temporary.everything():
+            outcome = job.run(options, engine, report)
     finally:
         report.close()
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
         signal.signal(number, lambda *_: exits.leave(0))
     if as_json:
-        terminal.echo_json(summary.account(outcome))
+        terminal.echo_json(terminal.without_secrets(summary.account(outcome)))
         return
     terminal.echo(*summary.lines(outcome))
     if show:

@@ -38,7 +38,10 @@ Path = tuple[str, ...]
 """A column's name, then those of the struct fields below it."""
 
 _MAX_LISTED = 30
-_EXTENSIONS = "arrow_extensions_enabled"
+_EXTENSIONS = {"arrow_extensions_enabled": True}
+"""UUID and JSON stay what they are, with a PyArrow that can."""
+if _EXTENSIONS.keys() - inspect.signature(pq.ParquetFile.__init__).parameters.keys():
+    _EXTENSIONS = {}
 
 
 class MisfitError(GlossatorError):
@@ -75,12 +78,11 @@ class FileColumns:
             metadata: as it was parsed from the footer.
         """
         partitions = partitions_of(uri)
-        leaves = metadata.schema
-        types = {leaves.column(i).physical_type for i in range(len(leaves))}
+        leaves = [metadata.schema.column(i) for i in range(len(metadata.schema))]
+        same = all(leaf.physical_type != "INT96" for leaf in leaves)
         try:
-            schema = _schema(footer, metadata, "us")
-            same = "INT96" not in types
-            nanoseconds = schema if same else _schema(footer, metadata, "ns")
+            schema = _named_enums(_schema(footer, metadata, "us"), leaves)
+            nanoseconds = schema if same else _named_enums(_schema(footer, metadata, "ns"), leaves)
         except UnicodeDecodeError as error:
             why = f"a column's name is not UTF-8: {error.object!r}"
             return cls(uri, metadata.num_rows, None, None, partitions, why)
@@ -230,6 +232,11 @@ def bind(columns: Columns, file: FileColumns) -> Binding:
     return Binding(tuple(readers), text, keys)
 
 
+def int96_keys(binding: Binding) -> dict[str, Path]:
+    """The keys in which there are INT96, and where they are in the file."""
+    return {key.field.name: key.path for key in binding._keys if key.int96}
+
+
 def aligned(
     readers: Sequence[Iterator[pa.RecordBatch]],
 ) -> Iterator[tuple[pa.RecordBatch, ...]]:
@@ -340,6 +347,18 @@ def promoted(kind: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return plain_type(merged)
 
 
+def _converts(kind: pa.DataType, plain: pa.DataType, wanted: pa.DataType) -> bool:
+    if plain == wanted and not (pa.types.is_nested(kind) or is_extension(kind)):
+        return True
+    if promoted(wanted, plain) != wanted:
+        return False
+    try:
+        exact(pa.nulls(0, kind), wanted)
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid):
+        return False
+    return True
+
+
 def _bound(columns: Columns, file: FileColumns, field: pa.Field) -> _Key:
     path = key_source(file, field.name)
     if path is None:
@@ -355,13 +374,7 @@ def _bound(columns: Columns, file: FileColumns, field: pa.Field) -> _Key:
     if nanoseconds:
         kind = type_at(file.nanoseconds, path)
     plain = plain_type(kind)
-    fits = plain == field.type or not file.rows or promoted(field.type, plain) == field.type
-    try:
-        if fits and file.rows:
-            exact(pa.nulls(0, kind), field.type)
-    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid):
-        fits = False
-    if not fits:
+    if file.rows and not _converts(kind, plain, field.type):
         raise MisfitError(f"column {field.name!r} is {kind}, but {field.type} in other files")
     return _Key(field, path, int96=int96, nanoseconds=nanoseconds)
 
@@ -380,6 +393,15 @@ def projection(paths: Iterable[Path]) -> list[str]:
     return sorted({".".join(path) for path in outer})
 
 
+def _named_enums(schema: pa.Schema, leaves: Sequence[pq.ColumnSchema]) -> pa.Schema:
+    """The schema with ENUM as the strings that Parquet says they are; Arrow has them as bytes."""
+    for leaf in leaves:
+        if leaf.logical_type.type == "ENUM" and leaf.path in schema.names:
+            place = schema.names.index(leaf.path)
+            schema = schema.set(place, schema.field(place).with_type(pa.string()))
+    return schema
+
+
 def _schema(footer: bytes, metadata: pq.FileMetaData, unit: str) -> pa.Schema:
     file = pq.ParquetFile(pa.BufferReader(footer), metadata=metadata, **reading_options(unit))
     return file.schema_arrow
@@ -387,7 +409,4 @@ def _schema(footer: bytes, metadata: pq.FileMetaData, unit: str) -> pa.Schema:
 
 def reading_options(unit: str) -> dict[str, Any]:
     """For `pq.ParquetFile`: INT96 in this unit, and the types that have names above plain ones."""
-    options: dict[str, Any] = {"coerce_int96_timestamp_unit": unit}
-    if _EXTENSIONS in inspect.signature(pq.ParquetFile.__init__).parameters:
-        options[_EXTENSIONS] = True  # UUID and JSON stay what they are
-    return options
+    return {"coerce_int96_timestamp_unit": unit, **_EXTENSIONS}

@@ -125,7 +125,7 @@ class LabelComments(beam.PTransform):
             "model": labelling.model,
             "digest": labelling.digest,
             "tasks": ", ".join(labelling.names),
-            "text": labelling.text or "(where it is clear)",
+            "text": labelling.text or "(found in the schema)",
             "top": labelling.top,
         }
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.store import is_local, open_store
-from glossator.pipeline.bounds import Column, Meter, SmallerBatches, TooLarge
+from glossator.pipeline.bounds import MAX_BATCH_ROWS, Column, Meter, SmallerBatches, TooLarge
 from glossator.pipeline.columns import Binding, Reader, aligned
 from glossator.pipeline.errors import CorruptRange, SourceChangedError
 from glossator.pipeline.pages import Chunk
-from glossator.pipeline.plan import SMALL_BYTES, Range, read_footer
+from glossator.pipeline.plan import SMALL_BYTES, Range, parse_footer, read_footer
 
 Batches = tuple[pa.RecordBatch, ...]
 """The same rows from each of a binding's readers."""
@@ -32,7 +32,8 @@ _BUFFER_BYTES = 4 << 20
 class Opened:
     """A file that was found to be the one that was planned."""
 
-    uri: str
+    range_: Range
+    location: str
     footer: bytes
     size: int
     open: Callable[[], Any]
@@ -41,7 +42,7 @@ class Opened:
     @cached_property
     def metadata(self) -> pq.FileMetaData:
         """What the footer says; it was parsed before, when the run was planned."""
-        return pq.read_metadata(pa.BufferReader(self.footer))
+        return parse_footer(self.footer)
 
 
 def open_range(range_: Range, location: str) -> Opened:
@@ -56,51 +57,55 @@ def open_range(range_: Range, location: str) -> Opened:
         OSError: the store failed; a retry may succeed.
     """
     fs, path = open_store(location)
-    opened = _open_local(range_.source, path) if is_local(fs) else _open(range_.source, fs, path)
-    if hashlib.sha256(opened.footer).hexdigest() != range_.footer_sha256:
+    footer, size, opener = _open_local(path) if is_local(fs) else _open(fs, path)
+    if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
         raise SourceChangedError(
             f"{range_.source}: it was replaced after this run was planned: run again"
         )
-    return opened
+    return Opened(range_, location, footer, size, opener)
 
 
-def _open_local(uri: str, path: str) -> Opened:
+_File = tuple[bytes, int, Callable[[], Any]]
+"""A file's footer, its size, and how to open it."""
+
+
+def _open_local(path: str) -> _File:
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast as a Path
         size = os.fstat(file.fileno()).st_size
         if size <= SMALL_BYTES:
-            return _in_memory(uri, file.read())
+            return _in_memory(file.read())
         file.seek(size - 8)
         length = int.from_bytes(file.read(4), "little") + 8
         file.seek(max(0, size - length))
         footer = file.read(length)
-    return Opened(uri, footer, size, lambda: Path(path).open("rb"))
+    return footer, size, lambda: Path(path).open("rb")
 
 
-def _open(uri: str, fs: Any, path: str) -> Opened:
+def _open(fs: Any, path: str) -> _File:
     size = fs.size(path)
     if size <= SMALL_BYTES:
         data = fs.cat_file(path)
         if len(data) != size:
             raise OSError(f"the store gave {len(data)} bytes of {size}")
-        return _in_memory(uri, data)
+        return _in_memory(data)
     footer = read_footer(fs, path, size)
-    return Opened(uri, footer, size, lambda: fs.open(path, "rb", cache_type="none"))
+    return footer, size, lambda: fs.open(path, "rb", cache_type="none")
 
 
-def _in_memory(uri: str, data: bytes) -> Opened:
+def _in_memory(data: bytes) -> _File:
     length = int.from_bytes(data[-8:-4], "little") + 8
-    return Opened(uri, data[-length:], len(data), lambda: io.BytesIO(data))
+    return data[-length:], len(data), lambda: io.BytesIO(data)
 
 
-def decode(opened: Opened, binding: Binding, range_: Range) -> Iterator[Batches]:
-    """The range's rows in order, in small batches.
+def decode(opened: Opened, binding: Binding) -> Iterator[Batches]:
+    """The rows of its range in order, in small batches.
 
     Raises:
         CorruptRange: the bytes came and can't be decoded, or not in bounded memory. Batches may
             have been yielded before: none of the range's rows counts as read.
         OSError: the store failed; a retry may succeed.
     """
-    first = _Attempt(opened, binding)
+    first, range_ = _Attempt(opened, binding), opened.range_
     try:
         yield from first.batches(range_)
     except TooLarge as error:
@@ -108,20 +113,22 @@ def decode(opened: Opened, binding: Binding, range_: Range) -> Iterator[Batches]
     except (pa.ArrowException, OSError) as error:
         if first.store_failed:
             raise
-        why = _corruption(opened, binding, range_)
+        why = _corruption(opened, binding)
         if why is None:
-            raise
+            raise OSError(
+                f"damaged bytes came, and whole ones at a second try ({error})"
+            ) from error
         raise CorruptRange(range_, "corrupt", why) from error
 
 
-def _corruption(opened: Opened, binding: Binding, range_: Range) -> str | None:
+def _corruption(opened: Opened, binding: Binding) -> str | None:
     """Why a range can't be decoded although the store gives every byte, else None.
 
     All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
     """
-    attempt = _Attempt(opened, binding)
+    attempt = _Attempt(open_range(opened.range_, opened.location), binding)
     try:
-        for _ in attempt.batches(range_):
+        for _ in attempt.batches(opened.range_):
             pass
     except MemoryError:
         raise
@@ -142,7 +149,7 @@ class _Attempt:
         """Whether it was the store that failed: Arrow reports that as it does corruption."""
 
     def batches(self, range_: Range) -> Iterator[Batches]:
-        start, meter = range_.start, Meter()
+        start, meter = range_.start, Meter(MAX_BATCH_ROWS)
         while start < range_.stop:
             try:
                 for batches in self._decode(start, range_.stop, meter):

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 from click.shell_completion import shell_complete
 
-from glossator.model import terminal
+from glossator.model import temporary, terminal
 from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.reporting import restore_cursor
 from glossator.pipeline.errors import RefusedError
@@ -39,8 +39,7 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> None:
             leave(error.exit_code)
         except BaseException as error:
             message, code = account(error, log)
-            if not log.kept:
-                log.path.unlink(missing_ok=True)
+            log.discard()  # the process ends within the context
             fail(message, code)
         if (lost := terminal.lost_output()) is not None:
             why = terminal.reason(lost)
@@ -88,6 +87,7 @@ def leave(code: int) -> NoReturn:
     restore_cursor()
     _stop_engines()
     terminal.flush()
+    temporary.remove()
     os._exit(code)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -93,7 +94,7 @@ def check(plan: Plan, records: Iterable[SplitRecord], limits: Limits) -> tuple[C
 def require_passed(
     plan: Plan, records: Sequence[SplitRecord], checks: Sequence[Check], staging: str
 ) -> None:
-    """Refuse a run of which a check has not passed; `refusal` knows of it from then on.
+    """Refuse a run of which a check has not passed, and leave word of it in staging.
 
     Raises:
         RefusedError: says what was found, where it is listed, and the remedy.
@@ -101,7 +102,7 @@ def require_passed(
     for failed in (check for check in checks if not check.passed):
         allowed = _shown(failed.limit)
         error = RefusedError(
-            f"{unreadable(plan, records)}, more than the {allowed} that max_unreadable allows:"
+            f"{unreadable(plan, records)}, more than the {allowed} allowed:"
             f" nothing was published; {staging}/{REJECTS} says which and why: repair or remove"
             f" them, or allow {_shown(failed.value)} and run it again, which publishes at once",
             parameter="max_unreadable",
@@ -110,11 +111,24 @@ def require_passed(
         raise error
 
 
-def refusal(staging: str) -> RefusedError | None:
-    """Why the run in this staging folder was refused, if it was.
+@contextmanager
+def known_refusals(staging: str) -> Iterator[None]:
+    """Raises a refusal as it was first raised, however an engine passes it on.
 
-    An engine on other machines gives back an exception's text at best.
+    From other machines comes an exception's text at best, and Beam adds to it.
+
+    Raises:
+        RefusedError: an error ended the context, and the run in this staging folder was refused.
     """
+    try:
+        yield
+    except Exception:
+        if (refused := _refusal(staging)) is None:
+            raise
+        raise refused from None  # the engine's account of it says nothing more
+
+
+def _refusal(staging: str) -> RefusedError | None:
     fs, root = open_store(staging)
     text = read_bytes(fs, f"{root}/{REFUSAL}")
     if text is None:

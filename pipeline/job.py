@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +14,16 @@ from typing import Any, Literal
 import apache_beam as beam
 import pyarrow as pa
 import torch
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.runners.runner import create_runner
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
 from glossator.pipeline import gates, publish
 from glossator.pipeline.causes import cause, reaching
+from glossator.pipeline.discover import counted, shown
 from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
@@ -59,20 +63,19 @@ class Outcome:
     counted: Mapping[str, Any] = field(default_factory=dict)
     """Counters and distributions of this job as the engine gives them; see `metrics`."""
     job_name: str = ""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the inputs whose URI in the manifest does not say it, by URI."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that was found possible, and of which nothing is done; `execute` does it, once."""
+    """A job that was found possible, and of which nothing is done; `execute` does it."""
 
     output: str
     plan: Plan
     publication: Publication
     runner: Runner
-    root: beam.Pipeline
-    """The whole pipeline, not yet submitted."""
-    attempt: str
-    """Another for each job; see `GivenUp`."""
+    beam_options: PipelineOptions
     start_minutes: float
     stall_minutes: float
 
@@ -106,6 +109,7 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     )
     with reaching("output", output, begun=False):
         publish.check_output(output)
+        _refuse_other_date(output, options.date)
     with reaching("input", ", ".join(options.inputs), begun=False):
         plan = make_plan(
             options.inputs,
@@ -113,12 +117,14 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
             keys=options.keys,
             identity=identity(labelling.digest, labelling.names, options.top),
             strict=options.strict,
+            output=output,
+            table_files=options.table_files,
         )
     refuse_collisions(options.keys, (), labelling.names, what="key", parameter="keys")
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:
-        sources = (source.uri for source in plan.sources)
+        sources = (plan.locations.get(source.uri, source.uri) for source in plan.sources)
         _refuse_local_paths((labelling.model, output, *sources))
     publication = Publication(
         output,
@@ -129,10 +135,9 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         started,
         gates.Limits(options.max_unreadable),
     )
-    root, attempt = _root(beam_options), uuid.uuid4().hex
-    pipeline(root, publication, runner.threads, attempt)
+    _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
-    return Prepared(output, plan, publication, runner, root, attempt, start, options.stall_minutes)
+    return Prepared(output, plan, publication, runner, beam_options, start, options.stall_minutes)
 
 
 def execute(prepared: Prepared, report: Reporter) -> Outcome:
@@ -149,9 +154,6 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     except (UsageError, RefusedError):
         raise
     except Exception as error:
-        # what was raised on another machine comes back as text at best
-        if refused := gates.refusal(prepared.publication.labelling.staging):
-            raise refused from error
         raise JobError(cause(error)) from error
 
 
@@ -164,28 +166,48 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     publish.recover(output)
     # where a template is asked for, a job has to be made even if it will find nothing to do
     if not runner.template and publish.state(output, plan.run_id) == "published":
-        return Outcome("unchanged", output, publish.published(output))
+        published = publish.published(output)
+        return Outcome("unchanged", output, published, locations=plan.locations)
     done = completed_records(staging)
     report(_announcement(plan, done, publication.labelling.names))
     with reaching("output", output, begun=False):
         others = publish.begin(output, plan)
     if others:
         report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
-    counted: dict[str, Any] = {}
+    metrics: Mapping[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
-        with _watched(prepared, report) as deadlines:
-            submission = Submission(runner, prepared.attempt)
-            result = submission.run(prepared.root, check=deadlines.check)
+        with gates.known_refusals(staging), _watched(prepared, report) as deadlines:
+            metrics = _submit(prepared, deadlines)
         if not runner.waits:
             return Outcome("submitted", output, None, job_name=runner.job_name)
-        counted = of_engine(result.metrics())
     manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
         raise JobError(f"{output}: the job ended and published nothing")
-    seconds = time.time() - publication.started
-    return Outcome("published", output, manifest, len(done), seconds, counted, runner.job_name)
+    return Outcome(
+        "published",
+        output,
+        manifest,
+        len(done),
+        time.time() - publication.started,
+        metrics,
+        runner.job_name,
+        plan.locations,
+    )
+
+
+def _submit(prepared: Prepared, deadlines: Deadlines) -> Mapping[str, Any]:
+    """Runs the pipeline; what the engine counted."""
+    runner, attempt = prepared.runner, uuid.uuid4().hex
+    try:
+        root = beam.Pipeline(options=prepared.beam_options)
+        shutil.rmtree(root.local_tempdir)  # a killed process would leave it, and it is of no use
+        pipeline(root, prepared.publication, runner.threads, attempt)
+        result = Submission(runner, attempt).run(root, check=deadlines.check)
+        return of_engine(result.metrics()) if runner.waits else {}
+    except Exception as error:  # of an engine in this process also what is else a request's fault
+        raise JobError(cause(error)) from error
 
 
 @contextmanager
@@ -205,14 +227,16 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         labelling.top,
         columns=plan.columns,
         staging=staging,
+        locations=plan.locations,
     )
 
 
 def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[str, Any]:
     """What was asked for, as the manifest says it."""
     return {
-        "inputs": list(options.inputs),
-        "model": options.model,
+        "inputs": [shown(uri) for uri in options.inputs],
+        "date": options.date,
+        "model": shown(options.model),
         "text": plan.columns.text,
         "keys": list(options.keys),
         "tasks": list(labelling.names),
@@ -235,11 +259,26 @@ def pipeline(
     )
 
 
-def _root(options: PipelineOptions) -> beam.Pipeline:
+def _check_beam_options(options: PipelineOptions) -> None:
+    """As a pipeline does when it is made, which makes a folder too."""
     try:
-        return beam.Pipeline(options=options)
-    except ValueError as error:  # Beam's own checks of its options
-        raise UsageError(" ".join(str(error).split())) from error
+        runner = create_runner(options.view_as(StandardOptions).runner)
+        wrong = PipelineOptionsValidator(options, runner).validate()
+    except ValueError as error:
+        wrong = [str(error)]
+    if wrong:
+        raise UsageError(" ".join(" ".join(wrong).split()))
+
+
+def _refuse_other_date(output: str, day: str | None) -> None:
+    published = publish.published(output)
+    earlier = published.options.get("date") if published else None
+    if day and earlier and day != earlier:
+        raise UsageError(
+            f"{output} holds the labels of {earlier}, which those of {day} would replace: put"
+            " {date} into the output, or remove what is there",
+            parameter="output",
+        )
 
 
 def _refuse_local_paths(uris: Iterable[str]) -> None:
@@ -252,12 +291,21 @@ def _refuse_local_paths(uris: Iterable[str]) -> None:
 
 
 def _announcement(plan: Plan, done: Collection[str], tasks: Sequence[str]) -> str:
-    rows = sum(split.rows for split in plan.splits)
+    if not plan.sources:
+        return f"{plan.empty[0]} is an empty day: it holds _SUCCESS and nothing to read"
+    rows = _counted(sum(split.rows for split in plan.splits), "row")
+    files, splits = _counted(len(plan.sources), "file"), _counted(len(plan.splits), "split")
     line = (
-        f"labelling {rows:,} rows of {len(plan.sources):,} files for {', '.join(tasks)}, text in "
-        f"column {plan.columns.text!r}, in {len(plan.splits):,} splits"
+        f"labelling {rows} of {files} for {', '.join(tasks)}, text in column "
+        f"{plan.columns.text!r}, in {splits}"
     )
+    if plan.skipped:
+        line += f"; skipped: {counted(plan.skipped)}"
     return f"{line}; resuming: {len(done):,} are done" if done else line
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
-from glossator.pipeline.causes import each, reaching
-from glossator.pipeline.columns import Columns, MisfitError
+from glossator.pipeline.causes import reaching
+from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.labelling import LOADED, Labelling
 from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Checked, Piece, check_rows, read
+from glossator.pipeline.read import Piece, Unread, read
 from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
 from glossator.pipeline.staging import SplitRecord
-from glossator.pipeline.write import SplitWriter, rejects
+from glossator.pipeline.write import SplitWriter
 
 MODEL_STAGES = ("tokenize", "network", "attention")
 
@@ -36,6 +36,8 @@ class SplitLabelling(Labelling):
     columns: Columns
     staging: str
     """Where parts, rejects and records go."""
+    locations: Mapping[str, str] = field(default_factory=dict)
+    """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
 
 
 @dataclass
@@ -78,13 +80,13 @@ def label_split(
         on_rows: hears of the split's rows.
     """
     model = labelling.labeller()
-    corrupt: dict[Range, str] = {}
+    given_up: dict[Range, Unread] = {}
     while True:
         try:
             with reaching("output", labelling.staging):
-                return _label_ranges(split, labelling, model, corrupt, on_rows or _ignore)
+                return _label_pieces(split, labelling, model, given_up, on_rows or _ignore)
         except CorruptRange as error:
-            corrupt[error.range_] = error.detail
+            given_up[error.range_] = Unread(error.range_, error.reason, error.detail)
 
 
 def _ignore(_: int) -> None:
@@ -134,11 +136,11 @@ def _writer(split: Split, labelling: SplitLabelling, model: Labeller) -> SplitWr
     return SplitWriter(labelling.staging, split, schema, labelling.columns.keys)
 
 
-def _label_ranges(
+def _label_pieces(
     split: Split,
     labelling: SplitLabelling,
     model: Labeller,
-    corrupt: Mapping[Range, str],
+    given_up: Mapping[Range, Unread],
     on_rows: OnRows,
 ) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
@@ -146,52 +148,38 @@ def _label_ranges(
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
     with writer:
-        for range_ in split.ranges:
-            detail = range_.error or corrupt.get(range_)
-            if detail is not None:
-                writer.unreadable(range_, detail)
+        for piece in read(
+            split, labelling.columns, locations=labelling.locations, given_up=given_up
+        ):
+            if isinstance(piece, Unread):
+                writer.unread(piece)
                 continue
-            given = _pieces(range_, labelling.columns, writer)
-            for piece in each("input", range_.source, given):
-                checked = check_rows(piece)
-                rejected = rejects(piece, checked)
-                writer.reject(rejected)
-                writer.account(range_, read=len(piece.text), rejected=rejected.num_rows)
-                clock = tally.since(clock, "read")
-                before = tally.model_seconds
-                after = partial(_on_rows_after, tally.rows, on_rows)
-                table = _label_piece(piece, checked, labelling, model, tally, after)
-                # of this, what the model did not take went into columns
-                clock = tally.since(clock + tally.model_seconds - before, "arrow")
-                writer.write(table)
-                clock = tally.since(clock, "write")
-                tally.rows += len(piece.text)
-                on_rows(tally.rows)
+            clock = tally.since(clock, "read")
+            before = tally.model_seconds
+            after = partial(_on_rows_after, tally.rows, on_rows)
+            table = _label_piece(piece, labelling, model, tally, after)
+            # of this, what the model did not take went into columns
+            clock = tally.since(clock + tally.model_seconds - before, "arrow")
+            writer.write(piece, table)
+            clock = tally.since(clock, "write")
+            tally.rows += len(piece.text)
+            on_rows(tally.rows)
     return writer.commit(labels=tally.labels, metrics=tally.metrics)
-
-
-def _pieces(range_: Range, columns: Columns, writer: SplitWriter) -> Iterator[Piece]:
-    """The pieces of a range; none if its file doesn't fit, for then all its rows are rejected."""
-    try:
-        yield from read(range_, columns)
-    except MisfitError as error:
-        writer.misfit(range_, str(error))
 
 
 def _label_piece(
     piece: Piece,
-    checked: Checked,
     labelling: SplitLabelling,
     model: Labeller,
     tally: Tally,
     on_rows: OnRows,
 ) -> pa.Table:
-    kept = np.flatnonzero(checked.reason.is_null().to_numpy(zero_copy_only=False))
-    texts = piece.text.take(pa.array(kept)).cast(pa.large_string())
+    kept = np.flatnonzero(~piece.rejected())
+    texts = piece.text.take(pa.array(kept))
     columns = [
         *piece.keys.take(kept).columns,
-        pa.repeat(pa.scalar(piece.range_.source), len(kept)),
-        pa.array(kept + piece.first_row, pa.int64()),
+        piece.source_file(kept),
+        piece.source_row(kept),
         *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
     return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))

@@ -84,9 +84,11 @@ def _hold(file: int, folder: int, path: Path, out: str) -> bool:
     import fcntl  # not everywhere that this module can be imported
 
     found = os.fstat(file)
-    said = os.pread(file, 32, 0).decode(errors="replace")
     # a second name would be that of somebody's file; so would be what is no number
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not re.fullmatch(r"\d*", said):
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise _not_ours(path)
+    said = os.pread(file, 32, 0).decode(errors="replace")
+    if not re.fullmatch(r"\d*", said):
         raise _not_ours(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

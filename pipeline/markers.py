@@ -13,11 +13,11 @@ from glossator.pipeline.listing import Entries, Entry, entries_of, entry_of, is_
 Names = Mapping[str, Entry]
 """The entries of a folder by name."""
 
-_OURS = {
+CONTENT = {
     "_manifest.json": re.compile(rb'"format":\s*"glossator-output-'),
     "_publishing.json": re.compile(rb'"run_id":'),
 }
-"""What an output has, and what is in its first bytes."""
+"""What an output of ours has by its first bytes: the manifest, and the journal of publishing."""
 _STAGING = "_staging"
 _RUN = re.compile(r"[0-9a-f]{16}")
 _IN_STAGING = re.compile(rf"(.*/)?{_STAGING}/{_RUN.pattern}(/.*)?")
@@ -34,7 +34,7 @@ def is_output(fs: Any, names: Names, entries: Entries) -> bool:
     Raises:
         OSError: the store failed.
     """
-    for name, content in _OURS.items():
+    for name, content in CONTENT.items():
         if _is(names, name, "file") and content.search(_head(fs, names[name].path)):
             return True
     # before the first publication nothing of ours is visible: what is visible is not ours
@@ -56,7 +56,7 @@ def lies_in_output(fs: Any, folder: str) -> bool:
     parent, _, name = folder.rstrip("/").rpartition("/")
     outputs = [folder, parent] if name == _REJECTS else [folder]
     return _IN_STAGING.fullmatch(folder) is not None or any(
-        is_output(fs, _probe(fs, output, tuple(_OURS)), entries_of(fs)) for output in outputs
+        is_output(fs, _probe(fs, output, tuple(CONTENT)), entries_of(fs)) for output in outputs
     )
 
 

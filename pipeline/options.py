@@ -15,7 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
+from glossator.model.store import redacted
 from glossator.pipeline import runners
+from glossator.pipeline.discover import shown
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
@@ -74,6 +76,15 @@ class LabelOptions:
                 )
             if "{date}" in value and self.date is None:
                 raise UsageError(f"{value} has {{date}} in it: give the date", parameter="date")
+        if "{date}" in "".join(self.inputs) and "{date}" not in self.output:
+            raise UsageError(
+                f"{self.output} is the same for every date, and the input is not: each day would"
+                " replace the one before; put {date} into the output too",
+                parameter="output",
+            )
+        for name, value in (("output", self.output), ("model", self.model)):
+            if shown(value) != redacted(value):
+                raise UsageError(f"{shown(value)} is not UTF-8: rename it", parameter=name)
 
     def resolved(self) -> LabelOptions:
         """The same with `{date}` filled in."""

@@ -290,10 +290,10 @@ def _passed_elements(kind: int, data: bytes, at: int, depth: int) -> int:
         raise ValueError("a header that is nested too deeply")
     if kind == 11:
         count, at = _varint(data, at)
-        kinds = (data[at] >> 4, data[at] & 15) if count else ()
+        kinds = [data[at] >> 4, data[at] & 15] if count else []
         at += bool(count)
     else:
-        count, kinds = data[at] >> 4, (data[at] & 15,)
+        count, kinds = data[at] >> 4, [data[at] & 15]
         at += 1
         if count == 15:
             count, at = _varint(data, at)

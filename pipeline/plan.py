@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
@@ -189,6 +190,18 @@ def read_footer(fs: Any, path: str, size: int) -> bytes:
     return tail[-length:]
 
 
+def parse_footer(footer: bytes) -> pq.FileMetaData:
+    """What a footer says.
+
+    Raises:
+        pa.ArrowException, OSError: it is damaged.
+    """
+    try:
+        return pq.read_metadata(pa.BufferReader(footer))
+    except UnicodeDecodeError:  # of a column's name: rows can be counted all the same
+        return ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer)).metadata
+
+
 def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
     if not is_local(fs):
         data: bytes = fs.cat_file(path, start=start, end=stop)
@@ -217,7 +230,7 @@ def _file(file: InputFile) -> _File:
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
-        metadata = pq.read_metadata(pa.BufferReader(footer))
+        metadata = parse_footer(footer)
         columns = FileColumns.of(file.uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
         return _File(replace(source, error=" ".join(str(error).split())), None, ())

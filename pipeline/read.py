@@ -1,275 +1,393 @@
-"""A split's rows as Arrow, in bounded memory, and which of them have no text to label."""
+"""A split's rows in pieces of bounded size, and which of them can't be labelled."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from glossator.model.store import open_store
-from glossator.pipeline.columns import (
-    Binding,
-    Columns,
-    FileColumns,
-    MisfitError,
-    Reader,
-    aligned,
-    bind,
-)
-from glossator.pipeline.errors import CorruptRange, SourceChangedError
-from glossator.pipeline.plan import Range, read_footer
-from glossator.pipeline.values import as_text
+from glossator.model.store import is_local, open_store
+from glossator.pipeline.causes import each, reaching
+from glossator.pipeline.check import check, cut
+from glossator.pipeline.columns import Binding, Columns, FileColumns, MisfitError, bind
+from glossator.pipeline.decode import Batches, Opened, decode, open_range
+from glossator.pipeline.errors import CorruptRange
+from glossator.pipeline.plan import Range, Split
+from glossator.pipeline.values import row_bytes, without
 
-_BATCH_ROWS = 1024
-"""Decoded at once: few enough that long texts stay small, many enough to be fast."""
-_BUFFER_BYTES = 4 << 20
-"""Fetched at once and held for each column, instead of the column's whole row group."""
+MAX_ROWS = 65_536
+"""Of a piece."""
+MAX_BYTES = 32 << 20
+"""Of a piece's columns, decoded, but for the row that goes beyond."""
+MAX_KEY_BYTES = 4 << 20
+"""Of the keys of one row; a row with more is rejected."""
+_CHECKED_ROWS = 8192
+_CHECKED_BYTES = 4 << 20
+"""Batches are checked together up to this: of many small files there are many batches."""
+_HELD_BYTES = 4 << 20
+"""A small file that decodes to no more is held until all of it is decoded."""
+_THREADS = 16
+"""Small files that are fetched from a remote store at the same time."""
+_MAX_DETAIL = 300
+"""Characters of a reason that is repeated in every row of a file."""
+
+
+class Span(NamedTuple):
+    """Consecutive rows of a range in a piece."""
+
+    range_: Range
+    first_row: int
+    """Its number in the file."""
+    rows: int
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive rows of a range_."""
+    """Consecutive rows of a split, checked; all arrays are of one length."""
 
-    range_: Range
-    first_row: int
-    """The number of its first row in the file."""
+    spans: tuple[Span, ...]
+    """Where the rows come from, in order."""
     text: pa.Array
-    """large_string where every row is valid UTF-8, else large_binary."""
+    """large_string, cut to what the model reads; anything where there is a reason."""
     keys: pa.Table
     """The key columns in the plan's types; without keys it has no columns."""
-    key_detail: pa.Array
-    """Which key's value can't be kept and why; null in all other rows."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What is wrong with each text; both arrays are as long as the texts."""
-
     reason: pa.Array
-    """`null`, `empty`, `undecodable`, `key`, or null where the text can be labelled."""
+    """Why a row is rejected; null where it can be labelled."""
     detail: pa.Array
+
+    def rejected(self) -> NDArray[np.bool_]:
+        """Whether a row is rejected."""
+        return self.reason.is_valid().to_numpy(zero_copy_only=False)
+
+    def source_file(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Where these rows of the piece come from."""
+        uris = pa.array([span.range_.source for span in self.spans], pa.string())
+        return uris.take(pa.array(self._span_of()[rows]))
+
+    def source_row(self, rows: NDArray[np.int64]) -> pa.Array:
+        """The numbers that these rows of the piece have in their files."""
+        lengths = [span.rows for span in self.spans]
+        before = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        shift = np.array([span.first_row for span in self.spans], np.int64) - before
+        return pa.array(rows + shift[self._span_of()[rows]], pa.int64())
+
+    def _span_of(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.spans)), [span.rows for span in self.spans])
+
+
+class Unread(NamedTuple):
+    """A range none of whose rows counts as read; one reject stands for them."""
+
+    range_: Range
+    reason: str
+    """`unreadable`, `corrupt` or `too large`."""
+    detail: str
 
 
 def read(
-    range_: Range,
+    split: Split,
     columns: Columns,
     *,
-    max_rows: int = 65_536,
-    max_bytes: int = 64 << 20,
-) -> Iterator[Piece]:
-    """Yield the range's rows in order, in pieces.
+    locations: Mapping[str, str] | None = None,
+    given_up: Mapping[Range, Unread] | None = None,
+    max_rows: int = MAX_ROWS,
+    max_bytes: int = MAX_BYTES,
+) -> Iterator[Piece | Unread]:
+    """Yields the split's rows in order, in pieces, and the ranges that can't be read.
 
-    A piece ends with the row that brings it to `max_rows`, or its text to `max_bytes`, so that
-    its bounds follow from the data alone. Memory is bounded whatever the row groups' size.
+    A piece ends with the row that brings it to `max_rows` or `max_bytes`, so that its bounds
+    follow from the data alone. Memory is bounded whatever the files hold, see `bounds`.
+
+    Args:
+        split: what to read.
+        columns: of the run.
+        locations: URIs as the stores want them, of sources whose URIs in the plan hide secrets.
+        given_up: ranges to yield as they are here: earlier attempts have shown that.
+        max_rows: of a piece.
+        max_bytes: of a piece, in all columns.
+
+    Args:
+        range_: what to read.
+        columns: the columns of the run.
+        location: the URI to open the file by, where it is not that of the source.
+        max_rows: of a piece.
+        max_bytes: of a piece's text.
 
     Raises:
-        MisfitError: the file has not these columns: each of the range's rows is a reject.
-        CorruptRange: the bytes came and cannot be decoded. Pieces may have been yielded before:
-            none of the range's rows counts as read, and the whole range is one reject.
-        SourceChangedError: this is no longer the file that was planned.
-        OSError: the store failed; a retry may succeed.
+        CorruptRange: a range turned out to be unreadable after rows of it were yielded: begin
+            anew with it in `given_up`.
+        SourceChangedError: a file is no longer the one that was planned.
+        StoreError: the store failed; a retry may succeed.
     """
-    try:
-        batches = _batches(range_, columns)[1]
-        yield from _pieces(batches, range_, columns.keys, max_rows, max_bytes)
-    except (pa.ArrowException, OSError) as error:
-        detail = _corruption(range_, columns)
-        if detail is None:
-            raise
-        raise CorruptRange(range_, detail) from error
+    known = {r: Unread(r, "unreadable", r.error) for r in split.ranges if r.error is not None}
+    known |= given_up or {}
+    items = _decoded(split, columns, locations or {}, known)
+    yield from _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
 
 
-def check(text: pa.Array) -> Checked:
-    """Find the rows without a text to label: null, only whitespace, or not UTF-8."""
-    detail = pa.nulls(len(text), pa.string())
-    text = as_text(text)
-    undecodable = pa.array(np.zeros(len(text), bool))
-    if text.type != pa.large_string():
-        text, detail = _decode_rows(text)
-        undecodable = pc.is_valid(detail)
-    empty = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(text)), 0)
-    reason = pc.case_when(
-        pc.make_struct(undecodable, pc.is_null(text), empty),
-        pa.scalar("undecodable"),
-        pa.scalar("null"),
-        pa.scalar("empty"),
-    )
-    return Checked(reason, detail)
+class _Decoded(NamedTuple):
+    span: Span
+    batches: Batches
+    binding: Binding
 
 
-def check_rows(piece: Piece) -> Checked:
-    """Find the rows to reject: those that `check` finds, and those with a key that is not kept."""
-    checked = check(piece.text)
-    lost = pc.is_valid(piece.key_detail)
-    return Checked(
-        pc.if_else(lost, pa.scalar("key"), checked.reason),
-        pc.if_else(lost, piece.key_detail, checked.detail),
-    )
+class _Misfit(NamedTuple):
+    """Rows of a file that has not the run's columns."""
+
+    span: Span
+    detail: str
 
 
-def _decode_rows(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Texts with null where a row is not UTF-8, and for those rows the reason."""
-    texts: list[str | None] = []
-    details: list[str | None] = []
-    for value in raw.to_pylist():
+class _Rows(NamedTuple):
+    """Checked rows: text, keys, reason, detail; and their sizes in bytes."""
+
+    spans: tuple[Span, ...]
+    table: pa.Table
+    sizes: NDArray[np.int64]
+
+
+def _decoded(
+    split: Split, columns: Columns, locations: Mapping[str, str], known: Mapping[Range, Unread]
+) -> Iterator[_Decoded | _Misfit | Unread]:
+    """The rows of all ranges as they come from the files."""
+    binder = _Binder(columns)
+    alone = len(split.ranges) == 1
+    for range_, opened in _opened(split.ranges, locations, known):
+        if opened is None:
+            yield known[range_]
+            continue
+        binding = binder.bind(opened)
+        if isinstance(binding, str):
+            yield from _misfit(range_, binding)
+            continue
+        batches = decode if alone else _decode_whole
+        row = range_.start
         try:
-            texts.append(None if value is None else value.decode())
-            details.append(None)
-        except UnicodeDecodeError as error:
-            byte = value[error.start]
-            texts.append(None)
-            details.append(f"byte 0x{byte:02x} at offset {error.start}: {error.reason}")
-    return pa.array(texts, pa.large_string()), pa.array(details, pa.string())
+            for some in each("input", range_.source, batches(opened, binding)):
+                span = Span(range_, row, some[0].num_rows)
+                yield _Decoded(span, some, binding)
+                row += span.rows
+        except CorruptRange as error:
+            if row > range_.start:
+                raise
+            yield Unread(range_, error.reason, error.detail)
+
+
+def _decode_whole(opened: Opened, binding: Binding) -> Iterator[Batches]:
+    """As `decode`, but nothing is yielded of a range that can't be decoded to its end."""
+    held: list[Batches] = []
+    size = 0
+    for batches in decode(opened, binding):
+        size += sum(batch.nbytes for batch in batches)
+        if size <= _HELD_BYTES:
+            held.append(batches)
+    yield from held if size <= _HELD_BYTES else decode(opened, binding)
+
+
+def _misfit(range_: Range, detail: str) -> Iterator[_Misfit]:
+    for start in range(range_.start, range_.stop, _CHECKED_ROWS):
+        rows = min(_CHECKED_ROWS, range_.stop - start)
+        yield _Misfit(Span(range_, start, rows), detail)
+
+
+def _opened(
+    ranges: Sequence[Range], locations: Mapping[str, str], known: Mapping[Range, Unread]
+) -> Iterator[tuple[Range, Opened | None]]:
+    """The files of ranges, in order; None of those that can't be read."""
+
+    def opened(range_: Range) -> Opened | None:
+        if range_ in known:
+            return None
+        with reaching("input", range_.source):
+            return open_range(range_, locations.get(range_.source, range_.source))
+
+    first = ranges[0].source
+    if len(ranges) == 1 or is_local(open_store(locations.get(first, first))[0]):
+        yield from ((range_, opened(range_)) for range_ in ranges)
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ahead: deque[tuple[Range, Future[Opened | None]]] = deque()
+        for range_ in ranges:
+            ahead.append((range_, pool.submit(opened, range_)))
+            if len(ahead) > _THREADS:
+                done, future = ahead.popleft()
+                yield done, future.result()
+        yield from ((range_, future.result()) for range_, future in ahead)
+
+
+class _Binder:
+    """Binds files, of which many have the same schema."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._known: deque[tuple[Any, pq.ParquetSchema, Binding | str]] = deque(maxlen=8)
+
+    def bind(self, opened: Opened) -> Binding | str:
+        """How to read a file; if its columns don't fit, why."""
+        schema = opened.metadata.schema
+        has_rows = opened.metadata.num_rows > 0
+        # a path holds partitions; Arrow's own schema is beside that of Parquet
+        about = (opened.metadata.metadata, PurePosixPath(opened.range_.source).parent, has_rows)
+        for known, other, binding in self._known:
+            if known == about and schema.equals(other):
+                return binding
+        found: Binding | str
+        try:
+            file = FileColumns.of(opened.range_.source, opened.footer, opened.metadata)
+            found = bind(self._columns, file)
+        except MisfitError as error:
+            found = str(error)[:_MAX_DETAIL]
+        self._known.appendleft((about, schema, found))
+        return found
+
+
+def _checked(
+    items: Iterator[_Decoded | _Misfit | Unread], columns: Columns
+) -> Iterator[_Rows | Unread]:
+    """Rows checked together as far as they come from files that are read alike."""
+    group: list[_Decoded] = []
+    rows = size = 0
+    for item in items:
+        full = rows >= _CHECKED_ROWS or size >= _CHECKED_BYTES
+        alike = isinstance(item, _Decoded) and group and item.binding is group[0].binding
+        if group and (full or not alike):
+            yield from _check_group(group, columns)
+            group, rows, size = [], 0, 0
+        if isinstance(item, _Decoded):
+            group.append(item)
+            rows += item.span.rows
+            size += sum(batch.nbytes for batch in item.batches)
+        else:
+            yield item if isinstance(item, Unread) else _reject_misfit(item, columns.keys)
+    if group:
+        yield from _check_group(group, columns)
+
+
+def _check_group(group: Sequence[_Decoded], columns: Columns) -> Iterator[_Rows]:
+    try:
+        yield _check(group, columns)
+    except pa.ArrowException as error:
+        if len(group) > 1:  # which of them, or none: dictionaries within lists can't be joined
+            for item in group:
+                yield from _check_group([item], columns)
+            return
+        why = " ".join(str(error).split())
+        raise CorruptRange(group[0].span.range_, "corrupt", why) from error
+
+
+def _check(group: Sequence[_Decoded], columns: Columns) -> _Rows:
+    joined = [_join(batches) for batches in zip(*(item.batches for item in group), strict=True)]
+    text, keys, key_detail = group[0].binding.rows(joined)
+    checked = check(text)
+    text = cut(checked.text)
+    sizes = sum((row_bytes(key) for key in keys), np.zeros(len(text), np.int64))
+    heavy = np.flatnonzero(sizes > MAX_KEY_BYTES)
+    if len(heavy):
+        keys = [without(key, heavy.tolist()) for key in keys]
+        key_detail = _add_detail(key_detail, sizes, heavy)
+        sizes[heavy] = 0
+    lost = pc.is_valid(key_detail)
+    reason = pc.if_else(lost, pa.scalar("key"), checked.reason)
+    detail = pc.if_else(lost, key_detail, checked.detail)
+    table = pa.table([text, *keys, reason, detail], names=_names(columns.keys))
+    return _Rows(tuple(item.span for item in group), table, sizes + row_bytes(text))
+
+
+def _add_detail(detail: pa.Array, sizes: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Array:
+    details = detail.to_pylist()
+    for row in rows.tolist():
+        details[row] = f"its keys take {sizes[row]:,} bytes, more than {MAX_KEY_BYTES:,}"
+    return pa.array(details, pa.string())
+
+
+def _names(keys: pa.Schema) -> list[str]:
+    return [str(i) for i in range(len(keys) + 3)]
+
+
+def _join(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def _reject_misfit(misfit: _Misfit, keys: pa.Schema) -> _Rows:
+    rows = misfit.span.rows
+    columns = [pa.nulls(rows, kind) for kind in (pa.large_string(), *keys.types)]
+    columns += [pa.repeat(pa.scalar(why), rows) for why in ("column", misfit.detail)]
+    sizes = np.full(rows, len(misfit.detail), np.int64)
+    return _Rows((misfit.span,), pa.table(columns, names=_names(keys)), sizes)
 
 
 def _pieces(
-    batches: Iterator[pa.Table], range_: Range, keys: pa.Schema, max_rows: int, max_bytes: int
-) -> Iterator[Piece]:
-    """Join and cut batches (the text, then the keys) where a piece is full."""
-    held: list[pa.Table] = []
-    row = range_.start
+    items: Iterator[_Rows | Unread], keys: pa.Schema, max_rows: int, max_bytes: int
+) -> Iterator[Piece | Unread]:
+    """Joins and cuts rows where a piece is full."""
+    held: list[_Rows] = []
     rows = size = 0
-    for batch in batches:
-        while batch.num_rows:
-            lengths = pc.binary_length(batch.column(0)).fill_null(0).to_numpy()
-            sizes = size + np.cumsum(lengths, dtype=np.int64)
+    for item in items:
+        if isinstance(item, Unread):
+            yield item
+            continue
+        while len(item.sizes):
+            sizes = size + np.cumsum(item.sizes)
             full = int(np.searchsorted(sizes, max_bytes)) + 1
-            take = min(full, max_rows - rows, batch.num_rows)
-            held.append(batch.slice(0, take))
+            take = min(full, max_rows - rows, len(sizes))
+            held.append(_head(item, take))
             rows, size = rows + take, int(sizes[take - 1])
-            batch = batch.slice(take)
+            item = _tail(item, take)
             if rows == max_rows or size >= max_bytes:
-                yield _piece(held, range_, row, keys)
-                held, row, rows, size = [], row + rows, 0, 0
+                yield _piece(held, keys)
+                held, rows, size = [], 0, 0
     if held:
-        yield _piece(held, range_, row, keys)
+        yield _piece(held, keys)
 
 
-def _piece(held: Sequence[pa.Table], range_: Range, row: int, keys: pa.Schema) -> Piece:
-    table = pa.concat_tables(held)
-    text, *columns, detail = table.columns
-    carried = pa.Table.from_arrays(columns, schema=keys)
-    return Piece(range_, row, as_text(text), carried, detail.combine_chunks())
+def _head(rows: _Rows, count: int) -> _Rows:
+    """The first of some rows."""
+    if count == len(rows.sizes):
+        return rows
+    spans, left = [], count
+    for span in rows.spans:
+        if left > 0:
+            spans.append(span._replace(rows=min(left, span.rows)))
+        left -= span.rows
+    return _Rows(tuple(spans), rows.table.slice(0, count), rows.sizes[:count])
 
 
-def _batches(range_: Range, columns: Columns) -> tuple[_Watched, Iterator[pa.Table]]:
-    """The range's rows in small tables, and the file they come from.
-
-    The tables' columns are the raw text, the keys, and why a key can't be kept.
-    """
-    fs, path = open_store(range_.source)
-    size = fs.size(path)
-    footer = read_footer(fs, path, size)
-    if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
-        raise SourceChangedError(
-            f"{range_.source}: it was replaced after this run was planned: run again"
-        )
-    metadata = pq.read_metadata(pa.BufferReader(footer))
-    file = _Watched(fs.open(path, "rb", cache_type="none"), size)
-    try:
-        binding = bind(columns, FileColumns.of(range_.source, footer, metadata))
-    except MisfitError:
-        file.close()
-        raise
-    return file, _decode(file, metadata, range_, binding)
+def _tail(rows: _Rows, count: int) -> _Rows:
+    """All but the first of some rows."""
+    if count == len(rows.sizes):
+        return _Rows((), rows.table.slice(0, 0), rows.sizes[:0])
+    spans, skip = [], count
+    for range_, first_row, length in rows.spans:
+        if skip < length:
+            spans.append(Span(range_, first_row + max(0, skip), length - max(0, skip)))
+        skip -= length
+    return _Rows(tuple(spans), rows.table.slice(count), rows.sizes[count:])
 
 
-def _decode(
-    file: _Watched, metadata: pq.FileMetaData, range_: Range, binding: Binding
-) -> Iterator[pa.Table]:
-    groups, first = _overlapping(metadata, range_)
-    left = range_.stop - range_.start
-    skip = range_.start - first
-    with file:
-        batches = aligned([_open(file, metadata, groups, reader) for reader in binding.readers])
-        while left:
-            batch = next(batches, None)
-            if batch is None:
-                raise pa.ArrowInvalid(f"{left} rows fewer than the footer says")
-            rows = [one.slice(skip, left) for one in batch]
-            skip -= min(skip, batch[0].num_rows)
-            left -= rows[0].num_rows
-            if rows[0].num_rows:
-                text, keys, detail = binding.rows(rows)
-                arrays = [text, *keys, detail]
-                yield pa.Table.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
+def _piece(held: Sequence[_Rows], keys: pa.Schema) -> Piece:
+    table = pa.concat_tables([rows.table for rows in held]).combine_chunks()
+    text, *columns, reason, detail = (column.combine_chunks() for column in table.columns)
+    spans = _merged(span for rows in held for span in rows.spans)
+    return Piece(spans, text, pa.Table.from_arrays(columns, schema=keys), reason, detail)
 
 
-def _open(
-    file: _Watched, metadata: pq.FileMetaData, groups: list[int], reader: Reader
-) -> Iterator[pa.RecordBatch]:
-    parquet = pq.ParquetFile(
-        file,
-        metadata=metadata,
-        pre_buffer=False,
-        buffer_size=_BUFFER_BYTES,
-        page_checksum_verification=True,
-        **reader.options,
-    )
-    yield from parquet.iter_batches(_BATCH_ROWS, groups, reader.projection, use_threads=False)
-
-
-def _overlapping(metadata: pq.FileMetaData, range_: Range) -> tuple[list[int], int]:
-    """The row groups that hold the range's rows, and the number of the first row in them."""
-    groups: list[int] = []
-    first = stop = 0
-    for i in range(metadata.num_row_groups):
-        start, stop = stop, stop + metadata.row_group(i).num_rows
-        if start < range_.stop and stop > range_.start:
-            first = first if groups else start
-            groups.append(i)
-    return groups, first
-
-
-def _corruption(range_: Range, columns: Columns) -> str | None:
-    """Why the range cannot be decoded although the store gives every byte, else None.
-
-    All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
-    """
-    file, batches = _batches(range_, columns)
-    try:
-        for _ in batches:
-            pass
-    except MemoryError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        if file.failed:
-            raise
-        return " ".join(str(error).split())
-    return None
-
-
-class _Watched:
-    """A file that remembers whether its store failed, for Arrow reports both alike."""
-
-    def __init__(self, file: Any, size: int):
-        self.failed = False
-        self._file = file
-        self._size = size
-
-    def read(self, count: int = -1) -> bytes:
-        rest = max(0, self._size - self._file.tell())
-        wanted = min(count, rest) if count >= 0 else rest
-        try:
-            data: bytes = self._file.read(wanted)
-            if len(data) != wanted:
-                raise OSError(f"the store gave {len(data)} bytes of {wanted}")
-        except BaseException:
-            self.failed = True
-            raise
-        return data
-
-    def __enter__(self) -> _Watched:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Consecutive spans, as few as they can be."""
+    merged: list[Span] = []
+    for span in spans:
+        if merged and merged[-1].range_ is span.range_:
+            before = merged.pop()
+            span = before._replace(rows=before.rows + span.rows)
+        merged.append(span)
+    return tuple(merged)

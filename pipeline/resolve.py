@@ -23,6 +23,7 @@ from glossator.pipeline.columns import (
     bind,
     column_at,
     find_text,
+    int96_keys,
     key_source,
     listed,
     projection,
@@ -125,19 +126,22 @@ def _clear(fields: Sequence[pa.Field], keys: Sequence[str], where: str) -> str:
 
 def _guess(files: Sequence[FileColumns], keys: Sequence[str]) -> str:
     """The text column by those columns that most rows have."""
+    known = [file for file in files if file.schema is not None]
+    if not known:
+        raise UsageError(f"{files[0].uri}: {files[0].error}", parameter="inputs")
     rows: Counter[str] = Counter()
     fields: dict[str, pa.Field] = {}
-    total = sum(file.rows for file in files)
-    for file in files:
-        for field in file.schema or ():
+    total = sum(file.rows for file in known)
+    for file in known:
+        for field in file.known_schema:
             if _may_be_text(field):
                 fields.setdefault(field.name, field)
                 rows[field.name] += file.rows if total else 1
     most = max(rows.values(), default=0)
-    half = (total or len(files)) / 2
+    half = (total or len(known)) / 2
     usual = [field for name, field in fields.items() if rows[name] > min(half, most - 1)]
-    where = next((file.uri for file in files if file.schema), files[0].uri)
-    return _clear(usual, keys, where if len(files) == 1 else f"{len(files):,} files, {where} first")
+    where = known[0].uri
+    return _clear(usual, keys, where if len(files) == 1 else f"{where} and {len(files) - 1:,} more")
 
 
 def _fitting(
@@ -212,8 +216,8 @@ def _scanned(
     nanoseconds: set[str] = set()
 
     def scan(file: FileColumns) -> bool:
-        keys = {key.field.name: key.path for key in bind(columns, file)._keys if key.int96}
-        if not keys or not file.rows:
+        keys = int96_keys(bind(columns, file))
+        if not keys:
             return False
         try:
             with open_file(file.uri) as opened:
@@ -221,8 +225,9 @@ def _scanned(
         except (pa.ArrowException, OSError):
             return True  # it may be readable later on: then all is verified
 
+    with_int96 = [file for file in files if file.rows and file.nanoseconds is not file.schema]
     with ThreadPoolExecutor(_THREADS) as pool:
-        lost = any(list(pool.map(scan, files)))
+        lost = any(list(pool.map(scan, with_int96)))
     found = tuple(key for key in columns.keys.names if key in nanoseconds)
     return replace(columns, nanosecond_keys=found, verify_int96=lost or bool(found))
 

@@ -86,8 +86,8 @@ class Submission:
             leaving: this process is about to end, and Beam's job servers may go first: one of
                 them may be in the midst of submitting.
         """
-        GIVEN_UP.add(self._attempt)
         if self._runner.in_process:
+            GIVEN_UP.add(self._attempt)
             return
         _bounded(self._cancel_result)
         if leaving:

@@ -9,37 +9,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.explain import Mark, marked
-from glossator.model.store import open_store
+from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
 from glossator.pipeline.columns import column_at, find_text, projection
+from glossator.pipeline.discover import counted
 from glossator.pipeline.job import Outcome
 from glossator.pipeline.values import as_text as as_text_column
 
 _BAR = 24
+_ROWS = 64
+"""Read at once to show one: texts may be long."""
 _LISTS = ("inputs", "parts", "rejects")
 """What of a manifest is as long as the output."""
 
 
 def lines(outcome: Outcome) -> list[str]:
     """The account of a run, a few lines."""
-    manifest = outcome.manifest
+    manifest, output = outcome.manifest, redacted(outcome.output)
     if manifest is None:
-        return [f"submitted as job {outcome.job_name}; it publishes in {outcome.output} at its end"]
+        return [f"submitted as job {outcome.job_name}; it publishes in {output} at its end"]
     totals = manifest.totals
     if outcome.state == "unchanged":
         return [
-            f"{outcome.output} holds this already: the same input and model were published before "
+            f"{output} holds this already: the same input and model were published before "
             f"({totals.rows_labelled:,} labelled rows, run {manifest.run_id}); nothing was done"
         ]
-    result = [
+    result = []
+    if manifest.empty:
+        result.append(f"empty, with _SUCCESS and nothing to read: {', '.join(manifest.empty)}")
+    result += [
         f"{totals.rows_read:,} rows read = {totals.rows_labelled:,} labelled + "
         f"{totals.rows_rejected:,} rejected, in {outcome.seconds:.1f} s",
         *(f"  rejected: {count:,} {reason}" for reason, count in totals.rejects.items()),
     ]
+    if manifest.skipped:
+        result.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:
         result.append(
             f"  NOT READ: {totals.rows_unreadable:,} rows and {totals.files_unreadable:,} whole "
-            f"files are corrupt; {outcome.output}/_rejects names them"
+            f"files are corrupt; {output}/_rejects names them"
         )
     for task, shares in manifest.labels.items():
         if not shares:  # a regression has no labels to count
@@ -50,13 +58,13 @@ def lines(outcome: Outcome) -> list[str]:
             bar = "█" * round(share * _BAR)
             result.append(f"  {padded(label, width)}  {bar:<{_BAR}}  {share:6.1%}")
     parts = len(manifest.parts)
-    result.append(f"published {parts:,} part{'s' * (parts != 1)} in {outcome.output}")
+    result.append(f"published {parts:,} part{'s' * (parts != 1)} in {output}")
     return result
 
 
 def account(outcome: Outcome) -> dict[str, Any]:
     """The same for machines: the manifest without its lists of files."""
-    result: dict[str, Any] = {"state": outcome.state, "output": outcome.output}
+    result: dict[str, Any] = {"state": outcome.state, "output": redacted(outcome.output)}
     if manifest := outcome.manifest:
         result |= {
             "seconds": round(outcome.seconds, 3),
@@ -82,7 +90,8 @@ def examples(outcome: Outcome, count: int, *, colour: bool) -> list[str]:
     text_column, tasks = manifest.options["text"], manifest.options["tasks"]
     result = []
     for row in table.to_pylist():
-        text = _text(row["source_file"], row["source_row"], text_column)
+        source = row["source_file"]
+        text = _text(outcome.locations.get(source, source), row["source_row"], text_column)
         result.append("")
         for task in tasks:
             answer = padded(_answer(row[task]), 14)
@@ -104,7 +113,7 @@ def _text(uri: str, row: int, column: str) -> str:
     with fs.open(path, "rb") as file:
         parquet = pq.ParquetFile(file)
         path_in_file = find_text(parquet.schema_arrow, column)
-        for batch in parquet.iter_batches(1024, columns=projection([path_in_file])):
+        for batch in parquet.iter_batches(_ROWS, columns=projection([path_in_file])):
             if row < batch.num_rows:
                 text = column_at(batch, path_in_file).slice(row, 1)
                 return str(as_text_column(text)[0].as_py())

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
+from glossator.pipeline.check import check
 from glossator.pipeline.columns import MisfitError, column_at, find_column, find_text
 from glossator.pipeline.label import Tally, label_texts
 from glossator.pipeline.metrics import Measures, measures
-from glossator.pipeline.read import check
 from glossator.pipeline.resolve import guess_text
 from glossator.pipeline.schema import refuse_collisions, task_type
 from glossator.pipeline.values import as_text
@@ -64,7 +64,7 @@ class LabelledTexts:
 
 
 def text_column(schema: pa.Schema, text: str | None, where: str) -> str:
-    """The column to label, by the rule of the command's `--text`.
+    """The column to label, by the rule of the command: see `resolve` and `find_column`.
 
     Args:
         schema: of the table.

@@ -179,6 +179,28 @@ def failing(count: int, works: Callable[[range], bool]) -> Iterator[int]:
             ranges += [rows[middle:], rows[:middle]]
 
 
+def row_bytes(array: pa.Array) -> NDArray[np.int64]:
+    """About how many bytes each row of an array takes."""
+    kind = array.type
+    if is_extension(kind):
+        return row_bytes(array.storage)
+    if str(kind) in ("string", "large_string", "binary", "large_binary"):
+        lengths: NDArray[np.int64] = pc.binary_length(array).fill_null(0).to_numpy()
+        return lengths.astype(np.int64)
+    if pa.types.is_struct(kind):
+        fields = (row_bytes(field) for field in array.flatten())
+        return sum(fields, np.zeros(len(array), np.int64))
+    if pa.types.is_fixed_size_list(kind):
+        return row_bytes(array.cast(pa.large_list(kind.value_type)))
+    if pa.types.is_nested(kind):
+        before = np.concatenate([[0], np.cumsum(row_bytes(array.values))])
+        offsets = np.asarray(array.offsets)
+        sizes: NDArray[np.int64] = before[offsets[1:]] - before[offsets[:-1]]
+        return sizes
+    width = 0 if pa.types.is_null(kind) else max(1, kind.bit_width // 8)
+    return np.full(len(array), width, np.int64)
+
+
 def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Text as large_string if it is all UTF-8, else as large_binary.
 

@@ -44,7 +44,7 @@ class Heartbeat:
         self._said = {"host": socket.gethostname(), "pid": os.getpid(), **details}
         # a container that is started again has the same host and number
         name = f"{self._said['host']}-{self._said['pid']}-{uuid.uuid4().hex[:8]}.json"
-        self._path = f"{root}/{WORKERS}/{name}"
+        self._staging, self._path = root, f"{root}/{WORKERS}/{name}"
         self._pause = BEAT_SECS if is_local(self._fs) else REMOTE_BEAT_SECS
         self._rows: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -81,7 +81,8 @@ class Heartbeat:
                 rows = dict(self._rows)
             if rows != written:
                 with contextlib.suppress(OSError):  # the work itself will say what is wrong
-                    self._write(rows)
+                    if self._fs.exists(self._staging):  # else the run is published meanwhile
+                        self._write(rows)
                     written = rows
 
     def _write(self, rows: Mapping[str, int]) -> None:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,25 +18,25 @@ import pyarrow.parquet as pq
 
 from glossator.model.store import atomic_write, open_store, put_bytes
 from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Checked, Piece
+from glossator.pipeline.read import Piece, Unread
 from glossator.pipeline.schema import reject_schema
 from glossator.pipeline.staging import RECORDS, REJECTS, RangeRecord, SplitRecord
 
-_MISFIT_ROWS = 65_536
-"""Rejected at once where all of a file's rows are."""
+_READ_REASONS = ("column", "key")
+"""Reasons of rows that say something of how they were read, and not of their text."""
 
 
-def rejects(piece: Piece, checked: Checked) -> pa.Table:
+def rejects(piece: Piece) -> pa.Table:
     """The rows of a piece that are not labelled, in the rejects' columns."""
-    rows = np.flatnonzero(checked.reason.is_valid().to_numpy(zero_copy_only=False))
-    reason = checked.reason.take(rows)
+    rows = np.flatnonzero(piece.rejected())
+    reason = piece.reason.take(rows)
     columns = [
         *piece.keys.take(rows).columns,
-        pa.repeat(pa.scalar(piece.range_.source), len(rows)),
-        pa.array(rows + piece.first_row, pa.int64()),
-        pc.if_else(pc.equal(reason, "key"), "read", "check"),
+        piece.source_file(rows),
+        piece.source_row(rows),
+        pc.if_else(pc.is_in(reason, pa.array(_READ_REASONS)), "read", "check"),
         reason,
-        checked.detail.take(rows),
+        piece.detail.take(rows),
     ]
     return pa.Table.from_arrays(columns, schema=reject_schema(piece.keys.schema))
 
@@ -57,56 +57,51 @@ class SplitWriter:
         self._part: _Parquet
         self._rejects: _Parquet | None = None
         self._reasons: Counter[str] = Counter()
-        self._ranges: dict[Range, RangeRecord] = {}
+        self._counts = {range_: _Counts() for range_ in split.ranges}
+        self._without_row: set[Range] = set()
 
     def __enter__(self) -> SplitWriter:
         self._part = self._open(f"{self._split.name}.parquet", self._schema)
         return self
 
-    def write(self, table: pa.Table) -> None:
-        """Add labelled rows: one row group."""
-        self._part.write(table)
+    def write(self, piece: Piece, labelled: pa.Table) -> None:
+        """Add a piece: its labelled rows as one row group, its rejects as another.
 
-    def reject(self, table: pa.Table) -> None:
-        """Add rejects: one row group."""
+        Args:
+            piece: what was read.
+            labelled: the rows of it that are not rejected, in the part's columns.
+        """
+        self._part.write(labelled)
+        self._reject(rejects(piece))
+        rejected = np.concatenate([[0], np.cumsum(piece.rejected())])
+        row = 0
+        for span in piece.spans:
+            counts = self._counts[span.range_]
+            counts.read += span.rows
+            counts.rejected += int(rejected[row + span.rows] - rejected[row])
+            row += span.rows
+
+    def unread(self, unread: Unread) -> None:
+        """Let one reject without a row number stand for a whole range, and nothing else."""
+        range_, detail = unread.range_, unread.detail
+        if range_.error is None:
+            detail = f"rows {range_.start} to {range_.stop} (exclusive): {detail}"
+        row = {
+            "source_file": range_.source,
+            "stage": "read",
+            "reason": unread.reason,
+            "detail": detail,
+        }
+        self._reject(pa.Table.from_pylist([row], schema=reject_schema(self._keys)))
+        self._without_row.add(range_)
+
+    def _reject(self, table: pa.Table) -> None:
         if not table.num_rows:
             return
         if self._rejects is None:
             self._rejects = self._open(f"{REJECTS}/{self._split.name}.parquet", table.schema)
         self._rejects.write(table)
         self._reasons.update(table.column("reason").to_pylist())
-
-    def account(self, range_: Range, *, read: int, rejected: int) -> None:
-        """Count rows of a range of the split that were read, and those of them rejected."""
-        before = self._ranges.get(range_, _nothing_of(range_))
-        self._ranges[range_] = replace(
-            before,
-            rows_read=before.rows_read + read,
-            rows_rejected=before.rows_rejected + rejected,
-        )
-
-    def misfit(self, range_: Range, detail: str) -> None:
-        """Reject each row of a range whose file has not the run's columns."""
-        for start in range(range_.start, range_.stop, _MISFIT_ROWS):
-            rows = min(_MISFIT_ROWS, range_.stop - start)
-            said = (range_.source, "read", "column", detail)
-            source, stage, reason, why = (pa.repeat(pa.scalar(value), rows) for value in said)
-            numbers = pa.array(np.arange(start, start + rows), pa.int64())
-            keys = [pa.nulls(rows, field.type) for field in self._keys]
-            columns = [*keys, source, numbers, stage, reason, why]
-            self.reject(pa.Table.from_arrays(columns, schema=reject_schema(self._keys)))
-        self.account(range_, read=range_.rows, rejected=range_.rows)
-
-    def unreadable(self, range_: Range, detail: str) -> None:
-        """Let one reject without a row number stand for a whole range, and nothing else."""
-        if range_.error is None:
-            reason = "corrupt"
-            detail = f"rows {range_.start} to {range_.stop} (exclusive): {detail}"
-        else:
-            reason = "unreadable"
-        row = {"source_file": range_.source, "stage": "read", "reason": reason, "detail": detail}
-        self.reject(pa.Table.from_pylist([row], schema=reject_schema(self._keys)))
-        self._ranges[range_] = replace(_nothing_of(range_), rows_unreadable=range_.rows)
 
     def __exit__(
         self,
@@ -124,7 +119,7 @@ class SplitWriter:
     ) -> SplitRecord:
         """Write the record, which makes the split done; call it after the context."""
         split = self._split
-        ranges = tuple(self._ranges.get(r, _nothing_of(r)) for r in split.ranges)
+        ranges = tuple(self._range_record(range_) for range_ in split.ranges)
         record = SplitRecord(
             index=split.index,
             part=split.name,
@@ -146,13 +141,28 @@ class SplitWriter:
         put_bytes(self._fs, f"{self._staging}/{RECORDS}/{split.name}.json", text.encode())
         return record
 
+    def _range_record(self, range_: Range) -> RangeRecord:
+        counts = self._counts[range_]
+        return RangeRecord(
+            range_.source,
+            range_.start,
+            range_.stop,
+            rows_read=counts.read,
+            rows_rejected=counts.rejected,
+            rows_unreadable=range_.rows if range_ in self._without_row else 0,
+        )
+
     def _open(self, name: str, schema: pa.Schema) -> _Parquet:
         temp = self._stack.enter_context(atomic_write(self._fs, f"{self._staging}/{name}"))
         return self._stack.enter_context(_Parquet(temp, schema))
 
 
-def _nothing_of(range_: Range) -> RangeRecord:
-    return RangeRecord(range_.source, range_.start, range_.stop, 0, 0, 0)
+@dataclass
+class _Counts:
+    """Rows of a range."""
+
+    read: int = 0
+    rejected: int = 0
 
 
 class _Parquet:

@@ -29,7 +29,7 @@ from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
 from glossator.model.train import TrainingConfig, train
 
-pytest_plugins = ("google_stand_ins", "jobs", "real_engines")
+pytest_plugins = ("column_runs", "google_stand_ins", "jobs", "real_engines")
 DEADLINE_SECS = 180.0
 """Nothing that a test starts takes so long: what does, hangs."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ BEAMLESS = ("label", "manifest", "plan", "read", "schema", "staging", "tables", 
 
 
 def modules_of(layer: str) -> dict[str, Path]:
-    folder = Path(sys.modules[f"glossator.{layer}"].__path__[0])
+    folder = Path(importlib.import_module(f"glossator.{layer}").__path__[0])
     return {
         ".".join(
             ("glossator", layer, *path.relative_to(folder).with_suffix("").parts)

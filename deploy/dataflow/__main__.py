@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import click
 
 from glossator.deploy.dataflow import service
 from glossator.deploy.dataflow import template as templates
+from glossator.model import terminal
+from glossator.model.commands import Group
 from glossator.pipeline.cli import main
 
 _IMAGE = click.option(
@@ -25,7 +26,7 @@ _TEMPLATE = click.option(
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group)
 def cli() -> None:
     """Label comments on Google Cloud Dataflow, by a flex template."""
 
@@ -33,7 +34,7 @@ def cli() -> None:
 @cli.command()
 def metadata() -> None:
     """Print the template's parameters, as `gcloud dataflow flex-template build` takes them."""
-    click.echo(json.dumps(templates.metadata(), indent=1))
+    terminal.echo_json(templates.metadata(), indent=1)
 
 
 @cli.command()
@@ -41,7 +42,7 @@ def metadata() -> None:
 @_STAGING
 def template(image: str, staging: str | None) -> None:
     """Print the template's file."""
-    click.echo(json.dumps(templates.container_spec(image, staging), indent=1))
+    terminal.echo_json(templates.container_spec(image, staging), indent=1)
 
 
 @cli.command()
@@ -61,10 +62,10 @@ def build(image: str, staging: str | None, template: str, context: Path, dry_run
     spec = templates.container_spec(image, staging)
     commands = service.docker_commands(image, context)
     for command in commands:
-        click.echo(shlex.join(command))
+        terminal.echo(shlex.join(command))
         if not dry_run:
             service.run_command(command)
-    click.echo(f"write {template}")
+    terminal.echo(f"write {template}")
     if not dry_run:
         service.write_spec(spec, template)
 
@@ -117,11 +118,13 @@ def run(
         {name: value for name, value in environment.items() if value is not None},
     )
     if dry_run:
-        click.echo(json.dumps(body, indent=1))
+        terminal.echo_json(body, indent=1)
         return
     job = service.launch(project, region, body)
-    click.echo(f"launched {job}")
-    click.echo(f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}")
+    terminal.echo(f"launched {job}")
+    terminal.echo(
+        f"https://console.cloud.google.com/dataflow/jobs/{region}/{job}?project={project}"
+    )
 
 
 if __name__ == "__main__":

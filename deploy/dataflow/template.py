@@ -15,6 +15,8 @@ from glossator.pipeline.runners import MACHINE_TYPE
 
 LEFT_OUT = {
     "workers": "threads of a local run",
+    "strict": "a parameter has a value",
+    "table_files": "a parameter has a value",
     "show": "nobody reads the launcher's output",
     "as_json": "nobody reads the launcher's output",
     "start_minutes": "the launcher does not wait",
@@ -48,6 +50,7 @@ _FORMS = {
     ),
     "output": _Form("Output folder", rf"^{_DATED}$", "a gs:// URI", "GCS_WRITE_FOLDER"),
     "model": _Form("Model", rf"^(default|{_BUCKET}/[^, {{}}]+)$", "default, or a gs:// URI"),
+    "model_digest": _Form("Model digest", "^[0-9a-f]{64}$", "64 hexadecimal digits"),
     "text": _Form("Text column", "^.+$", "its name"),
     "keys": _Form("Key columns", "^[^,]+(,[^,]+)*$", "names, with commas between them"),
     "tasks": _Form(
@@ -59,6 +62,11 @@ _FORMS = {
         "Date",
         "^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])|today|yesterday)$",
         "YYYY-MM-DD, or today or yesterday in UTC",
+    ),
+    "max_unreadable": _Form(
+        "Unreadable input allowed",
+        "^([0-9]{1,12}|[0-9]*[.]?[0-9]+%?)$",
+        "a number of files, or a share of the rows, e.g. 0.01 or 1%",
     ),
     "top": _Form("Attended words", "^([0-9]|[1-9][0-9]|100)$", "0 to 100", "NUMBER"),
 }

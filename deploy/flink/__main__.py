@@ -6,10 +6,11 @@ import click
 
 from glossator.deploy.flink import local
 from glossator.deploy.flink.kubernetes import kubernetes
+from glossator.model.commands import Group
 from glossator.pipeline.cli import main
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group)
 def cli() -> None:
     """Flink clusters to label comments on."""
 

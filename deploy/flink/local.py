@@ -28,6 +28,8 @@ import click
 
 from glossator.deploy.flink import distribution, pool, processes
 from glossator.deploy.flink.processes import Group
+from glossator.model import terminal
+from glossator.model.commands import Command
 from glossator.model.corpora.fetch import default_cache
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import JobError
@@ -433,7 +435,7 @@ _home = click.option(
 _port = click.IntRange(1, 65535)
 
 
-@click.command()
+@click.command(cls=Command)
 @_home
 @click.option("--task-managers", type=click.IntRange(min=1), help="How many; by default 2.")
 @click.option(
@@ -446,7 +448,7 @@ _port = click.IntRange(1, 65535)
 def start(home: Path, **wanted: int | None) -> None:
     """Start a Flink cluster on this machine, or what is missing of it."""
     home = home.expanduser().resolve()
-    cluster = start_cluster(home, wanted, lambda line: click.echo(line, err=True))
+    cluster = start_cluster(home, wanted, lambda line: terminal.echo(line, err=True))
     settings = cluster.settings
     command = [
         "glossator label --input INPUT --output OUTPUT --runner=FlinkRunner",
@@ -455,37 +457,38 @@ def start(home: Path, **wanted: int | None) -> None:
     ]
     if settings.pool_port != pool.PORT:
         command.append(f"--environment_config=localhost:{settings.pool_port}")
-    click.echo(
+    terminal.echo(
         f"Flink {distribution.VERSION} runs; TaskManagers: {settings.task_managers}, "
-        f"slots: {settings.task_managers * settings.slots}\n"
-        f"  web address  http://localhost:{settings.port}\n"
-        f"  worker pool  localhost:{settings.pool_port}\n"
-        f"  logs         {home / 'log'}\n"
-        f"label on it with\n  {' '.join(command)}"
+        f"slots: {settings.task_managers * settings.slots}",
+        f"  web address  http://localhost:{settings.port}",
+        f"  worker pool  localhost:{settings.pool_port}",
+        f"  logs         {home / 'log'}",
+        "label on it with",
+        f"  {' '.join(command)}",
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @_home
 @click.option("--json", "as_json", is_flag=True, help="Print the account as JSON.")
 def status(home: Path, as_json: bool) -> None:
     """Say what runs of the cluster; exits with 1 if not all of it does."""
     account = describe(home.expanduser().resolve())
     if as_json:
-        click.echo(json.dumps(account, indent=1))
+        terminal.echo_json(account, indent=1)
     elif not account["processes"]:
-        click.echo(f"nothing runs in {account['home']}")
+        terminal.echo(f"nothing runs in {account['home']}")
     for process in () if as_json else account["processes"]:
         said = f"{process['lack']}; see {process['log']}" if process["lack"] else "runs"
-        click.echo(f"{process['role']:<16} pid {process['pid'] or '-':<8} {said}")
+        terminal.echo(f"{process['role']:<16} pid {process['pid'] or '-':<8} {said}")
     if not account["runs"]:
         sys.exit(1)
 
 
-@click.command()
+@click.command(cls=Command)
 @_home
 def stop(home: Path) -> None:
     """Stop the cluster, its worker pool and all workers."""
     home = home.expanduser().resolve()
     found = stop_cluster(home)
-    click.echo(f"stopped what ran in {home}" if found else f"nothing runs in {home}")
+    terminal.echo(f"stopped what ran in {home}" if found else f"nothing runs in {home}")

@@ -9,10 +9,12 @@ import threading
 
 import click
 
+from glossator.model.commands import Command
+
 PORT = 50000
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option(
     "--allow-uid",
@@ -49,4 +51,4 @@ def serve(port: int, allow_uid: tuple[int, ...], allow_any_local_user: bool) -> 
 if __name__ == "__main__":
     from glossator.pipeline.cli import main
 
-    main(command=serve)
+    main(command=serve, program="python -m glossator.deploy.flink.pool")

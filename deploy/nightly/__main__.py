@@ -12,6 +12,7 @@ from glossator.deploy.kubernetes import cron_job, to_yaml
 from glossator.deploy.nightly import airflow as airflow_dag
 from glossator.deploy.nightly.systemd import units
 from glossator.deploy.settings import Machine, Nightly, Pods
+from glossator.model.commands import Group
 from glossator.pipeline.cli import main
 
 _program = click.option(
@@ -22,7 +23,7 @@ _program = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group)
 def cli() -> None:
     """Render a nightly schedule; flags that are not listed are those of `glossator label`."""
 

@@ -1,11 +1,22 @@
-"""A systemd service and its timer, for one machine (systemd.service(5), systemd.timer(5))."""
+"""A systemd service and its timer, for one machine (systemd.service(5), systemd.timer(5)).
+
+A unit file is lines of text, and a value with a line break would be two settings: whatever comes
+from outside is held against what it may be, or quoted by the rules of the setting it stands in.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import PurePosixPath
 
-from glossator.deploy.settings import FINAL_CODES, GRACE_SECONDS, Nightly
+from glossator.deploy.settings import FINAL_CODES, GRACE_SECONDS, Nightly, local_path
 from glossator.model.errors import UsageError
+
+_PROGRAM = re.compile(r"/[\w./+@-]+", re.ASCII)
+"""No blanks, quotes, `$` and `%`: a program's path is quoted by other rules than its arguments."""
+_USER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}|[1-9]\d{0,9}")
+"""As systemd takes them, and not root by its number."""
 
 
 def units(nightly: Nightly, program: str, user: str) -> dict[str, str]:
@@ -17,11 +28,22 @@ def units(nightly: Nightly, program: str, user: str) -> dict[str, str]:
         user: whom it runs as.
 
     Raises:
-        UsageError: a path is not absolute, or the schedule could miss or repeat a day.
+        UsageError: a path is not absolute, a value can't stand in a unit, or the schedule could
+            miss or repeat a day.
     """
     nightly.require_one_day()
     if not PurePosixPath(program).is_absolute():
         raise UsageError(f"--program {program} is no absolute path: a service has no PATH of yours")
+    if not _PROGRAM.fullmatch(program):
+        raise UsageError(
+            f"--program {program!r} can't be used in a unit: name a path of ASCII letters, digits"
+            " and _ . / + @ -"
+        )
+    if user == "root" or not _USER.fullmatch(user):
+        raise UsageError(
+            f"--user {user!r} can't be used: name a user of the machine that is not root, or its"
+            " number"
+        )
     return {
         f"{nightly.name}.service": _service(nightly, program, user),
         f"{nightly.name}.timer": _timer(nightly),
@@ -29,7 +51,7 @@ def units(nightly: Nightly, program: str, user: str) -> dict[str, str]:
 
 
 def _service(nightly: Nightly, program: str, user: str) -> str:
-    command = " ".join(_quoted(a) for a in (program, *nightly.arguments("--date=yesterday")))
+    command = " ".join([program, *map(_argument, nightly.arguments("--date=yesterday"))])
     lines = [
         f"# {nightly.name}.service",
         "[Unit]",
@@ -61,7 +83,7 @@ def _service(nightly: Nightly, program: str, user: str) -> str:
         "ProtectKernelTunables=yes",
         "ProtectSystem=strict",
         "RestrictSUIDSGID=yes",
-        *(f"ReadWritePaths={_quoted(folder)}" for folder in _written(nightly)),
+        *(f"ReadWritePaths={_path(folder)}" for folder in _written(nightly)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -89,18 +111,30 @@ def _written(nightly: Nightly) -> list[str]:
     options = nightly.options()
     for flag, values in (("--input", options.inputs), ("--output", (options.output,))):
         for value in values:
-            if "://" not in value and not PurePosixPath(value).is_absolute():
+            path = local_path(value)
+            if path is not None and not PurePosixPath(path).is_absolute():
                 raise UsageError(f"{flag} {value} is relative: a service stands in no folder")
-    if "://" in options.output:
+    path = local_path(options.output)
+    if path is None:
         return []
-    output = PurePosixPath(options.output)
-    dated = [path for path in (output, *output.parents) if "{date}" in path.name]
-    return [str((dated or [output])[-1].parent)]
+    output = PurePosixPath(path)
+    dated = [folder for folder in (output, *output.parents) if "{date}" in folder.name]
+    return [str(dated[-1].parent)]
+
+
+def _argument(word: str) -> str:
+    """As one word of a command line (systemd.service(5), "Command lines")."""
+    return _quoted(word.replace("$", "$$"))
+
+
+def _path(word: str) -> str:
+    """As one path of a list (systemd.exec(5)); no variables are put in there."""
+    return _quoted(word)
 
 
 def _quoted(word: str) -> str:
-    """As one word of a command line (systemd.service(5), "Command lines")."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    if "\n" in word:
-        raise UsageError(f"{word!r} has a line break in it")
-    return f'"{escaped}"' if any(c in word for c in " \t'\"\\;*?{}$%") else escaped
+    """As one word (systemd.syntax(7), "Quoting"), without a specifier (systemd.unit(5)) in it."""
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in word):
+        raise UsageError(f"{word!r} has a control character or a line break in it: no unit can")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if re.fullmatch(r"[\w./:=,@+-]+", word, re.ASCII) else f'"{escaped}"'

@@ -88,6 +88,8 @@ GOOD = {
     "tasks": ["sentiment", "sentiment,topic"],
     "date": ["2026-11-21", "2024-02-29", "yesterday", "today"],
     "top": ["0", "5", "99", "100"],
+    "model-digest": ["0123456789abcdef" * 4],
+    "max-unreadable": ["0", "12", "0.01", "1%", "2.5%", "1.0", ".5"],
 }
 BAD = {
     "input": [
@@ -110,6 +112,8 @@ BAD = {
     "tasks": ["", "sentiment,", "sentiment, topic"],
     "date": ["", "2026-13-01", "2026-11-32", "20261121", "tomorrow", "2026-11-21T00:00"],
     "top": ["", "-1", "101", "05", "five", "5.0"],
+    "model-digest": ["", "0123456789abcdef", "0123456789ABCDEF" * 4],
+    "max-unreadable": ["", "-1", "all", "1.", "%", "1e3"],
 }
 CASES = [(n, v, True) for n in GOOD for v in GOOD[n]] + [(n, v, False) for n in BAD for v in BAD[n]]
 
@@ -215,7 +219,7 @@ def test_a_job_is_named_after_its_output() -> None:
     ("more", "said"),
     [
         ("--output=/data/out", "--output /data/out: on Dataflow it is a gs:// URI"),
-        ("--date=2026-02-30", "--date 2026-02-30 is not a date"),
+        ("--date=2026-02-30", "--date: 2026-02-30 is not a date"),
         ("--output=gs://bucket/{day}", "must match"),
         ("--template=glossator.json", "--template glossator.json is not on Google Cloud Storage"),
     ],

@@ -102,14 +102,14 @@ def test_what_is_copied_is_there(stages: dict[str, Stage], context: set[str]) ->
         if origin is None
         for source in sources
     ]
-    assert {"constraints.txt", "model/", "pipeline/", "deploy/"} <= set(copied)
+    assert {"constraints.txt", "api/", "model/", "pipeline/", "deploy/"} <= set(copied)
     for source in copied:
         assert source.rstrip("/") in context, f"{source} is not sent to Docker"
 
 
 def test_nothing_else_is_sent(context: set[str]) -> None:
     assert {PurePosixPath(path).parts[0] for path in context} == {
-        *("LICENSE", "README.md", "constraints.txt", "deploy", "model", "pipeline"),
+        *("LICENSE", "README.md", "api", "constraints.txt", "deploy", "model", "pipeline"),
         "pyproject.toml",
         *({".dockerignore"} & context),  # Docker adds it by itself
     }

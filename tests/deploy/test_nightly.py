@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from glossator.deploy.flink.__main__ import cli as flink
 from glossator.deploy.nightly.__main__ import cli as nightly
+from glossator.deploy.nightly.systemd import units as units_of
 from glossator.deploy.settings import Nightly
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label
@@ -104,8 +107,10 @@ def test_night_labels_the_day_before(way: str) -> None:
     ("flags", "words"),
     [
         (["--outptu=x"], "unknown flag --outptu=x: .*did you mean --output?"),
-        (["--top=1000"], "--top 1000 is not between"),
+        (["--top=1000"], "--top: 1000 is not between"),
         (["--output=s3://out/{day}"], "unknown field {day}"),
+        (["--output=s3://out/labels"], "--output.* s3://out/labels is the same"),
+        (["--input=s3://in/all", "--output=s3://out/labels"], "write e.g. s3://out/labels/{date}"),
         (["--date=2026-11-21"], "--date 2026-11-21: leave it out"),
         (["--date", "today"], "--date today: leave it out"),
         (["--name=Night_1"], "--name 'Night_1' can't be used"),
@@ -221,9 +226,14 @@ def test_timer_begins_when_the_schedule_says(tmp_path: Path) -> None:
     ]
 
 
-def test_words_of_the_service_are_those_that_were_given() -> None:
-    odd = "a b\"c'd\\e;f{g}$h%i*"
-    assert f"--text={odd}" in WAYS["systemd"](*JOB, f"--text={odd}")
+@given(st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" \"'\\;{}$%*#@")))
+@example("")
+@example("a b\"c'd\\e;f{g}$h%i*")
+@example("\\")
+def test_words_of_the_service_are_those_that_were_given(odd: str) -> None:
+    text = units_of(Nightly((*JOB, f"--text={odd}", "--text", odd or "x")), str(PROGRAM), "labels")
+    words = service_words(text["glossator.service"])
+    assert words[-3:] == [f"--text={odd}", "--text", odd or "x"]
 
 
 def test_service_gives_up_on_what_a_retry_would_not_change() -> None:
@@ -243,7 +253,9 @@ def test_service_gives_up_on_what_a_retry_would_not_change() -> None:
         ("/data/labels/{date}/all", "/data/labels"),
         ("/data/labels-{date}", "/data"),
         ("/data/{date}/labels-{date}", "/data"),
-        ("/data/labels", "/data"),
+        ("file:///data/labels/{date}", "/data/labels"),
+        ("/data/my labels/{date}", '"/data/my labels"'),
+        ("/data/100%/$x/{date}", '"/data/100%%/$x"'),
         ("s3://bucket/{date}", None),
     ],
 )
@@ -260,8 +272,26 @@ def test_service_may_write_where_the_output_goes_and_nowhere_else(
     [
         (["--program=glossator"], "--program glossator is no absolute path"),
         (["--input=comments/{date}.parquet"], "--input comments/{date}.parquet is relative"),
-        (["--output=labels"], "--output labels is relative"),
-        (["--text=a\nb"], "has a line break in it"),
+        (["--output=labels/{date}"], "--output labels/{date} is relative"),
+        (["--output=/data/labels"], "each day would replace the one before"),
+        (["--output=file://labels/{date}"], "--output file://labels/{date} is relative"),
+        *(
+            ([f"--text=a{character}b"], "has a control character or a line break")
+            for character in "\n\r\t\0\x1b\x85\u2028"
+        ),
+        (["--output=/data/a\nUser=root/{date}"], "has a control character or a line break"),
+        *(
+            ([f"--program={program}"], "--program .* can't be used")
+            for program in ("/a b/glossator", "/a$b", "/a%b", "/a\nUser=root", '/a"b', "/a;b")
+        ),
+        *(
+            ([f"--program={prefix}/bin/glossator"], "is no absolute path")
+            for prefix in ("-", "+", "!", "!!", "@", ":", "|")
+        ),
+        *(
+            ([f"--user={user}"], "--user .* can't be used")
+            for user in ("root", "0", "", "a b", "a\nExecStartPre=/bin/x", "%u", "$USER", "-a")
+        ),
     ],
 )
 def test_what_a_service_can_not_find(flags: list[str], words: str) -> None:

@@ -106,6 +106,17 @@ def test_json_is_the_same_value_and_holds_nothing_that_misleads(
     assert all(unicodedata.category(c) not in ("Cc", "Cf", "Cs") for c in out.rstrip("\n"))
 
 
+SECRET = "s3://key:hunter2@bucket/a?X-Amz-Signature=abcdef&x=1"
+
+
+def test_secrets_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"can't open {SECRET}: no", joined(["at", SECRET], " "), styled(SECRET, fg="red"))
+    echo_json(terminal.without_secrets({"a": [SECRET, {SECRET: 1}], "n": None}))
+    out, _ = capsys.readouterr()
+    assert "hunter2" not in out and "abcdef" not in out
+    assert out.count("bucket/a") == 5 and "x=1" in out
+
+
 def test_a_file_is_printed_exactly_where_it_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.echo_file("a: \u202e\n\nb: 1\n")
     assert capsys.readouterr().out == "a: \u202e\n\nb: 1\n"

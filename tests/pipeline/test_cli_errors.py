@@ -49,16 +49,16 @@ def place(tmp_path: Path, bundle: Path, comments: Comments, write_comments: Writ
 BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "missing text column": (
         {"text": "comment"},
-        ("no column 'comment' (--text)", "its columns are id, text"),
+        ("--text: ", "no column 'comment'; its columns are id, text"),
     ),
-    "text that is no text": ({"text": "id"}, ("--text id is int64, not text: name another",)),
+    "text that is no text": ({"text": "id"}, ("--text: ", "column 'id' is int64, not text")),
     "ambiguous text column": (
         {"input": "two.parquet"},
-        ("which column is the text?", "first, second", "--text COLUMN"),
+        ("--text: ", "which column is the text?", "first, second", "name it"),
     ),
     "no file": ({"input": "nowhere/*.parquet"}, ("no Parquet file is there", "--input")),
     "no folder": ({"input": "nowhere"}, ("no Parquet file is there", "--input")),
-    "unreadable input": ({"input": "broken.parquet"}, ("none of the 1 input files", "--input")),
+    "unreadable input": ({"input": "broken.parquet"}, ("none of the 1 input files",)),
     "unknown protocol": ({"input": "nosuch://x/y"}, ("nosuch",)),
     "no model": ({"model": "nowhere"}, ("no model at", "`glossator train`")),
     "damaged model": ({"model": "damaged"}, ("model.safetensors is damaged", "copy the bundle")),
@@ -68,18 +68,18 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "unknown task": ({"tasks": "sentiment,mood"}, ("unknown task 'mood'", "sentiment, gender")),
     "no task": ({"tasks": ","}, ("no task was named", "the model has: sentiment")),
     "output of others": ({"output": "taken"}, ("did not write (thesis.txt", "empty or new folder")),
-    "output is a file": ({"output": "file"}, ("is a file: name a folder for --output",)),
+    "output is a file": ({"output": "file"}, ("--output: ", "is a file: name a folder")),
     "output below a file": ({"output": "file/out"}, ("lies below a file: name another",)),
     "unknown flag": ({"ouput": "x"}, ("unknown flag", "did you mean --output?")),
     "bad value for Beam": ({"direct_num_workers": "x"}, ("invalid int value: 'x'",)),
-    "no key column": ({"key": "user"}, ("no column 'user' (--key)", "its columns are id, text")),
+    "no key column": ({"key": "user"}, ("--key: ", "no column 'user'; its columns are id, text")),
     "key of a task's name": (
         {"input": "task.parquet", "text": "text", "key": "stars"},
-        ("--key: 'stars': the output has a column of that name", "leave out the task"),
+        ("--key: ", "key 'stars': the output has the task's column 'stars'", "leave out the task"),
     ),
     "key of an added name": (
         {"input": "task.parquet", "text": "text", "key": "source_row"},
-        ("--key source_row: the output has a column of that name: rename",),
+        ("--key: key 'source_row': the output has a column 'source_row': rename",),
     ),
     "date is missing": ({"output": "out/{date}"}, ("--date: out/{date} has {date} in it",)),
     "bad date": ({"date": "tomorrow"}, ("--date: tomorrow is not a date: write it YYYY-MM-DD",)),
@@ -133,8 +133,7 @@ def test_module_takes_the_flags_of_label(place: Path, bundle: Path, shell: Run) 
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["totals"]["rows_labelled"] == 5
     assert run.stderr.splitlines()[0] == (
-        "labelling 5 rows of 1 files for sentiment, themes, stars, text in column 'text',"
-        " in 1 splits"
+        "labelling 5 rows of 1 file for sentiment, themes, stars, text in column 'text', in 1 split"
     )
     assert (place / "out" / "_SUCCESS").exists()
 

@@ -681,17 +681,23 @@ def test_other_processes_label_the_same(
         (
             [beam.Row(a="x", b="y")],
             {},
-            r"which column is the text\?.* a, b: name it with text=",
+            r"which column is the text\?.* a, b: name it",
         ),
         ([beam.Row(a="x")], {"text": "b"}, "the rows: no column 'b'; its columns are a"),
         ([beam.Row(a=1)], {"text": "a"}, "the rows: column 'a' is int64, not text"),
         ([beam.Row(a=[1])], {"text": "a"}, "the rows: column 'a' is struct<>, not text"),
-        ([beam.Row(text="x", stars=1)], {}, "'stars' is called as a task that is labelled: rename"),
-        ([beam.Row(text="x", reason=1)], {}, "'reason' is called as one that the rejects add"),
+        (
+            [beam.Row(text="x", stars=1)],
+            {},
+            "'stars': the output has the task's column 'stars': rename",
+        ),
+        ([beam.Row(text="x", reason=1)], {}, "'reason': the output has a column 'reason': rename"),
         ([pa.table({"a": ["x"]})], {"text": "b"}, "the table: no column 'b'; its columns are a"),
         ([pa.table({"a": [1]})], {"text": "a"}, "the table: column 'a' is int64, not text"),
-        ([pa.table({"text": ["x"], "stars": [1]})], {}, "'stars' is called as a task"),
-        ([pa.table({"text": ["x"], "detail": [1]})], {}, "'detail' is called as one that the rej"),
+        ([pa.table({"text": ["x"], "stars": [1]})], {}, "the task's column 'stars': rename"),
+        ([pa.table({"text": ["x"], "Stars": [1]})], {}, "'Stars': .* the task's column 'stars'"),
+        ([pa.table({"text": ["x"], "detail": [1]})], {}, "'detail': the output has a column 'det"),
+        ([pa.table({"text": ["x"], "DETAIL": [1]})], {}, "'DETAIL': .* has a column 'detail'"),
     ],
 )
 def test_what_can_not_be_labelled_is_said(

@@ -204,7 +204,7 @@ def test_bad_table_takes_no_other_with_it(
     ((batch, error),) = [pickle.loads(path.read_bytes()) for path in bad.iterdir()]
     assert batch == [BAD]
     assert error[0] is UsageError
-    assert "'stars' is called as a task" in error[1]
+    assert "the output has the task's column 'stars'" in error[1]
 
 
 def test_keys_are_kept(

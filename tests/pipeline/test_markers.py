@@ -11,7 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from glossator.model.errors import UsageError
+from glossator.pipeline import markers, publish
 from glossator.pipeline.discover import Found, discover
+from glossator.pipeline.layout import JOURNAL
+from glossator.pipeline.manifest import MANIFEST as MANIFEST_NAME
+from glossator.pipeline.plan import make_plan
 
 Put = Callable[[str, bytes], str]
 MANIFEST = b'{\n "format": "glossator-output-1",\n "run_id": "0123456789abcdef"}'
@@ -211,3 +215,15 @@ def test_above_what_may_be_listed_nothing_is_known(
 
     monkeypatch.setattr(fs, "info", guarded)
     assert names(found(root)) == ["a.parquet"]
+
+
+def test_run_that_has_just_begun(tmp_path: Path) -> None:
+    """As the job begins it, and as it publishes it."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.parquet").write_bytes(DATA)
+    plan = make_plan([str(tmp_path / "in")], text=None, keys=(), identity="m")
+    publish.begin(str(tmp_path / "in" / "labels"), plan)
+    assert found(str(tmp_path / "in")).skipped == {"output of Glossator": 1}
+    with pytest.raises(UsageError, match="is an output of Glossator"):
+        found(str(tmp_path / "in" / "labels"))
+    assert set(markers.CONTENT) == {MANIFEST_NAME, JOURNAL}

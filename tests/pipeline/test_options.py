@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import (
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.options import LabelOptions, beam_options, identity
+from glossator.pipeline.runners import runner_of
 
 
 def options(**given: object) -> LabelOptions:
@@ -79,12 +80,22 @@ def test_beam_flags_arrive() -> None:
     assert not given.view_as(SetupOptions).save_main_session
 
 
-def test_without_a_runner_the_job_runs_here_on_threads() -> None:
+def test_without_a_runner_the_job_runs_here_in_memory_with_threads_of_ours() -> None:
     given = beam_options(["--job_name=x"], 3)
     assert given.view_as(StandardOptions).runner == "FnApiRunner"
+    assert given.view_as(DirectOptions).direct_running_mode == "in_memory"
+    assert given.view_as(DirectOptions).direct_num_workers == 1
+    assert runner_of(given, "1", 3).threads == 3
+    assert given.get_all_options()["job_name"] == "x"
+
+
+def test_beams_own_local_workers_for_those_who_ask() -> None:
+    given = beam_options(["--direct_running_mode=multi_threading"], 3)
     assert given.view_as(DirectOptions).direct_running_mode == "multi_threading"
     assert given.view_as(DirectOptions).direct_num_workers == 3
-    assert given.get_all_options()["job_name"] == "x"
+    assert runner_of(given, "1", 3).threads == 1
+    given = beam_options(["--direct_running_mode=multi_threading", "--direct_num_workers=5"], 3)
+    assert given.view_as(DirectOptions).direct_num_workers == 5
 
 
 def test_what_is_said_explicitly_wins() -> None:
@@ -208,6 +219,21 @@ def test_field_without_its_value(where: str) -> None:
     with pytest.raises(UsageError, match=r"has \{date\} in it: give the date") as caught:
         options(**{where: value})
     assert caught.value.parameter == "date"
+
+
+@pytest.mark.parametrize("date", ["2024-02-29", "yesterday"])
+def test_date_in_the_input_alone(date: str) -> None:
+    with pytest.raises(UsageError, match="each day would replace the one before") as error:
+        options(inputs=("all", "in/{date}"), date=date)
+    assert error.value.parameter == "output"
+    assert options(inputs=("all",), output="out/{date}", date=date).resolved().output != "out"
+
+
+@pytest.mark.parametrize("where", ["output", "model"])
+def test_uri_that_is_not_utf8(where: str) -> None:
+    with pytest.raises(UsageError, match=r"o\\xff is not UTF-8") as error:
+        options(**{where: "o\udcff"})
+    assert error.value.parameter == where
 
 
 @pytest.mark.parametrize("where", ["inputs", "output"])

@@ -11,73 +11,19 @@ from typing import Any
 
 import fsspec
 import pytest
+from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
 
 from glossator.model.errors import UsageError
 from glossator.pipeline import publish as publishing
 from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.lock import lock
-from glossator.pipeline.manifest import Manifest, OutputFile, Totals
 from glossator.pipeline.publish import (
     check_output,
     publish,
     published,
     recover,
-    staging,
     state,
 )
-
-
-def part(index: int, digest: str) -> str:
-    return f"part-{index:05d}-{digest * 12}.parquet"
-
-
-OLD_RUN, NEW_RUN = "a" * 16, "b" * 16
-OLD = {part(i, "a"): b"old %d" % i for i in range(3)} | {f"_rejects/{part(1, 'a')}": b"old no"}
-NEW = {part(0, "a"): b"new 0", part(1, "b"): b"new one"} | {f"_rejects/{part(0, 'b')}": b"new no"}
-"""Fewer files than OLD, of which one has the name of an old one."""
-
-
-def manifest(run_id: str, content: dict[str, bytes]) -> Manifest:
-    files = [OutputFile(name, 1, len(data), "0" * 64) for name, data in content.items()]
-    return Manifest(
-        run_id=run_id,
-        model="m",
-        options={},
-        inputs=(),
-        parts=tuple(file for file in files if "/" not in file.name),
-        rejects=tuple(file for file in files if "/" in file.name),
-        totals=Totals(0, 0, 0, 0, 0, {}),
-        checks=(),
-        labels={},
-        metrics={},
-        timings={},
-        versions={},
-    )
-
-
-def stage(out: str, run_id: str, content: dict[str, bytes]) -> Manifest:
-    fs, root = fsspec.core.url_to_fs(staging(out, run_id))
-    for name, data in {**content, "_records/a.json": b"{}", f".a.{'0' * 32}.tmp": b"x"}.items():
-        fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
-        fs.pipe_file(f"{root}/{name}", data)
-    return manifest(run_id, content)
-
-
-def tree(out: Path) -> dict[str, bytes | None]:
-    return {
-        str(p.relative_to(out)): p.read_bytes() if p.is_file() else None for p in out.rglob("*")
-    }
-
-
-def visible(out: Path) -> dict[str, bytes | None]:
-    """What a reader may look at."""
-    names = ("_staging", "_publishing.json")
-    return {name: data for name, data in tree(out).items() if not name.startswith(names)}
-
-
-def expected(run_id: str, content: dict[str, bytes]) -> dict[str, bytes | None]:
-    text = manifest(run_id, content).to_json().encode()
-    return {**content, "_rejects": None, "_manifest.json": text, "_SUCCESS": b""}
 
 
 @pytest.fixture

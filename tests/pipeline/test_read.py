@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import io
 import pickle
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.local import LocalFileOpener
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glossator.pipeline.errors import CorruptRange, SourceChangedError
+from glossator.pipeline.check import check
+from glossator.pipeline.errors import CorruptRange, SourceChangedError, StoreError
 from glossator.pipeline.plan import Plan, make_plan
-from glossator.pipeline.read import Piece, check, read
+from glossator.pipeline.read import Piece, Span, Unread, read
 
 
 def plan(path: Path, *keys: str, text: str = "text", rows_per_split: int = 50_000) -> Plan:
@@ -24,11 +29,16 @@ def plan(path: Path, *keys: str, text: str = "text", rows_per_split: int = 50_00
 
 
 def pieces(plan: Plan, **limits: int) -> list[list[Piece]]:
-    return [
-        list(read(range_, plan.columns, **limits))
-        for split in plan.splits
-        for range_ in split.ranges
-    ]
+    """The pieces of each split, all of whose ranges can be read."""
+    found = [list(read(split, plan.columns, **limits)) for split in plan.splits]
+    return [[piece for piece in its if isinstance(piece, Piece)] for its in found]
+
+
+def unread(plan: Plan) -> tuple[str, str]:
+    """Reason and detail of the one range of the one split, none of which is read."""
+    (found,) = read(plan.splits[0], plan.columns)
+    assert isinstance(found, Unread) and found.range_ == plan.splits[0].ranges[0]
+    return found.reason, found.detail
 
 
 def invalid_strings(values: list[bytes | None]) -> pa.Array:
@@ -53,22 +63,24 @@ def test_pieces_are_the_file(
         path = Path(folder, "a.parquet")
         pq.write_table(table, path, row_group_size=row_group)
         planned = plan(path, "n", rows_per_split=split_rows)
-        with patch("glossator.pipeline.read._BATCH_ROWS", 7):
+        with patch("glossator.pipeline.decode.MAX_BATCH_ROWS", 7):
             read_back = pieces(planned, max_rows=max_rows, max_bytes=max_bytes)
     assert [t for split in read_back for p in split for t in p.text.to_pylist()] == texts
     rows = [n for split in read_back for p in split for n in p.keys["n"].to_pylist()]
     assert rows == list(range(len(texts)))
     for (range_,), its in zip([split.ranges for split in planned.splits], read_back, strict=True):
-        ends = [piece.first_row for piece in its] + [range_.stop]
-        assert ends[0] == range_.start
-        for piece, end in zip(its, ends[1:], strict=True):
-            sizes = [len((text or "").encode()) for text in piece.text.to_pylist()]
-            assert piece.first_row + len(sizes) == end
+        row = range_.start
+        for piece in its:
+            assert piece.spans == (Span(range_, row, len(piece.text)),)
+            row += len(piece.text)
+            # of an int64 and the text
+            sizes = [8 + len((text or "").encode()) for text in piece.text.to_pylist()]
             # full with its last row and not before, but for the last of the split
             full = [
                 n for n in range(1, len(sizes) + 1) if n == max_rows or sum(sizes[:n]) >= max_bytes
             ]
-            assert full == [len(sizes)] or (end == range_.stop and not full)
+            assert full == [len(sizes)] or (row == range_.stop and not full)
+        assert row == range_.stop
 
 
 def test_cuts_inside_a_large_row_group(tmp_path: Path) -> None:
@@ -131,7 +143,8 @@ def test_key_that_is_not_utf8_is_named_and_not_changed(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c"], "who": who}), tmp_path / "a.parquet")
     ((piece,),) = pieces(plan(tmp_path / "a.parquet", "who"))
     assert piece.keys["who"].to_pylist() == ["ann", None, None]
-    assert piece.key_detail.to_pylist() == [None, None, r"who: b'b\xffb' is not UTF-8"]
+    assert piece.reason.to_pylist() == [None, None, "key"]
+    assert piece.detail.to_pylist() == [None, None, r"who: b'b\xffb' is not UTF-8"]
 
 
 def expected_reason(value: bytes | None) -> str | None:
@@ -169,32 +182,38 @@ def test_undecodable_text_in_a_file(tmp_path: Path) -> None:
     values = [b"fine", b"\xff", None, b" "] * 3
     pq.write_table(pa.table({"text": invalid_strings(values)}), tmp_path / "a.parquet")
     read_back = pieces(plan(tmp_path / "a.parquet"), max_rows=5)[0]
-    reasons = [r for piece in read_back for r in check(piece.text).reason.to_pylist()]
+    reasons = [r for piece in read_back for r in piece.reason.to_pylist()]
     assert reasons == [expected_reason(value) for value in values]
 
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Plan:
-    """Four row groups, in the third of which the text's pages are overwritten."""
+    """Four row groups, in the third of which the content of the last page is overwritten."""
     path = tmp_path / "a.parquet"
     table = pa.table({"text": [f"comment number {i * 7919}" for i in range(8000)]})
     pq.write_table(table, path, row_group_size=2000, data_page_size=2048, use_dictionary=False)
     planned = plan(path, rows_per_split=2000)
     column = pq.read_metadata(path).row_group(2).column(0)
     content = bytearray(path.read_bytes())
-    middle = column.data_page_offset + column.total_compressed_size // 2
-    content[middle : middle + 3000] = b"\xa5" * 3000
+    late = column.data_page_offset + column.total_compressed_size * 3 // 4
+    content[late : late + 30] = b"\xa5" * 30
     path.write_bytes(content)
     return planned
 
 
-def test_corrupt_page_condemns_its_split_alone(damaged: Plan) -> None:
+def test_corrupt_page_condemns_its_split_alone(
+    damaged: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glossator.pipeline.decode.MAX_BATCH_ROWS", 100)
     for i, split in enumerate(damaged.splits):
         if i != 2:
-            assert sum(len(p.text) for p in read(split.ranges[0], damaged.columns)) == 2000
+            assert sum(len(p.text) for p in read(split, damaged.columns)) == 2000
     with pytest.raises(CorruptRange, match=r"a\.parquet: rows 4000 to 6000 cannot be dec") as info:
-        list(read(damaged.splits[2].ranges[0], damaged.columns))
+        list(read(damaged.splits[2], damaged.columns, max_rows=100))
     assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)
+    given_up = {info.value.range_: Unread(info.value.range_, "corrupt", info.value.detail)}
+    again = list(read(damaged.splits[2], damaged.columns, max_rows=100, given_up=given_up))
+    assert again == list(given_up.values())
 
 
 def test_flipped_bit_is_found_by_the_page_checksum(tmp_path: Path) -> None:
@@ -204,34 +223,55 @@ def test_flipped_bit_is_found_by_the_page_checksum(tmp_path: Path) -> None:
     planned = plan(path)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"comment 50", b"comment 5O"))
-    with pytest.raises(CorruptRange, match="CRC"):
-        list(read(planned.splits[0].ranges[0], planned.columns))
+    reason, detail = unread(planned)
+    assert reason == "corrupt" and "CRC" in detail
 
 
-def flaky(monkeypatch: pytest.MonkeyPatch, fault: Any, times: int) -> None:
-    """Let the first reads of data pages (not of the footer) come through `fault`."""
+def flaky(monkeypatch: pytest.MonkeyPatch, fault: Any, times: int, streamed: bool) -> None:
+    """Let the first reads of data (not of a footer) from memory:// come through `fault`."""
     left = [times]
+    cat_file = MemoryFileSystem.cat_file
 
-    def read_one(self: Any, count: int = -1) -> bytes:
-        data: bytes = self.f.read(count)
-        if self.f.tell() > 4 and left[0]:
+    def spoilt(data: bytes) -> bytes:
+        if left[0]:
             left[0] -= 1
             return fault(data)
         return data
 
-    monkeypatch.setattr(LocalFileOpener, "read", read_one, raising=False)
+    def cat(self: Any, path: str, start: Any = None, end: Any = None, **more: Any) -> bytes:
+        data: bytes = cat_file(self, path, start, end, **more)
+        footer = int.from_bytes(data[-8:-4], "little") + 8
+        return data if streamed else spoilt(data[:-footer]) + data[-footer:]
+
+    class Flaky(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            return spoilt(super().read(count))
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat)
+    monkeypatch.setattr(
+        MemoryFileSystem, "open", lambda self, path, *_, **__: Flaky(cat_file(self, path))
+    )
 
 
-def small(tmp_path: Path) -> Plan:
-    pq.write_table(pa.table({"text": ["one", "two"] * 50}), tmp_path / "a.parquet")
-    return plan(tmp_path / "a.parquet")
+@pytest.fixture(params=["fetched at once", "streamed"])
+def remote(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Plan, bool]]:
+    """A plan of a small file in memory://, and whether it is read as a large one."""
+    streamed = request.param == "streamed"
+    monkeypatch.setattr("glossator.pipeline.decode.SMALL_BYTES", 0 if streamed else 1 << 20)
+    memory = fsspec.filesystem("memory")
+    with memory.open("/read/a.parquet", "wb") as file:
+        pq.write_table(pa.table({"text": ["one", "two"] * 50}), file, store_schema=False)
+    yield make_plan(["memory://read/a.parquet"], text=None, keys=(), identity="m"), streamed
+    memory.rm("/read", recursive=True)
 
 
 def fail(_: bytes) -> bytes:
     raise ConnectionError("the store went away")
 
 
-def cut(data: bytes) -> bytes:
+def shorten(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
@@ -244,58 +284,59 @@ def spoil(data: bytes) -> bytes:
     [
         (fail, 1, "the store went away"),
         (fail, 1000, "the store went away"),
-        (cut, 1, "the store gave"),
-        (cut, 1000, "the store gave"),
-        (spoil, 1, None),
+        (shorten, 1, "the store gave"),
+        (shorten, 1000, "the store gave"),
+        (spoil, 1, "whole ones at a second try"),
     ],
 )
 def test_failing_store_is_not_corruption(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Any, times: int, message: str | None
+    remote: tuple[Plan, bool],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Any,
+    times: int,
+    message: str,
 ) -> None:
-    planned = small(tmp_path)
-    content = (tmp_path / "a.parquet").read_bytes()
-    footer = content[-(int.from_bytes(content[-8:-4], "little") + 8) :]
-    monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
-    flaky(monkeypatch, fault, times)
-    with pytest.raises(OSError, match=message):
-        list(read(planned.splits[0].ranges[0], planned.columns))
+    planned, streamed = remote
+    flaky(monkeypatch, fault, times, streamed)
+    with pytest.raises(StoreError, match=f"memory:///read/a.parquet: .*{message}"):
+        list(read(planned.splits[0], planned.columns))
 
 
 def test_lasting_damage_in_the_store_is_corruption(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    remote: tuple[Plan, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The counterpart of the test above: the same injection, told apart by the second attempt."""
-    planned = small(tmp_path)
-    content = (tmp_path / "a.parquet").read_bytes()
-    footer = content[-(int.from_bytes(content[-8:-4], "little") + 8) :]
-    monkeypatch.setattr("glossator.pipeline.read.read_footer", lambda *_: footer)
-    flaky(monkeypatch, spoil, 1000)
-    with pytest.raises(CorruptRange):
-        list(read(planned.splits[0].ranges[0], planned.columns))
+    planned, streamed = remote
+    flaky(monkeypatch, spoil, 1000, streamed)
+    assert unread(planned)[0] == "corrupt"
 
 
 def test_replaced_file_is_not_read(tmp_path: Path) -> None:
-    planned = small(tmp_path)
+    pq.write_table(pa.table({"text": ["one", "two"] * 50}), tmp_path / "a.parquet")
+    planned = plan(tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["three"]}), tmp_path / "a.parquet")
     with pytest.raises(SourceChangedError, match="replaced after this run was planned"):
-        list(read(planned.splits[0].ranges[0], planned.columns))
+        list(read(planned.splits[0], planned.columns))
     (tmp_path / "a.parquet").unlink()
-    with pytest.raises(FileNotFoundError):
-        list(read(planned.splits[0].ranges[0], planned.columns))
+    with pytest.raises(StoreError, match=r"a\.parquet: .*No such file"):
+        list(read(planned.splits[0], planned.columns))
 
 
 def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Any] = []
-    init = LocalFileOpener.__init__
+    monkeypatch.setattr("glossator.pipeline.decode.SMALL_BYTES", 0)
+    pq.write_table(pa.table({"text": ["one", "two"] * 50}), tmp_path / "a.parquet")
+    planned = plan(tmp_path / "a.parquet")
 
-    def remember(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        opened.append(self)
+    def opened() -> int:
+        found = 0
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # that of the listing itself
+                found += "a.parquet" in str(link.readlink())
+        return found
 
-    monkeypatch.setattr(LocalFileOpener, "__init__", remember)
-    planned = small(tmp_path)
-    list(read(planned.splits[0].ranges[0], planned.columns))
-    unfinished = read(planned.splits[0].ranges[0], planned.columns, max_rows=1)
-    next(unfinished)
-    unfinished.close()
-    assert opened and all(file.closed for file in opened)
+    pieces = read(planned.splits[0], planned.columns, max_rows=1)
+    next(pieces)
+    assert opened() == 1
+    pieces.close()
+    list(read(planned.splits[0], planned.columns))
+    assert opened() == 0

@@ -15,8 +15,7 @@ from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import CorruptRange, ReconcileError
 from glossator.pipeline.manifest import build, parse, reconcile
 from glossator.pipeline.plan import Plan, Range, Source, Split, make_plan
-from glossator.pipeline.read import check, read
-from glossator.pipeline.schema import reject_schema
+from glossator.pipeline.read import Piece, Span, Unread, read
 from glossator.pipeline.staging import SplitRecord, completed_records
 from glossator.pipeline.write import SplitWriter, rejects
 
@@ -35,18 +34,21 @@ def labelled(*ids: int) -> pa.Table:
     return pa.table([pa.array(ids, pa.int64()), struct], schema=SCHEMA)
 
 
-def rejected(*ids: int) -> pa.Table:
-    rows = [{"id": i, "source_row": i, "stage": "check", "reason": "null"} for i in ids]
-    return pa.Table.from_pylist(rows, schema=reject_schema(KEYS))
+def piece(*ids: int, range_: Range = RANGE, null: int | None = None) -> Piece:
+    """Rows of a range, in which a row's id is its number; that of `null` has no text."""
+    reason = pa.array(["null" if i == null else None for i in ids], pa.string())
+    text = pa.array([None if i == null else "text" for i in ids], pa.large_string())
+    keys = pa.table([pa.array(ids, pa.int64())], schema=KEYS)
+    spans = (Span(range_, ids[0] if ids else 0, len(ids)),)
+    return Piece(spans, text, keys, reason, pa.nulls(len(ids), pa.string()))
 
 
 def write(staging: object, split: Split = SPLIT) -> SplitRecord:
+    (range_,) = split.ranges
     with SplitWriter(str(staging), split, SCHEMA, KEYS) as writer:
-        writer.write(labelled(10, 11))
-        writer.write(labelled())
-        writer.write(labelled(13))
-        writer.reject(rejected(12))
-        writer.account(split.ranges[0], read=4, rejected=1)
+        writer.write(piece(10, 11, range_=range_), labelled(10, 11))
+        writer.write(piece(range_=range_), labelled())
+        writer.write(piece(12, 13, range_=range_, null=12), labelled(13))
     return writer.commit(labels={"sentiment": {"pos": 2}}, metrics={"seconds": 1.0})
 
 
@@ -82,8 +84,9 @@ def test_same_tables_give_the_same_bytes(tmp_path: Path) -> None:
     write(tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
     with SplitWriter(str(tmp_path / "c"), SPLIT, SCHEMA, KEYS) as writer:
-        writer.write(pa.concat_tables([labelled(10), labelled(11)]))  # in other chunks
-        writer.write(labelled(13))
+        # in other chunks
+        writer.write(piece(10, 11), pa.concat_tables([labelled(10), labelled(11)]))
+        writer.write(piece(13), labelled(13))
     name = f"{SPLIT.name}.parquet"
     assert pq.read_table(tmp_path / "c" / name).equals(pq.read_table(tmp_path / "a" / name))
 
@@ -92,7 +95,8 @@ def test_how_a_table_is_chunked_leaves_no_trace(tmp_path: Path) -> None:
     for name, step in (("a", 5_000), ("b", 777)):
         with SplitWriter(str(tmp_path / name), SPLIT, SCHEMA, KEYS) as writer:
             ids = [range(i, min(i + step, 5_000)) for i in range(0, 5_000, step)]
-            writer.write(pa.concat_tables([labelled(*chunk) for chunk in ids]))
+            table = pa.concat_tables([labelled(*chunk) for chunk in ids])
+            writer.write(piece(*range(5_000)), table)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
@@ -109,8 +113,7 @@ def test_split_without_rows_has_a_part(tmp_path: Path) -> None:
 def test_error_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> None:
     def fail_half_way() -> None:
         with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
-            writer.write(labelled(10))
-            writer.reject(rejected(12))
+            writer.write(piece(10, 12, null=12), labelled(10))
             raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError, match="half-way"):
@@ -161,7 +164,7 @@ def test_nothing_is_finished_where_nothing_is(tmp_path: Path) -> None:
 
 def test_corrupt_split_is_one_reject(tmp_path: Path) -> None:
     with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
-        writer.unreadable(RANGE, "Corrupt snappy compressed data")
+        writer.unread(Unread(RANGE, "corrupt", "Corrupt snappy compressed data"))
     record = writer.commit(labels={}, metrics={})
     assert (record.rows_read, record.rows_unreadable, record.files_unreadable) == (0, 4, 0)
     assert (record.rows_rejected, record.rejects) == (0, {"corrupt": 1})
@@ -182,7 +185,7 @@ def test_unreadable_file_is_one_reject(tmp_path: Path) -> None:
     range_ = Range("/in/a.parquet", 0, 0, "", error="no footer")
     split = Split(0, "part-00000-0123456789ab", (range_,))
     with SplitWriter(str(tmp_path), split, SCHEMA, KEYS) as writer:
-        writer.unreadable(range_, "no footer")
+        writer.unread(Unread(range_, "unreadable", "no footer"))
     record = writer.commit(labels={}, metrics={})
     assert (record.rows_unreadable, record.files_unreadable) == (0, 1)
     assert record.rejects == {"unreadable": 1}
@@ -196,9 +199,9 @@ def test_rejects_are_exactly_the_rows_without_text(tmp_path: Path) -> None:
     found = [
         row
         for split in plan.splits
-        for range_ in split.ranges
-        for piece in read(range_, plan.columns, max_rows=7)
-        for row in rejects(piece, check(piece.text)).to_pylist()
+        for given in read(split, plan.columns, max_rows=7)
+        if isinstance(given, Piece)
+        for row in rejects(given).to_pylist()
     ]
     assert found == [
         {
@@ -214,33 +217,45 @@ def test_rejects_are_exactly_the_rows_without_text(tmp_path: Path) -> None:
     ]
 
 
-def test_damaged_file_is_accounted_for_to_the_row(tmp_path: Path) -> None:
+def test_damaged_file_is_accounted_for_to_the_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Damage late in a split, after pieces of it were written already."""
+    monkeypatch.setattr("glossator.pipeline.decode.MAX_BATCH_ROWS", 100)
+    monkeypatch.setattr("glossator.pipeline.read._CHECKED_ROWS", 100)
     path = tmp_path / "a.parquet"
     table = pa.table({"text": [f"comment {i * 7919}" for i in range(8000)], "id": range(8000)})
     pq.write_table(table, path, row_group_size=2000, data_page_size=2048, use_dictionary=False)
     plan = make_plan([str(path)], text=None, keys=["id"], identity="m", rows_per_split=4000)
     column = pq.read_metadata(path).row_group(1).column(0)
     content = bytearray(path.read_bytes())
-    damage = column.data_page_offset + column.total_compressed_size // 2
-    content[damage : damage + 3000] = b"\xa5" * 3000
+    damage = column.data_page_offset + column.total_compressed_size * 3 // 4
+    content[damage : damage + 30] = b"\xa5" * 30
     path.write_bytes(content)
+
+    def copy(split: Split, given_up: dict[Range, Unread]) -> SplitRecord:
+        """The split's keys as a part."""
+        written = 0
+        with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
+            try:
+                for given in read(split, plan.columns, max_rows=500, given_up=given_up):
+                    if isinstance(given, Unread):
+                        writer.unread(given)
+                    else:
+                        writer.write(given, given.keys)
+                        written += given.keys.num_rows
+            except CorruptRange:
+                assert written > 0
+                raise
+        return writer.commit(labels={}, metrics={})
 
     records = []
     for split in plan.splits:
-        (range_,) = split.ranges
-        rows = 0
         try:
-            with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
-                for piece in read(range_, plan.columns, max_rows=500):
-                    rows += len(piece.text)
-                    writer.write(piece.keys)
-                    writer.account(range_, read=len(piece.text), rejected=0)
+            records.append(copy(split, {}))
         except CorruptRange as error:
-            assert rows > 0
-            with SplitWriter(str(tmp_path), split, KEYS, KEYS) as writer:
-                writer.unreadable(range_, error.detail)
-        records.append(writer.commit(labels={}, metrics={}))
+            again = Unread(error.range_, error.reason, error.detail)
+            records.append(copy(split, {error.range_: again}))
 
     totals = build(plan, records, model="", options={}, timings={}, versions={}).totals
     assert (totals.rows_read, totals.rows_labelled, totals.rows_unreadable) == (4000, 4000, 4000)
