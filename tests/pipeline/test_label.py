@@ -92,7 +92,7 @@ def test_more_distinct_texts_than_one_call_takes(
     answer_alone: Answer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glossator.pipeline.label.MAX_TEXTS", 7)
+    monkeypatch.setattr(labeller, "max_texts", 7)
     texts = [*comments(30, seed=7), *ODD] * 2
     assert label(labeller, large(texts)) == [answer_alone(labeller, text) for text in texts]
 
