@@ -30,8 +30,8 @@ from glossator.deploy.flink import distribution, pool, processes
 from glossator.deploy.flink.processes import Group
 from glossator.model import terminal
 from glossator.model.commands import Command
-from glossator.model.corpora.fetch import default_cache
 from glossator.model.errors import UsageError
+from glossator.model.package_index import cache_folder
 from glossator.pipeline.errors import JobError
 
 _START_SECS = 120.0
@@ -100,7 +100,7 @@ class Cluster:
 
 def default_home() -> Path:
     """Where a cluster's settings, logs and state are kept, if nothing else is said."""
-    return default_cache().parent / "flink"
+    return cache_folder() / "flink"
 
 
 def start_cluster(home: Path, wanted: dict[str, int | None], report: Report) -> Cluster:
