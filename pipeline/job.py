@@ -120,7 +120,7 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
             output=output,
             table_files=options.table_files,
         )
-    refuse_collisions(options.keys, (), labelling.names, what="key", parameter="keys")
+    refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:

@@ -66,8 +66,8 @@ def resolve(
     Raises:
         UsageError: no file fits; `strict` and some file doesn't; a key can't be called so.
     """
-    refuse_twins(keys, what="key", parameter="keys")
-    refuse_collisions(keys, OUTPUT_COLUMNS, what="key", parameter="keys")
+    refuse_twins(keys, what="column", parameter="keys")
+    refuse_collisions(keys, OUTPUT_COLUMNS, what="column", parameter="keys")
     if not files:
         return Columns(text or "text", pa.schema([pa.field(key, pa.null()) for key in keys]))
     text = text or _guess(files, keys)
