@@ -46,7 +46,9 @@ def _input_flags(command: _Function) -> _Function:
                 multiple=True,
                 required=True,
                 metavar="URI|GLOB",
-                help="Parquet files, a glob or a folder; may be given more than once.",
+                help="Parquet files, globs or folders; may be given more than once. Skipped: hidden"
+                " names (.x, _x but not _x=value), and files that do not begin as Parquet and are"
+                " not named *.parquet, *.parq or *.pq.",
                 panel="Input",
             ),
             click.option(
