@@ -210,6 +210,8 @@ def _opened(
         with reaching("input", range_.source):
             return open_range(range_, locations.get(range_.source, range_.source))
 
+    if not ranges:  # of an empty day
+        return
     first = ranges[0].source
     if len(ranges) == 1 or is_local(open_store(locations.get(first, first))[0]):
         yield from ((range_, opened(range_)) for range_ in ranges)
