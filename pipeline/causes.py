@@ -88,17 +88,20 @@ def reaching(place: Place, uri: str, *, begun: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except GlossatorError:
-        raise
-    except Exception as error:
-        if not _is_of_store(error):
+    except Exception as raised:
+        error: BaseException | None = raised
+        if isinstance(raised, GlossatorError):  # of a model, whatever its store raised
+            error = raised.__cause__ if place == "model" else None
+        if error is None or not _is_of_store(error):
             raise
         why = _why(error, uri)
+        if error is not raised and why is None:
+            raise
         said = _text(error)
         line = f"{uri}: {why} ({said})" if why else f"{uri}: {said}"
         if begun or why is None or why in _RETRYING_HELPS:
-            raise StoreError(f"{place} {line}") from error
-        raise UsageError(line, parameter=_PARAMETERS[place]) from error
+            raise StoreError(f"{place} {line}") from raised
+        raise UsageError(line, parameter=_PARAMETERS[place]) from raised
 
 
 def each(place: Place, uri: str, items: Iterable[_T]) -> Iterator[_T]:

@@ -25,8 +25,8 @@ from glossator.deploy.flink import distribution, layout, pool, processes, state
 from glossator.deploy.flink.layout import JOBMANAGER, POOL, ClusterLayout
 from glossator.deploy.flink.processes import Group
 from glossator.deploy.flink.state import ClusterState
-from glossator.model.corpora.fetch import default_cache
 from glossator.model.errors import UsageError
+from glossator.model.package_index import cache_folder
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.flink import Cluster
 
@@ -38,7 +38,7 @@ Report = Callable[[str], None]
 
 def default_home() -> Path:
     """Where a cluster's settings, logs and state are kept, if nothing else is said."""
-    return default_cache().parent / "flink"
+    return cache_folder() / "flink"
 
 
 def start_cluster(

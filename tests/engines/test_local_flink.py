@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from glossator.deploy.flink.distribution import _SCRIPTS, VERSION
-from glossator.model.corpora.fetch import default_cache
+from glossator.model.package_index import cache_folder
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.flink import Cluster
 
@@ -211,7 +211,7 @@ def test_a_start_that_fails_shows_why_and_leaves_nothing(
 ) -> None:
     """From a cache that somebody tidied up: Flink has lost its jars."""
     cache = tmp_path / "cache"
-    kept = default_cache().parent / f"flink-{VERSION}"
+    kept = cache_folder() / f"flink-{VERSION}"
     for folder in ("bin", "conf"):
         shutil.copytree(kept / folder, cache / "glossator" / kept.name / folder)
     pool_port = free_port()
