@@ -210,7 +210,7 @@ def test_a_job_is_named_after_its_output() -> None:
         said: str = json.loads(deploy(*RUN, *more, "--dry-run"))["launchParameter"]["jobName"]
         return said
 
-    assert name() == name("--output=gs://bucket/out/2026-11-21/")
+    assert name() == name("--output=gs://bucket/out/{date}/")
     assert name() != name("--date=2026-11-22")
     assert name("--job-name=mine") == "mine"
 

@@ -110,7 +110,6 @@ def test_night_labels_the_day_before(way: str) -> None:
         (["--top=1000"], "--top: 1000 is not between"),
         (["--output=s3://out/{day}"], "unknown field {day}"),
         (["--output=s3://out/labels"], "--output.* s3://out/labels is the same"),
-        (["--input=s3://in/all", "--output=s3://out/labels"], "write e.g. s3://out/labels/{date}"),
         (["--date=2026-11-21"], "--date 2026-11-21: leave it out"),
         (["--date", "today"], "--date today: leave it out"),
         (["--name=Night_1"], "--name 'Night_1' can't be used"),
@@ -127,6 +126,13 @@ def test_night_labels_the_day_before(way: str) -> None:
 def test_what_would_fail_at_night_fails_now(way: str, flags: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         WAYS[way](*JOB, *flags)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_night_never_replaces_the_one_before(way: str) -> None:
+    with pytest.raises(UsageError, match=r"write e\.g\. s3://out/labels/\{date\}"):
+        WAYS[way]("--input=s3://in/all", "--output=s3://out/labels/")
+    WAYS[way]("--input=s3://in/all", "--output=s3://out/labels/{date}")
 
 
 @pytest.mark.parametrize("way", ["kubernetes", "flink", "systemd"])
