@@ -14,7 +14,23 @@ import pytest
 
 LAYERS = ("model", "pipeline", "deploy")
 """Each may import what stands before it."""
-BEAMLESS = ("label", "manifest", "plan", "read", "schema", "staging", "tables", "write")
+BEAMLESS = (
+    "causes",
+    "label",
+    "labelling",
+    "logs",
+    "manifest",
+    "metrics",
+    "plan",
+    "progress",
+    "read",
+    "running",
+    "schema",
+    "staging",
+    "tables",
+    "workers",
+    "write",
+)
 """Modules of the pipeline that need no Beam."""
 
 

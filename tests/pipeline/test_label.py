@@ -264,3 +264,30 @@ def test_model_that_was_replaced_is_refused(bundle: Path, tmp_path: Path) -> Non
     plan_of = labelling(bundle, tmp_path, digest="0" * 64)
     with pytest.raises(UsageError, match="planned with 000000000000: it was replaced meanwhile"):
         plan_of.labeller()
+
+
+def test_rows_are_told_of_in_the_midst_of_a_split(
+    bundle: Path, tmp_path: Path, write_comments: Callable[..., Path], comments: Comments
+) -> None:
+    """Rows that share a text are done together, and those without one when their piece is."""
+    texts: list[str | None] = [*comments(900, seed=2), None, " "] * 2
+    path = write_comments(tmp_path / "in.parquet", texts)
+    plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
+    heard: list[int] = []
+    label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), heard.append)
+    assert heard == sorted(heard) and heard[-1] == len(texts)
+    assert len(set(heard)) > 10
+
+
+def test_what_hears_of_rows_may_end_the_work(
+    bundle: Path, tmp_path: Path, write_comments: Callable[..., Path], comments: Comments
+) -> None:
+    path = write_comments(tmp_path / "in.parquet", comments(500, seed=2))
+    plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
+
+    def stop(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), stop)
+    assert not [path for path in (tmp_path / "staging").rglob("*") if path.is_file()]
