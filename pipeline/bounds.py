@@ -25,6 +25,8 @@ MAX_BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""
 MAX_DECODED_BYTES = 192 << 20
 """What decoding may take at once in one thread: pages, dictionaries and a batch of rows."""
+_MAX_BATCH_BYTES = 24 << 20
+"""What a batch of more than one row may take of that: some more is made of it later."""
 _SMALL_BYTES = 4 << 20
 """A page of values that is no larger isn't looked into: they take no more than it does."""
 _FEW = 4096
@@ -44,10 +46,9 @@ class TooLarge(Exception):  # noqa: N818 - turned into a reject
 class Meter:
     """What a batch may take of a file's columns, by the pages that have been seen."""
 
-    def __init__(self, rows: int, limit: int = MAX_DECODED_BYTES) -> None:
-        """Measures for batches of so many rows against so many bytes."""
+    def __init__(self, rows: int) -> None:
+        """Measures for batches of so many rows."""
         self.rows = rows
-        self.limit = limit
         self._columns: dict[tuple[int, int], Column] = {}
 
     def column(self, reader: int, column: pq.ColumnSchema, index: int) -> Column:
@@ -58,27 +59,31 @@ class Meter:
         return self._columns[key]
 
     def check(self) -> None:
-        """Compares what has been seen with the limit.
+        """Compares what has been seen with the limits.
 
         Raises:
             SmallerBatches: `rows` is smaller now, and reading has to begin anew from here.
             TooLarge: it can't be smaller.
         """
-        if self._bytes(self.rows) <= self.limit:
+        if self._fits():
             return
         while self.rows > 1:
             self.rows //= 2
-            if self._bytes(self.rows) <= self.limit:
+            if self._fits():
                 raise SmallerBatches
         largest = max(self._columns.values(), key=lambda column: column.bytes(1))
         raise TooLarge(
             f"column {largest.name!r} takes {largest.bytes(1):,} bytes when a row is decoded, and"
-            f" {self.limit:,} are the most: write the file anew with smaller pages and row groups,"
-            " or with shorter values"
+            f" {MAX_DECODED_BYTES:,} are the most for all columns: write the file anew with smaller"
+            " pages and row groups, or with shorter values"
         )
 
-    def _bytes(self, rows: int) -> int:
-        return sum(column.bytes(rows) for column in self._columns.values())
+    def _fits(self) -> bool:
+        columns = self._columns.values()
+        if sum(column.bytes(self.rows) for column in columns) > MAX_DECODED_BYTES:
+            return False
+        batch = sum(column.batch_bytes(self.rows) for column in columns)
+        return self.rows == 1 or batch <= _MAX_BATCH_BYTES
 
 
 class Column:
@@ -92,6 +97,7 @@ class Column:
         self._width = max(0, schema.length or 0) + _VALUE_BYTES
         self._dictionary = 0
         self._page = 0
+        self._looked_into = 0
         self._longest = 0
         """Bytes of the longest value in the pages that are measured by that."""
         self._pages: list[tuple[int, int]] = []
@@ -108,7 +114,12 @@ class Column:
         for page, content in chunk.feed(data):
             if content is None:
                 looked_into = self._needs_content(page)
-                self._page = max(self._page, page.stored + page.size * (1 + looked_into))
+                if not page.is_dictionary:
+                    self._page = max(self._page, page.stored + page.size)
+                    self._looked_into = max(self._looked_into, page.size * looked_into)
+                else:  # decompressed, and copied into values
+                    taken = page.stored + 2 * page.size + _VALUE_BYTES * page.values
+                    self._dictionary = max(self._dictionary, taken)
                 meter.check()  # before its content is waited for
                 if looked_into:
                     chunk.want()
@@ -117,14 +128,18 @@ class Column:
             meter.check()
 
     def bytes(self, rows: int) -> int:
+        """What is held at most while a batch of so many rows is decoded."""
+        # a page is looked into before the next batch
+        return self._dictionary + self._page + max(self._looked_into, self.batch_bytes(rows))
+
+    def batch_bytes(self, rows: int) -> int:
         """What a batch of so many rows takes at most."""
         window = self._window
         if rows != window.rows:
             window = _Window(rows, window.repeated)
             for page in self._pages:
                 window.push(*page)
-        batch = window.most + rows * (self._width + self._longest)
-        return self._dictionary + self._page + batch
+        return window.most + rows * (self._width + self._longest)
 
     def _needs_content(self, page: Page) -> bool:
         if page.is_dictionary:
@@ -138,8 +153,6 @@ class Column:
         if content is not None and (page.is_dictionary or not self._repetition):
             longest = longest_value(page, content, codec, nullable=self._nullable)
         if page.is_dictionary:
-            # it is decompressed, and copied into values
-            self._dictionary = max(self._dictionary, 2 * page.size + _VALUE_BYTES * page.values)
             if self._is_bytes:
                 self._longest = max(self._longest, page.size if longest is None else longest)
         elif self._repetition:

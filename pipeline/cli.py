@@ -46,7 +46,10 @@ def _input_flags(command: _Function) -> _Function:
                 multiple=True,
                 required=True,
                 metavar="URI|GLOB",
-                help="Parquet files, a glob or a folder; may be given more than once.",
+                help="Parquet files, a glob or a folder; may be given more than once. Of folders"
+                " and globs all is read that is called .parquet, .parq or .pq or begins as Parquet"
+                " does, links included; hidden names (_x, .x; not _x=1) and outputs of Glossator"
+                " are skipped.",
                 panel="Input",
             ),
             click.option(

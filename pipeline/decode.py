@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,9 @@ from glossator.model.store import is_local, open_store
 from glossator.pipeline.bounds import MAX_BATCH_ROWS, Column, Meter, SmallerBatches, TooLarge
 from glossator.pipeline.columns import Binding, Reader, aligned
 from glossator.pipeline.errors import CorruptRange, SourceChangedError
+from glossator.pipeline.footer import parse_footer
 from glossator.pipeline.pages import Chunk
-from glossator.pipeline.plan import SMALL_BYTES, Range, parse_footer, read_footer
+from glossator.pipeline.plan import SMALL_BYTES, Range, read_footer
 
 Batches = tuple[pa.RecordBatch, ...]
 """The same rows from each of a binding's readers."""
@@ -42,7 +44,13 @@ class Opened:
     @cached_property
     def metadata(self) -> pq.FileMetaData:
         """What the footer says; it was parsed before, when the run was planned."""
-        return parse_footer(self.footer)
+        metadata = parse_footer(self.footer)
+        with suppress(UnicodeDecodeError):  # of a column's name: nothing of the file is read
+            kinds = metadata.schema.to_arrow_schema().types
+            if any("dictionary<" in str(kind) for kind in kinds):
+                # Arrow would collect a row group's distinct values, however many they are
+                return parse_footer(self.footer.replace(b"ARROW:schema", b"ARROW:unused"))
+        return metadata
 
 
 def open_range(range_: Range, location: str) -> Opened:
@@ -214,7 +222,10 @@ class _Metered:
         self.failed = False
         self.reader = reader
         self._size = opened.size
-        self._chunks = list(_chunks(opened.metadata, groups, reader, number, meter))
+        self._begun: list[_MeteredChunk] = []
+        self._starts: dict[int, list[_MeteredChunk]] = {}
+        for chunk in _chunks(opened.metadata, groups, reader, number, meter):
+            self._starts.setdefault(chunk.at, []).append(chunk)
         self._file = opened.open()
 
     def read(self, count: int = -1) -> bytes:
@@ -228,8 +239,10 @@ class _Metered:
         except BaseException:
             self.failed = True
             raise
-        for chunk in self._chunks:
+        self._begun += self._starts.pop(at, [])
+        for chunk in self._begun:
             chunk.see(at, data)
+        self._begun = [chunk for chunk in self._begun if not chunk.ended]
         return data
 
     def close(self) -> None:
@@ -240,24 +253,29 @@ class _Metered:
 
 
 class _MeteredChunk:
-    """A column chunk, whose bytes are read in order; those of several may alternate."""
+    """A column chunk, whose bytes are read in order; the reads of several may alternate."""
 
     def __init__(self, chunk: pq.ColumnChunkMetaData, column: Column, meter: Meter) -> None:
-        self._at = chunk.data_page_offset
+        self.at = chunk.data_page_offset
         """Where the bytes begin that have not been seen."""
-        if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < self._at:
-            self._at = chunk.dictionary_page_offset
-        self._end = self._at + chunk.total_compressed_size
+        if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < self.at:
+            self.at = chunk.dictionary_page_offset
+        self._end = self.at + chunk.total_compressed_size
         self._codec = chunk.compression
         self._pages = Chunk(chunk.num_values)
         self._column = column
         self._meter = meter
 
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was seen."""
+        return self.at >= self._end
+
     def see(self, at: int, data: bytes) -> None:
         """Takes what was read at a place in the file, if it goes on with this chunk."""
-        seen = self._at - at
-        if 0 <= seen < len(data) and self._at < self._end:
-            self._at = at + len(data)
+        seen = self.at - at
+        if 0 <= seen < len(data) and not self.ended:
+            self.at = at + len(data)
             self._column.see(self._pages, data[seen:] if seen else data, self._codec, self._meter)
 
 

@@ -6,15 +6,20 @@ https://nightlies.apache.org/flink/flink-docs-release-1.19/docs/ops/rest_api/
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from glossator.pipeline.errors import JobError
 
 EMBEDDED = ("[local]", "[auto]")
 """Masters that are no address: the job server runs a cluster inside itself."""
+AUTHORITY, CERTIFICATE = "rest-ca.pem", "rest-client.pem"
+"""Files beside Flink's configuration, where its REST port asks for certificates (mutual TLS): whom
+the client trusts, and its own key and certificate."""
 _ENDED = {"FINISHED", "CANCELED", "FAILED"}
 _TIMEOUT_SECS = 10.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -37,10 +42,23 @@ class Job:
 
 
 class Cluster:
-    """A Flink cluster by the address of its JobManager, `host:port` or a URL."""
+    """A Flink cluster by the address of its JobManager."""
 
-    def __init__(self, master: str) -> None:
-        self.url = (master if "://" in master else f"http://{master}").rstrip("/")
+    def __init__(self, master: str, conf_dir: str | None = None) -> None:
+        """Names a cluster; it is not asked for anything yet.
+
+        Args:
+            master: `host:port`, or a URL.
+            conf_dir: a folder of Flink's configuration, for a cluster with TLS; with the files
+                `AUTHORITY` and `CERTIFICATE`.
+
+        Raises:
+            JobError: the certificates can't be read.
+        """
+        secure = conf_dir is not None and Path(conf_dir, AUTHORITY).exists()
+        scheme = "https" if secure else "http"
+        self.url = (master if "://" in master else f"{scheme}://{master}").rstrip("/")
+        self._opener = _with_certificates(Path(conf_dir)) if secure and conf_dir else _DIRECT
 
     def slots(self) -> int:
         """Task slots of all TaskManagers, busy or not; 0 where they are started on demand.
@@ -57,6 +75,14 @@ class Cluster:
             JobError: as `slots`.
         """
         return ".".join(str(self._get("/overview")["flink-version"]).split(".")[:2])
+
+    def task_managers(self) -> dict[str, str]:
+        """The ids of the TaskManagers that the JobManager knows, and their addresses.
+
+        Raises:
+            JobError: as `slots`.
+        """
+        return {m["id"]: m["path"] for m in self._get("/taskmanagers")["taskmanagers"]}
 
     def jobs(self, name: str) -> list[Job]:
         """The jobs of a name, newest first. Beam adds to the name what makes it unique."""
@@ -84,12 +110,28 @@ class Cluster:
     def _send(self, method: str, path: str) -> bytes:
         request = urllib.request.Request(f"{self.url}{path}", method=method)
         try:
-            with _DIRECT.open(request, timeout=_TIMEOUT_SECS) as response:
+            with self._opener.open(request, timeout=_TIMEOUT_SECS) as response:
                 body: bytes = response.read()
             return body
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise JobError(
                 f"no Flink answers at {self.url} ({reason}): is the JobManager up, and is"
-                " --flink_master its REST address (host:port)?"
+                " --flink_master its REST address (host:port)? A cluster with TLS is reached with"
+                " --flink_conf_dir"
             ) from error
+
+
+def _with_certificates(conf_dir: Path) -> urllib.request.OpenerDirector:
+    try:
+        context = ssl.create_default_context(cafile=conf_dir / AUTHORITY)
+        if (conf_dir / CERTIFICATE).exists():
+            context.load_cert_chain(conf_dir / CERTIFICATE)
+    except OSError as error:
+        raise JobError(
+            f"{conf_dir}: {AUTHORITY} or {CERTIFICATE} can't be read ({error}): is that the"
+            " configuration of a cluster of yours?"
+        ) from error
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )

@@ -267,6 +267,8 @@ def _reconcile_ranges(plan: Plan) -> None:
 
 
 def _which(split: Split) -> str:
+    if not split.ranges:
+        return f"split {split.name} (without rows)"
     first = split.ranges[0]
     if len(split.ranges) == 1:
         return f"split {split.name} ({first.source}, rows {first.start} to {first.stop})"

@@ -11,13 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local
 from glossator.pipeline.columns import Columns, FileColumns
 from glossator.pipeline.discover import MAGIC, InputFile, discover
+from glossator.pipeline.footer import parse_footer
 from glossator.pipeline.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
@@ -188,18 +187,6 @@ def read_footer(fs: Any, path: str, size: int) -> bytes:
     if length > len(tail):
         tail = _read_range(fs, path, size - length, size)
     return tail[-length:]
-
-
-def parse_footer(footer: bytes) -> pq.FileMetaData:
-    """What a footer says.
-
-    Raises:
-        pa.ArrowException, OSError: it is damaged.
-    """
-    try:
-        return pq.read_metadata(pa.BufferReader(footer))
-    except UnicodeDecodeError:  # of a column's name: rows can be counted all the same
-        return ds.ParquetFileFormat().make_fragment(pa.BufferReader(footer)).metadata
 
 
 def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:

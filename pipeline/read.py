@@ -115,13 +115,6 @@ def read(
         max_rows: of a piece.
         max_bytes: of a piece, in all columns.
 
-    Args:
-        range_: what to read.
-        columns: the columns of the run.
-        location: the URI to open the file by, where it is not that of the source.
-        max_rows: of a piece.
-        max_bytes: of a piece's text.
-
     Raises:
         CorruptRange: a range turned out to be unreadable after rows of it were yielded: begin
             anew with it in `given_up`.
@@ -210,6 +203,8 @@ def _opened(
         with reaching("input", range_.source):
             return open_range(range_, locations.get(range_.source, range_.source))
 
+    if not ranges:  # of an empty day
+        return
     first = ranges[0].source
     if len(ranges) == 1 or is_local(open_store(locations.get(first, first))[0]):
         yield from ((range_, opened(range_)) for range_ in ranges)
@@ -257,15 +252,19 @@ def _checked(
     group: list[_Decoded] = []
     rows = size = 0
     for item in items:
-        full = rows >= _CHECKED_ROWS or size >= _CHECKED_BYTES
+        more = sum(batch.nbytes for batch in item.batches) if isinstance(item, _Decoded) else 0
+        fits = rows < _CHECKED_ROWS and size + more <= _CHECKED_BYTES
         alike = isinstance(item, _Decoded) and group and item.binding is group[0].binding
-        if group and (full or not alike):
+        if group and not (fits and alike):
             yield from _check_group(group, columns)
             group, rows, size = [], 0, 0
         if isinstance(item, _Decoded):
             group.append(item)
-            rows += item.span.rows
-            size += sum(batch.nbytes for batch in item.batches)
+            rows, size = rows + item.span.rows, size + more
+            if size > _CHECKED_BYTES:  # it is not to be held while the next is decoded
+                del item
+                yield from _check_group(group, columns)
+                group, rows, size = [], 0, 0
         else:
             yield item if isinstance(item, Unread) else _reject_misfit(item, columns.keys)
     if group:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
+from glossator.model.tasks import OUTPUT_COLUMNS
 from glossator.pipeline.columns import (
     Columns,
     FileColumns,
@@ -32,7 +33,7 @@ from glossator.pipeline.columns import (
     type_at,
 )
 from glossator.pipeline.partitions import partition_type
-from glossator.pipeline.schema import ADDED_COLUMNS, refuse_collisions, refuse_twins
+from glossator.pipeline.schema import refuse_collisions, refuse_twins
 from glossator.pipeline.values import check_int96, int96_leaves, is_text, plain_type
 
 TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
@@ -66,7 +67,7 @@ def resolve(
         UsageError: no file fits; `strict` and some file doesn't; a key can't be called so.
     """
     refuse_twins(keys, what="column", parameter="keys")
-    refuse_collisions(keys, ADDED_COLUMNS, what="column", parameter="keys")
+    refuse_collisions(keys, OUTPUT_COLUMNS, what="column", parameter="keys")
     if not files:
         return Columns(text or "text", pa.schema([pa.field(key, pa.null()) for key in keys]))
     text = text or _guess(files, keys)

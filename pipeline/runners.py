@@ -23,7 +23,6 @@ MACHINE_TYPE = "n2d-standard-4"
 FLINK_OPTIONS = (
     "execution_mode_for_batch",
     "faster_copy",
-    "flink_conf_dir",
     "max_bundle_size",
     "max_bundle_time_mills",
     "object_reuse",
@@ -39,6 +38,16 @@ https://beam.apache.org/documentation/runners/flink/#pipeline-options-for-the-fl
 _HERE = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 _IN_MEMORY = "in_memory"
 """Beam's word for running all in this process, without sockets."""
+
+
+class FlinkClientOptions(PipelineOptions):
+    """An option of Flink's job server that our own client wants to know, too."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--flink_conf_dir", help="Flink's configuration, for a cluster that asks for one."
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def runner_of(options: PipelineOptions, run_id: str, workers: int) -> Runner:
     own = _has_workers_here(given)
     waits = not (given["no_wait_until_finish"] or template)
     if name == "FlinkRunner" and given["flink_master"] not in EMBEDDED:
-        cluster = Cluster(given["flink_master"])
+        cluster = Cluster(given["flink_master"], given["flink_conf_dir"])
         logs = (
             f"look at the log of the worker pool at {given['environment_config']}, beside each"
             " TaskManager (is it up, has its python glossator?), and at the TaskManagers' at"
@@ -158,7 +167,7 @@ def defaults(given: argparse.Namespace, workers: int) -> list[str]:
         return _flink(given, workers)
     if runner == "DataflowRunner":
         return _dataflow(given)
-    if runner == "PortableRunner" and given.job_endpoint == "embed":
+    if runner == "PrismRunner" or (runner == "PortableRunner" and given.job_endpoint == "embed"):
         return [] if given.environment_type else ["--environment_type=LOOPBACK"]
     return []
 
@@ -189,13 +198,17 @@ def _flink(given: argparse.Namespace, workers: int) -> list[str]:
     if given.flink_master == "[auto]":  # it would look for a cluster in the environment
         options.append("--flink_master=[local]")
     if given.parallelism < 1:
-        slots = workers if embedded else Cluster(given.flink_master).slots()
+        slots = workers if embedded else _cluster(given).slots()
         options.append(f"--parallelism={max(1, slots)}")
     if not embedded and not given.flink_job_server_jar:  # Beam would take that of its newest Flink
-        options.append(f"--flink_version={Cluster(given.flink_master).version()}")
+        options.append(f"--flink_version={_cluster(given).version()}")
     # what a worker needs lies in its image: nothing is staged, so no folder need be shared
     options.append("--experiments=disable_logging_submission_environment")
     return options
+
+
+def _cluster(given: argparse.Namespace) -> Cluster:
+    return Cluster(given.flink_master, given.flink_conf_dir)
 
 
 def _dataflow(given: argparse.Namespace) -> list[str]:

@@ -8,9 +8,7 @@ import pyarrow as pa
 
 from glossator.model.errors import UsageError
 from glossator.model.tasks import Task
-
-ADDED_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
-"""Columns that the output or the rejects add, which no key may be called."""
+from glossator.pipeline.kinds import SHAPES
 
 WORD = pa.struct(
     [
@@ -36,18 +34,9 @@ def output_schema(tasks: Sequence[Task], keys: pa.Schema) -> pa.Schema:
 
 
 def task_type(task: Task) -> pa.StructType:
-    """The struct in which a task's answer is given."""
-    if task.kind == "single":
-        fields = [
-            ("label", pa.dictionary(label_index_type(task), pa.string())),
-            ("confidence", pa.float32()),
-            ("accepted", pa.bool_()),
-        ]
-    elif task.kind == "multi":
-        fields = [("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
-    else:
-        fields = [("value", pa.float32())]
-    return pa.struct([*fields, ("attention", pa.list_(WORD)), ("entropy", pa.float32())])
+    """The struct in which a task's predictions stand."""
+    common = [pa.field("attention", pa.list_(WORD)), pa.field("entropy", pa.float32())]
+    return pa.struct([*SHAPES[task.kind].fields(task), *common])
 
 
 def reject_schema(keys: pa.Schema) -> pa.Schema:
@@ -119,8 +108,3 @@ def refuse_twins(names: Sequence[str], *, what: str, parameter: str | None = Non
                 f"{what} {name!r} differs from {other!r} in case alone: rename the column",
                 parameter=parameter,
             )
-
-
-def label_index_type(task: Task) -> pa.DataType:
-    """The integers that stand for the labels of a single task."""
-    return pa.int8() if len(task.labels) < 128 else pa.int32()

@@ -23,6 +23,7 @@ from glossator.pipeline.loopback import own_servers_only
 from glossator.pipeline.progress import Progress, Reporter
 from glossator.pipeline.runners import Runner
 from glossator.pipeline.running import GIVEN_UP
+from glossator.pipeline.worker_pool import guarded_loopback
 
 _POLL_SECS = 0.5
 _CANCEL_SECS = 30.0
@@ -71,11 +72,12 @@ class Submission:
         if self._runner.in_process:  # its `run` is all of the work
             return _waiting(lambda: self._submit(root).wait_until_finish(), check)
         interrupted = signal.getsignal(signal.SIGINT)
-        result = self._submit(root)
-        if threading.current_thread() is threading.main_thread():
-            # Beam's job servers put themselves before it: they would end before their job
-            signal.signal(signal.SIGINT, interrupted)
-        return _waiting(result.wait_until_finish, check) if self._runner.waits else None
+        with guarded_loopback(root.options):
+            result = self._submit(root)
+            if threading.current_thread() is threading.main_thread():
+                # Beam's job servers put themselves before it: they would end before their job
+                signal.signal(signal.SIGINT, interrupted)
+            return _waiting(result.wait_until_finish, check) if self._runner.waits else None
 
     def _submit(self, root: beam.Pipeline) -> PipelineResult:
         self._result = result = root.run()

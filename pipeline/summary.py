@@ -45,10 +45,11 @@ def lines(outcome: Outcome) -> list[str]:
     if manifest.skipped:
         result.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:
-        result.append(
-            f"  NOT READ: {totals.rows_unreadable:,} rows and {totals.files_unreadable:,} whole "
-            f"files are corrupt; {output}/_rejects names them"
+        counts = {"row": totals.rows_unreadable, "whole file": totals.files_unreadable}
+        said = " and ".join(
+            f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count
         )
+        result.append(f"  NOT READ: {said}; {output}/_rejects says why")
     for task, shares in manifest.labels.items():
         if not shares:  # a regression has no labels to count
             continue

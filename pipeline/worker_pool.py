@@ -1,4 +1,4 @@
-"""A worker pool: starts the Python processes that label for an engine on this machine.
+"""A worker pool: starts the workers that label for an engine on this machine.
 
 It serves Beam's EXTERNAL environment as `apache_beam.runners.worker.worker_pool_main` does, with
 four differences:
@@ -8,7 +8,7 @@ four differences:
 - It connects workers to this machine alone.
 - A runner numbers its workers from 1 for every job and in every TaskManager, and Beam's pool knows
   them by that number alone: where two share it, one's end stops the other's worker.
-- Workers end when their pool does, however that comes about.
+- Workers that are processes end when their pool does, however that comes about.
 
 https://beam.apache.org/documentation/runtime/sdk-harness-config/
 """
@@ -21,13 +21,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc  # type: ignore[import-untyped]
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.utils.sentinel import Sentinel
 
 from glossator.model.errors import UsageError
 from glossator.pipeline import peers
@@ -59,15 +62,20 @@ class Guard:
         return None
 
 
+StartWorker: TypeAlias = Callable[[str, str], Callable[[], None]]
+"""Starts a worker for an address and under a name; gives what ends it."""
+
+
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """Workers by who asked for them: a runner keeps one connection to the pool for each."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, start: StartWorker) -> None:
         self._guard = guard
-        self._workers: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+        self._start = start
+        self._ends: dict[tuple[str, str], Callable[[], None]] = {}
 
     def StartWorker(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        """Starts a process that takes work from the address in the request."""
+        """Starts a worker that takes work from the address in the request."""
         self._check_caller(context)
         url, name = request.control_endpoint.url, request.worker_id
         host, colon, port = url.rpartition(":")
@@ -77,20 +85,15 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"workers connect to this machine alone (localhost:PORT), not to {url!r}",
             )
-        code = f"from {__name__} import work; work()"
-        # the worker sees the end of this pipe when the pool ends, even when it is killed
-        worker = subprocess.Popen([sys.executable, "-c", code, url, name], stdin=subprocess.PIPE)
-        self._workers[context.peer(), name] = worker
-        _log.info("worker %s for %s started, pid %d", name, url, worker.pid)
-        threading.Thread(target=self._report_end, args=(name, worker), daemon=True).start()
+        self._ends[context.peer(), name] = self._start(url, name)
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Ends a worker; one whose runner has connected anew since ends by itself, work done."""
         self._check_caller(context)
-        worker = self._workers.pop((context.peer(), request.worker_id), None)
-        if worker is not None:
-            _end(worker)
+        end = self._ends.pop((context.peer(), request.worker_id), None)
+        if end is not None:
+            end()
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def _check_caller(self, context: grpc.ServicerContext) -> None:
@@ -99,19 +102,61 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             _log.warning("refused %s: %s", context.peer(), reason)
             context.abort(grpc.StatusCode.PERMISSION_DENIED, f"worker pool: {reason}")
 
-    def _report_end(self, name: str, worker: subprocess.Popen[bytes]) -> None:
-        code = worker.wait()
-        # negative: of the signal that ended it
-        level = logging.INFO if code in (0, -signal.SIGTERM) else logging.ERROR
-        _log.log(level, "worker %s, pid %d, ended with code %d", name, worker.pid, code)
+
+def start_process(url: str, name: str) -> Callable[[], None]:
+    """A worker that is a process of its own."""
+    code = f"from {__name__} import work; work()"
+    # the worker sees the end of this pipe when the pool ends, even when it is killed
+    worker = subprocess.Popen([sys.executable, "-c", code, url, name], stdin=subprocess.PIPE)
+    _log.info("worker %s for %s started, pid %d", name, url, worker.pid)
+    threading.Thread(target=_report_end, args=(name, worker), daemon=True).start()
+    return lambda: _end(worker)
 
 
-def start_server(port: int, uids: Collection[int] | None) -> tuple[grpc.Server, int]:
+def start_thread(url: str, name: str) -> Callable[[], None]:
+    """A worker that is a thread of this process, as Beam's LOOPBACK environment has them."""
+    from apache_beam.runners.worker.sdk_worker import SdkHarness
+
+    harness = SdkHarness(url, worker_id=name, data_buffer_time_limit_ms=-1)
+    threading.Thread(target=harness.run, name=f"run_worker_{name}", daemon=True).start()
+    return lambda: harness._responses.put(Sentinel.sentinel)
+
+
+def _report_end(name: str, worker: subprocess.Popen[bytes]) -> None:
+    code = worker.wait()
+    # negative: of the signal that ended it
+    level = logging.INFO if code in (0, -signal.SIGTERM) else logging.ERROR
+    _log.log(level, "worker %s, pid %d, ended with code %d", name, worker.pid, code)
+
+
+@contextmanager
+def guarded_loopback(options: PipelineOptions) -> Iterator[None]:
+    """Serves the LOOPBACK environment, where the options ask for it, by a pool of ours.
+
+    Beam's would listen on every network. The engine finds ours as an EXTERNAL environment.
+    """
+    portable = options.view_as(PortableOptions)
+    if portable.environment_type != "LOOPBACK" or not peers.TABLES[0].exists():
+        yield
+        return
+    server, port = start_server(0, {os.getuid()}, start_thread)
+    portable.environment_type = "EXTERNAL"
+    portable.environment_config = f"localhost:{port}"
+    try:
+        yield
+    finally:
+        server.stop(None)
+
+
+def start_server(
+    port: int, uids: Collection[int] | None, start: StartWorker = start_process
+) -> tuple[grpc.Server, int]:
     """A running pool, on loopback, and its port.
 
     Args:
         port: where to listen; 0 for a free one.
         uids: who may have it start workers, as numbers of users; None for all of this machine.
+        start: how a worker is started.
 
     Raises:
         UsageError: the port is taken, or may not be used; or the users can't be told apart here.
@@ -139,7 +184,7 @@ def start_server(port: int, uids: Collection[int] | None) -> tuple[grpc.Server, 
             f"port {port} is taken, or may not be used: {error}", parameter="port"
         ) from error
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(
-        WorkerPool(Guard(bound, uids)), server
+        WorkerPool(Guard(bound, uids), start), server
     )
     server.start()
     return server, bound

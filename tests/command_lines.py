@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -59,3 +60,29 @@ def on_a_terminal(
         pieces.append((time.monotonic() - started, piece.decode(errors="replace")))
     os.close(ours)
     return process.wait(timeout=60), pieces
+
+
+def screen(text: str) -> list[str]:
+    """What a terminal shows in the end, by the little of its language that a bar needs."""
+    lines, row, column = [""], 0, 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
+        if token == "\r":
+            column = 0
+        elif token == "\n":  # the line discipline of a terminal put a \r before it
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif token.startswith("\x1b["):
+            how, count = token[-1], int(token[2:-1]) if token[2:-1].isdigit() else 1
+            if how == "A":
+                row = max(0, row - count)
+            elif how == "K":
+                assert count == 2, token
+                lines[row] = ""
+            else:
+                assert how in "mhl", token  # colours, the cursor's looks
+        else:
+            lines[row] = (
+                f"{lines[row]:<{column}}"[:column] + token + lines[row][column + len(token) :]
+            )
+            column += len(token)
+    return [line.rstrip() for line in lines]

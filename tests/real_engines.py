@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from glossator.pipeline.flink import Cluster
+
 ENGINES = Path(__file__).parents[2] / "shared" / "engines"
 """Where engines may lie, beside the checkout."""
 _FLINK = (sys.executable, "-m", "glossator.deploy.flink")
@@ -31,7 +33,8 @@ class LocalFlink:
     home: Path
     master: str
     """What `--flink_master` takes."""
-    rest: str
+    conf: Path
+    """What `--flink_conf_dir` takes."""
     pool: str
     """What `--environment_config` takes."""
     log: Path
@@ -39,6 +42,10 @@ class LocalFlink:
     def command(self, verb: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         """`start`, `status` or `stop`, of this cluster."""
         return _command(verb, self.home, *arguments)
+
+    def ask(self, path: str) -> Any:
+        """What Flink's REST interface answers to those who hold the cluster's key."""
+        return Cluster(self.master, str(self.conf))._get(path)
 
     def status(self) -> dict[str, Any]:
         account: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
@@ -94,7 +101,7 @@ def flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFli
         pytest.skip(f"no Flink: {started.stderr.splitlines()[-1]}")
     assert started.returncode == 0, started.stderr
     account = json.loads(_command("status", home, "--json").stdout)
-    yield LocalFlink(home, account["master"], account["rest"], account["pool"], home / "log")
+    yield LocalFlink(home, account["master"], home / "conf", account["pool"], home / "log")
     stopped = _command("stop", home)
     assert stopped.returncode == 0, stopped.stderr
 

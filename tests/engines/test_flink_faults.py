@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ LEAVE_SECS = 60.0
 def cluster(flink_cluster: Any) -> Iterator[Any]:
     """The cluster, whole again after each test and without jobs."""
     yield flink_cluster
-    mend(flink_cluster)
+    start_again(flink_cluster)
     assert running(flink_cluster) == []
 
 
@@ -36,6 +35,7 @@ def flags(cluster: Any, job_server_jar: Path) -> list[str]:
     return [
         "--runner=FlinkRunner",
         f"--flink_master={cluster.master}",
+        f"--flink_conf_dir={cluster.conf}",
         f"--flink_job_server_jar={job_server_jar}",
         f"--environment_config={cluster.pool}",
         "--parallelism=2",
@@ -44,13 +44,12 @@ def flags(cluster: Any, job_server_jar: Path) -> list[str]:
 
 def running(cluster: Any) -> list[str]:
     """The jobs that have not ended."""
-    with urllib.request.urlopen(f"{cluster.rest}/jobs/overview", timeout=10) as response:
-        jobs = json.load(response)["jobs"]
+    jobs = cluster.ask("/jobs/overview")["jobs"]
     ended = ("FINISHED", "CANCELED", "FAILED")
     return [job["jid"] for job in jobs if job["state"] not in ended]
 
 
-def mend(cluster: Any) -> None:
+def start_again(cluster: Any) -> None:
     """Starts again what was killed."""
     started = cluster.command("start")
     assert started.returncode == 0, started.stderr
@@ -157,7 +156,7 @@ def test_process_of_the_cluster_is_killed(
     wait_for(lambda: begun(out), process)
     os.kill(cluster.pids[role], signal.SIGKILL)
     run = big_job.end(process)
-    mend(cluster)
+    start_again(cluster)
     finish(run, big_job, out, flags)
     assert files_of(out) == undisturbed[0]
 

@@ -163,6 +163,7 @@ def test_flink_cluster(
         "--runner=FlinkRunner",
         f"--flink_job_server_jar={job_server_jar}",
         f"--flink_master={flink_cluster.master}",
+        f"--flink_conf_dir={flink_cluster.conf}",
         f"--environment_config={flink_cluster.pool}",
     )
     check(label(out, *arguments), out, expected)

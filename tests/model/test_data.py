@@ -120,6 +120,12 @@ def test_files_are_read_in_the_order_of_their_names_each_once(tmp_path: Path) ->
     assert read(*files, str(tmp_path / "*.parquet"), files[0]).texts == list("abcdef")
 
 
+def test_local_name_is_never_a_chain_of_urls(tmp_path: Path) -> None:
+    file = write(tmp_path / "std::string.parquet", text=["a"], mood=["good"])
+    for pattern in (file, str(tmp_path / "*.parquet")):
+        assert read(pattern).texts == ["a"]
+
+
 def test_a_missing_split_is_chosen_by_a_hash_of_the_text(tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(2000)]
     file = write(tmp_path / "a.parquet", text=texts, mood=["good"] * 2000)
@@ -234,7 +240,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"broken.parquet is not a readable Parquet file"):
         read(str(broken))
     for missing in (tmp_path / "none.parquet", tmp_path / "*.none", tmp_path):
-        with pytest.raises(UsageError, match=r"no file matches .*; give Parquet files or a glob"):
+        with pytest.raises(UsageError, match=r"no file matches .*; name Parquet files or a glob"):
             read(str(missing))
 
 

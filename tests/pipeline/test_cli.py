@@ -197,3 +197,28 @@ def test_version_and_help(glossator: Run) -> None:
 def test_help_of_a_real_process(shell: Run) -> None:
     run = shell("-m", "glossator.pipeline", "--help")
     assert run.returncode == 0 and "--input" in run.stdout and run.stderr == ""
+
+
+@pytest.mark.parametrize("verb", ["label", "train", "explain"])
+def test_help_loads_nothing_heavy(verb: str, shell: Run) -> None:
+    program = """
+import sys
+from glossator.pipeline.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    heavy = {"apache_beam", "fsspec", "numpy", "pyarrow", "torch"}
+    print(sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
+    run = shell("-c", program, verb, "--help")
+    assert run.returncode == 0 and run.stderr == "[]\n"
+
+
+def test_help_is_grouped(glossator: Run) -> None:
+    shown = glossator("label", "--help").stdout
+    at = [shown.index(f"\n{group}:\n") for group in ("Input", "Output", "Model", "Engine")]
+    assert at == sorted(at)
+    groups = dict(zip(("Input", "Output", "Model", "Engine"), [*at, len(shown)], strict=False))
+    assert groups["Input"] < shown.index("--max-unreadable") < groups["Output"]
+    assert groups["Output"] < shown.index("--show") < groups["Model"]
+    assert groups["Model"] < shown.index("--tasks") < groups["Engine"] < shown.index("--workers")

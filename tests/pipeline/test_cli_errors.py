@@ -63,7 +63,7 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "no model": ({"model": "nowhere"}, ("no model at", "`glossator train`")),
     "damaged model": ({"model": "damaged"}, ("model.safetensors is damaged", "copy the bundle")),
     "foreign model": ({"model": "foreign"}, ("bundle.json is missing", "--model")),
-    "future model": ({"model": "future"}, ("format 99", "reads format 1")),
+    "future model": ({"model": "future"}, ("format 99", "reads format 2")),
     "model that is a file": ({"model": "file"}, ("no model at", "--model")),
     "unknown task": ({"tasks": "sentiment,mood"}, ("unknown task 'mood'", "sentiment, gender")),
     "no task": ({"tasks": ","}, ("no task was named", "the model has: sentiment")),

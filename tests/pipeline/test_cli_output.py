@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_lines import COMMAND, ended, on_a_terminal, refused
+from command_lines import COMMAND, ended, on_a_terminal, refused, screen
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
@@ -231,3 +231,11 @@ def test_comments_that_can_not_be_shown_are_no_failure(
     run = glossator("label", *arguments, "--show", 2)
     assert run.returncode == 0 and "published 1 part" in run.stdout
     assert run.stderr.splitlines()[-1] == "can't show comments: No such file"
+
+
+def test_first_line_stays_on_a_terminal(lines: Path, bundle: Path, tmp_path: Path) -> None:
+    command = ("-m", "glossator", "label", "--input", str(lines), "--model", str(bundle))
+    code, pieces = on_a_terminal(*command, "--output", str(tmp_path / "out"), errors=True)
+    assert code == 0
+    (only,) = (line for line in screen("".join(piece for _, piece in pieces)) if line)
+    assert only.startswith("labelling 200 rows of 1 file for sentiment, themes, stars")

@@ -324,7 +324,7 @@ def test_replaced_file_is_not_read(tmp_path: Path) -> None:
 
 def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glossator.pipeline.decode.SMALL_BYTES", 0)
-    pq.write_table(pa.table({"text": ["one", "two"] * 50}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["one", "two"] * 10_000}), tmp_path / "a.parquet")
     planned = plan(tmp_path / "a.parquet")
 
     def opened() -> int:

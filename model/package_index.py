@@ -1,23 +1,17 @@
-"""Pinned files from the package index: found, downloaded, checked, and read without running them.
+"""Pinned files from the package index: found, downloaded and checked.
 
 `pip download` would run an sdist's `setup.py` to learn its metadata. So the file's address is
-looked up here, by the index's simple API (PEP 503 and PEP 691), under the settings pip has.
+looked up here, by the index's simple API (PEP 503 and PEP 691), under the settings that pip has.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import io
 import json
 import os
 import re
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -27,6 +21,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from glossator.model.errors import UsageError
+from glossator.model.pip_settings import IndexSettings
 
 if TYPE_CHECKING:
     import requests
@@ -52,108 +47,16 @@ class Archive:
     """The digest of that file, in hexadecimal."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How packages are reached: what pip has been told."""
-
-    indexes: tuple[str, ...]
-    """Base addresses of simple indexes, tried in this order."""
-    cert: str | None = None
-    """A bundle of certificates to trust instead of the default."""
-    proxy: str | None = None
-    """A proxy for http and https; None leaves it to the environment."""
-    timeout_secs: float = 15.0
-    """How long to wait for a connection and for each further byte."""
-
-
-def pip_settings() -> Settings:
-    """What `pip config` and the `PIP_*` environment say, or pip's defaults."""
-    options = {**_pip_config(), **_pip_environment()}
-    if options.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
-        return Settings(indexes=())
-    given = options.get("timeout") or options.get("default-timeout") or "15"
-    try:
-        timeout_secs = float(given)
-    except ValueError as error:
-        raise UsageError(
-            f"pip's option timeout is {given!r}, which is no number of seconds: "
-            "mend it in the environment (PIP_TIMEOUT) or with 'pip config set global.timeout 60'"
-        ) from error
-    main = options.get("index-url") or options.get("pypi-url") or _pip_default_index()
-    return Settings(
-        indexes=(main, *options.get("extra-index-url", "").split()),
-        cert=options.get("cert") or None,
-        proxy=options.get("proxy") or None,
-        timeout_secs=timeout_secs,
-    )
-
-
-def _pip_config() -> dict[str, str]:
-    return parse_pip_config(_pip("config", "list"))
-
-
-def _pip_default_index() -> str:
-    """The index that pip uses where it has been told none; its help is where it says so."""
-    said = re.search(r"--index-url.*?\(default\s+(\S+?)\)", _pip("download", "--help"), re.DOTALL)
-    if not said:
-        raise UsageError(
-            "no package index is known: install pip, or name one in PIP_INDEX_URL as for pip"
-        )
-    return said[1]
-
-
-def _pip(*arguments: str) -> str:
-    """What pip prints; nothing where there is no pip, as an environment need not have one."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    wide = {**os.environ, "COLUMNS": "1000"}
-    try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True, env=wide
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return run.stdout
-
-
-def parse_pip_config(listing: str) -> dict[str, str]:
-    """The options that hold for a download, from what `pip config list` prints."""
-    rank = {"global": 0, "download": 1, ":env:": 2}
-    found: dict[str, tuple[int, str]] = {}
-    for line in listing.splitlines():
-        name, equals, value = line.partition("=")
-        section, dot, option = name.rpartition(".")
-        if not (equals and dot and section in rank):
-            continue
-        if option not in found or found[option][0] <= rank[section]:
-            found[option] = (rank[section], _unquoted(value))
-    return {option: value for option, (_, value) in found.items()}
-
-
-def _unquoted(value: str) -> str:
-    try:
-        return str(ast.literal_eval(value))
-    except (SyntaxError, ValueError):
-        return value
-
-
-def _pip_environment() -> dict[str, str]:
-    return {
-        name[len("PIP_") :].lower().replace("_", "-"): value
-        for name, value in os.environ.items()
-        if name.startswith("PIP_") and value
-    }
-
-
-def default_cache() -> Path:
-    """Where downloads are kept for the next build."""
+def cache_folder() -> Path:
+    """Where downloads are kept: a folder of this user."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "glossator" / "corpora"
+    return Path(base).expanduser() / "glossator"
 
 
 class Fetcher:
     """Gets pinned archives, each once: from the cache, or else from the first index that has it."""
 
-    def __init__(self, cache: Path, settings: Settings) -> None:
+    def __init__(self, cache: Path, settings: IndexSettings) -> None:
         self._cache = cache
         self._settings = settings
         self._opened: requests.Session | None = None
@@ -166,7 +69,7 @@ class Fetcher:
         """
         path = self._cache / archive.filename
         if path.exists():
-            _check(archive, _digest(path), str(path), "delete that file and build again")
+            _check(archive, _digest(path), str(path), "delete that file and run it again")
             return path
         url = self._locate(archive)
         self._cache.mkdir(parents=True, exist_ok=True)
@@ -222,7 +125,7 @@ class Fetcher:
         except OSError as error:
             raise UsageError(
                 f"the download of {public(url)} failed: {_reason(error)}: "
-                "check the connection and the room on the disk, and build again"
+                "check the connection and the room on the disk, and run it again"
             ) from error
         return digest.hexdigest()
 
@@ -256,7 +159,7 @@ class Fetcher:
                 from urllib3.util.retry import Retry
             except ImportError as error:
                 raise UsageError(
-                    "building the corpora needs the package 'requests': "
+                    "the package index is reached with the package 'requests': "
                     "pip install 'glossator[corpora]'"
                 ) from error
             retries = Retry(total=3, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504))
@@ -338,46 +241,5 @@ def _check(archive: Archive, found: str, origin: str, remedy: str) -> None:
     if found != archive.sha256:
         raise UsageError(
             f"{archive.filename} from {origin} has sha256 {found}, expected {archive.sha256}: "
-            f"it is not the file this recipe was written for; {remedy}"
+            f"it is not the file that is meant; {remedy}"
         )
-
-
-def read_members(
-    archive: Path | bytes, wanted: Callable[[str], bool] | Iterable[str]
-) -> dict[str, bytes]:
-    """The contents of an archive's files, in the order of their names; nothing touches the disk.
-
-    Args:
-        archive: a tar file (of any compression) or a zip file (a wheel), or its bytes.
-        wanted: the exact names, all of which must be there, or a test of a name.
-
-    Raises:
-        UsageError: a name is not in the archive.
-    """
-    names = None if callable(wanted) else frozenset(wanted)
-    chosen = wanted if callable(wanted) else frozenset(wanted).__contains__
-    origin = archive.name if isinstance(archive, Path) else "the archive within"
-    stream: IO[bytes] = archive.open("rb") if isinstance(archive, Path) else io.BytesIO(archive)
-    with stream:
-        found = dict(sorted(_members(stream, chosen)))
-    if missing := sorted((names or frozenset()) - set(found)):
-        raise UsageError(
-            f"{origin} holds no {missing[0]!r}: it is not the file this recipe expects"
-        )
-    return found
-
-
-def _members(stream: IO[bytes], chosen: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    if zipfile.is_zipfile(stream):
-        with zipfile.ZipFile(stream) as pack:
-            for name in pack.namelist():
-                if chosen(name):
-                    yield name, pack.read(name)
-        return
-    stream.seek(0)
-    with tarfile.open(fileobj=stream) as pack:
-        for member in pack:
-            # a link could name a file outside; only what the archive itself holds is read
-            content = pack.extractfile(member) if member.isreg() and chosen(member.name) else None
-            if content is not None:
-                yield member.name, content.read()
