@@ -269,7 +269,7 @@ def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
     source = Source("/in/a.parquet", 1, "f", 18, "d")
     splits = (
         replace(SPLIT, ranges=(replace(RANGE, start=0, stop=14),)),
-        Split(4, "b", (replace(RANGE, start=14, stop=18),)),
+        Split(4, "part-00004-0123456789ab", (replace(RANGE, start=14, stop=18),)),
     )
     plan = Plan((source,), splits, Columns("text", KEYS), "0" * 16)
     records = [write(tmp_path, split) for split in splits]
