@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import files_of, publication_of, wait_for
 
 Files = Callable[[Path], dict[str, bytes]]
 Publication = Callable[[Path], "dict[str, str] | None"]
@@ -77,9 +78,6 @@ def test_stopping_the_client_cancels_the_job(
     cluster: Any,
     flags: list[str],
     undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    wait_for: Wait,
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags)
@@ -106,7 +104,6 @@ def test_stopping_the_client_while_it_submits(
     cluster: Any,
     flags: list[str],
     undisturbed: Undisturbed,
-    files_of: Files,
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags)
@@ -120,13 +117,7 @@ def test_stopping_the_client_while_it_submits(
 
 
 def test_killed_client_is_followed_by_one_that_waits_for_its_job(
-    tmp_path: Path,
-    big_job: Any,
-    cluster: Any,
-    flags: list[str],
-    undisturbed: Undisturbed,
-    files_of: Files,
-    wait_for: Wait,
+    tmp_path: Path, big_job: Any, cluster: Any, flags: list[str], undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     first = big_job.start(out, *flags)
@@ -148,8 +139,6 @@ def test_process_of_the_cluster_is_killed(
     cluster: Any,
     flags: list[str],
     undisturbed: Undisturbed,
-    files_of: Files,
-    wait_for: Wait,
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags, "--start-minutes=1", "--stall-minutes=1")
@@ -162,13 +151,7 @@ def test_process_of_the_cluster_is_killed(
 
 
 def test_worker_is_killed(
-    tmp_path: Path,
-    big_job: Any,
-    cluster: Any,
-    flags: list[str],
-    undisturbed: Undisturbed,
-    files_of: Files,
-    wait_for: Wait,
+    tmp_path: Path, big_job: Any, cluster: Any, flags: list[str], undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags)

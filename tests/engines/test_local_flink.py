@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_engines import free_port, local_flink
 
 from glossator.deploy.flink.distribution import _SCRIPTS, VERSION
 from glossator.model.package_index import cache_folder
@@ -43,7 +44,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture
-def home(local_flink: Any, tmp_path: Path) -> Iterator[Path]:
+def home(tmp_path: Path) -> Iterator[Path]:
     """For a cluster beside the shared one, which is stopped even when a test fails."""
     yield tmp_path / "home"
     local_flink("stop", tmp_path / "home")
@@ -168,9 +169,7 @@ def test_what_was_killed_is_told_and_started_again(flink_cluster: Any, role: str
     assert flink_cluster.ask("/overview")["slots-total"] == 4
 
 
-def test_stop_leaves_nothing_and_may_be_repeated(
-    flink_cluster: Any, local_flink: Any, free_port: Any, home: Path
-) -> None:
+def test_stop_leaves_nothing_and_may_be_repeated(flink_cluster: Any, home: Path) -> None:
     """Another cluster beside the first, which it does not touch."""
     others = flink_cluster.pids
     ports = ("--port", free_port(), "--pool-port", free_port())
@@ -193,9 +192,7 @@ def test_stop_leaves_nothing_and_may_be_repeated(
 
 
 @pytest.mark.parametrize("flag", ["--port", "--pool-port"])
-def test_a_taken_port_is_named(
-    flink_cluster: Any, local_flink: Any, free_port: Any, home: Path, flag: str
-) -> None:
+def test_a_taken_port_is_named(flink_cluster: Any, home: Path, flag: str) -> None:
     ports = {"--port": free_port(), "--pool-port": free_port()}
     with socket.create_server(("localhost", ports[flag])):
         words = [word for pair in ports.items() for word in pair]
@@ -207,7 +204,7 @@ def test_a_taken_port_is_named(
 
 
 def test_a_start_that_fails_shows_why_and_leaves_nothing(
-    flink_cluster: Any, local_flink: Any, free_port: Any, home: Path, tmp_path: Path
+    flink_cluster: Any, home: Path, tmp_path: Path
 ) -> None:
     """From a cache that somebody tidied up: Flink has lost its jars."""
     cache = tmp_path / "cache"
@@ -225,7 +222,7 @@ def test_a_start_that_fails_shows_why_and_leaves_nothing(
     assert local_flink("status", home).returncode == 1
 
 
-def test_without_java_it_says_what_to_install(local_flink: Any, home: Path, tmp_path: Path) -> None:
+def test_without_java_it_says_what_to_install(home: Path, tmp_path: Path) -> None:
     bare = {k: v for k, v in os.environ.items() if k != "JAVA_HOME"} | {"PATH": str(tmp_path)}
     refused = local_flink("start", home, env=bare)
     assert refused.returncode == 2
@@ -233,9 +230,7 @@ def test_without_java_it_says_what_to_install(local_flink: Any, home: Path, tmp_
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_java_that_flink_does_not_know_is_refused(
-    local_flink: Any, home: Path, tmp_path: Path
-) -> None:
+def test_a_java_that_flink_does_not_know_is_refused(home: Path, tmp_path: Path) -> None:
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_412\"' >&2\n")
@@ -246,9 +241,7 @@ def test_a_java_that_flink_does_not_know_is_refused(
     assert str(java) in refused.stderr
 
 
-def test_another_file_than_the_pinned_one_is_refused(
-    local_flink: Any, home: Path, tmp_path: Path
-) -> None:
+def test_another_file_than_the_pinned_one_is_refused(home: Path, tmp_path: Path) -> None:
     """An index whose archive has the right name and other bytes."""
     page = tmp_path / "index" / _SCRIPTS.project
     page.mkdir(parents=True)

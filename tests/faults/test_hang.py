@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_comments import make_comments, write_comments
 
 from glossator.pipeline import job, running
 from glossator.pipeline.errors import JobError
@@ -18,9 +19,7 @@ from glossator.pipeline.labelling import LoadedModels
 from glossator.pipeline.options import LabelOptions, beam_options
 from glossator.pipeline.progress import Silent
 
-Comments = Callable[..., list[str]]
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 
 AT_ONCE_SECS = 20.0
 SOON_MINUTES = 0.03
@@ -35,11 +34,9 @@ def released() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def options(
-    tmp_path: Path, bundle: Path, write_comments: Write, comments: Comments
-) -> LabelOptions:
+def options(tmp_path: Path, bundle: Path) -> LabelOptions:
     for i in range(4):
-        write_comments(tmp_path / "in" / f"{i}.parquet", comments(50_000 // 4, seed=i))
+        write_comments(tmp_path / "in" / f"{i}.parquet", make_comments(50_000 // 4, seed=i))
     return LabelOptions(
         inputs=(str(tmp_path / "in"),),
         output=str(tmp_path / "out"),

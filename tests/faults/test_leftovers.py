@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import files_of, wait_for
 
 Files = Callable[[Path], dict[str, bytes]]
 Undisturbed = tuple[dict[str, bytes], float]
@@ -74,12 +75,7 @@ def next_process(environment: dict[str, str]) -> None:
 
 
 def test_temporary_files_of_a_killed_job_are_removed_by_the_next(
-    tmp_path: Path,
-    temp: Path,
-    environment: dict[str, str],
-    big_job: Any,
-    small_job: Any,
-    wait_for: Wait,
+    tmp_path: Path, temp: Path, environment: dict[str, str], big_job: Any, small_job: Any
 ) -> None:
     """A job that writes to a remote store has its parts on this machine first."""
     process = big_job.start("memory://killed/out", env=environment)
@@ -94,7 +90,7 @@ def test_temporary_files_of_a_killed_job_are_removed_by_the_next(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_job_leaves_no_temporary_file(
-    number: signal.Signals, temp: Path, environment: dict[str, str], big_job: Any, wait_for: Wait
+    number: signal.Signals, temp: Path, environment: dict[str, str], big_job: Any
 ) -> None:
     process = big_job.start("memory://stopped/out", env=environment)
     wait_for(lambda: any(temp.glob("glossator-*/.part-*.tmp")), process)
@@ -171,7 +167,7 @@ def test_folders_of_other_users_stay(temp: Path, environment: dict[str, str]) ->
 
 
 def test_unfinished_files_of_a_killed_job_are_removed_by_the_next(
-    tmp_path: Path, big_job: Any, undisturbed: Undisturbed, files_of: Files, wait_for: Wait
+    tmp_path: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out)
@@ -204,7 +200,7 @@ def test_unfinished_files_of_a_killed_job_are_removed_by_the_next(
 
 
 def test_a_run_that_was_given_up_goes_when_another_is_published(
-    tmp_path: Path, other_bundle: Path, small_job: Any, big_job: Any, wait_for: Wait
+    tmp_path: Path, other_bundle: Path, small_job: Any, big_job: Any
 ) -> None:
     """As of an earlier version too, which left no mark in staging."""
     out = tmp_path / "out"

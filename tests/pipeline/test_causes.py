@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from command_lines import shell
+from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.causes import cause, each, reaching
 from glossator.pipeline.errors import SourceChangedError, StoreError
 
-Comments = Callable[..., list[str]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 
 RESUME = "nothing was published, run it again to resume"
 PLACES = {"--input": "s3://{}/in", "--output": "s3://{}/out", "--model": "s3://{}/model"}
@@ -36,9 +36,9 @@ def refused(run: subprocess.CompletedProcess[str], code: int, *words: str) -> st
 
 
 @pytest.fixture
-def here(tmp_path: Path, bundle: Path, write_comments: Write, comments: Comments) -> dict[str, str]:
+def here(tmp_path: Path, bundle: Path) -> dict[str, str]:
     """Flags of a job that lies on this machine."""
-    path = write_comments(tmp_path / "in" / "a.parquet", comments(30))
+    path = write_comments(tmp_path / "in" / "a.parquet", make_comments(30))
     return {"--input": str(path), "--output": str(tmp_path / "out"), "--model": str(bundle)}
 
 
@@ -124,9 +124,7 @@ def labelled_with(
 
 
 @pytest.mark.parametrize("flag", PLACES)
-def test_no_credentials(
-    flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, shell: Run
-) -> None:
+def test_no_credentials(flag: str, here: dict[str, str], aws: pytest.MonkeyPatch) -> None:
     aws.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     line = refused(labelled_with(shell, here, flag), 2, "no complete credentials were found")
     assert flag in line and PLACES[flag].format("bucket") in line and "again" not in line
@@ -134,7 +132,7 @@ def test_no_credentials(
 
 @pytest.mark.parametrize("flag", PLACES)
 def test_wrong_credentials(
-    flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, forbidden: str, shell: Run
+    flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, forbidden: str
 ) -> None:
     known(aws)
     aws.setenv("AWS_ENDPOINT_URL", forbidden)
@@ -143,9 +141,7 @@ def test_wrong_credentials(
 
 
 @pytest.mark.parametrize("flag", PLACES)
-def test_an_endpoint_that_is_down(
-    flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, shell: Run
-) -> None:
+def test_an_endpoint_that_is_down(flag: str, here: dict[str, str], aws: pytest.MonkeyPatch) -> None:
     known(aws)
     aws.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     words = ("the store does not answer", flag.strip("-"), PLACES[flag].format("bucket"))
@@ -154,7 +150,7 @@ def test_an_endpoint_that_is_down(
 
 @pytest.mark.parametrize("flag", PLACES)
 def test_a_bucket_that_is_not_there(
-    flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, moto: str, shell: Run
+    flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, moto: str
 ) -> None:
     known(aws)
     aws.setenv("AWS_ENDPOINT_URL", moto)
@@ -165,7 +161,7 @@ def test_a_bucket_that_is_not_there(
 
 
 def test_a_job_on_s3(
-    here: dict[str, str], aws: pytest.MonkeyPatch, moto: str, shell: Run, bundle: Path
+    here: dict[str, str], aws: pytest.MonkeyPatch, moto: str, bundle: Path
 ) -> None:
     import s3fs
 
@@ -197,14 +193,11 @@ def small_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_folder_for_temporary_files(
-    small_folder: Path,
-    here: dict[str, str],
-    shell: Run,
-    write_comments: Write,
-    comments: Comments,
-    monkeypatch: pytest.MonkeyPatch,
+    small_folder: Path, here: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_comments(Path(here["--input"]), [f"{text} {i}" for i, text in enumerate(comments(9000))])
+    write_comments(
+        Path(here["--input"]), [f"{text} {i}" for i, text in enumerate(make_comments(9000))]
+    )
     monkeypatch.setenv("TMPDIR", str(small_folder))
     flags = {**here, "--output": "memory://full/out"}
     run = shell("-m", "glossator.pipeline", *(word for pair in flags.items() for word in pair))

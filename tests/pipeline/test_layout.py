@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
+from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import JobError
@@ -184,11 +185,11 @@ def test_what_killed_runs_left_goes_at_the_next_publication(left: str, out: Path
 
 
 @pytest.fixture
-def plan(tmp_path: Path, comments: Any, write_comments: Any) -> Any:
+def plan(tmp_path: Path) -> Any:
     """Of a file of one split."""
     from glossator.pipeline.plan import make_plan
 
-    path = write_comments(tmp_path / "in.parquet", comments(5))
+    path = write_comments(tmp_path / "in.parquet", make_comments(5))
     return make_plan([str(path)], text=None, keys=["id"], identity="x")
 
 

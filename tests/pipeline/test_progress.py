@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from sample_comments import make_comments, write_comments
 
 from glossator.pipeline import workers
 from glossator.pipeline.plan import make_plan
@@ -33,12 +33,10 @@ def test_a_snapshot_in_words(snapshot: Snapshot, line: str) -> None:
 
 
 @pytest.fixture
-def followed(
-    tmp_path: Path, write_comments: Callable[..., Path], comments: Callable[..., list[str]]
-) -> tuple[Progress, list[str]]:
+def followed(tmp_path: Path) -> tuple[Progress, list[str]]:
     """The progress of a run of three splits of 40 rows, and their names."""
     for i in range(3):
-        write_comments(tmp_path / "in" / f"{i}.parquet", comments(40, seed=i))
+        write_comments(tmp_path / "in" / f"{i}.parquet", make_comments(40, seed=i))
     plan = make_plan([str(tmp_path / "in")], text=None, keys=[], identity="x", rows_per_split=40)
     assert len(plan.splits) == 3
     # what a killed worker left of an earlier attempt does not count

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import wait_for
 
 Wait = Callable[..., None]
 
@@ -68,9 +69,7 @@ def seen(big_job: Any, out: Path, wait_for: Wait, *flags: str) -> set[str]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_local_run_listens_nowhere(
-    workers: str, tmp_path: Path, big_job: Any, wait_for: Wait
-) -> None:
+def test_a_local_run_listens_nowhere(workers: str, tmp_path: Path, big_job: Any) -> None:
     assert seen(big_job, tmp_path / "out", wait_for, f"--workers={workers}") == set()
 
 
@@ -88,7 +87,7 @@ LOOPBACK = (
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engines_of_beam_in_this_process_listen_on_loopback(
-    engine: str, tmp_path: Path, big_job: Any, wait_for: Wait
+    engine: str, tmp_path: Path, big_job: Any
 ) -> None:
     found = seen(big_job, tmp_path / "out", wait_for, *ENGINES[engine])
     assert len(found) >= 4
@@ -118,7 +117,7 @@ for port in input().split():
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 @pytest.mark.parametrize(("uid", "gets"), [(0, "b'mine'"), (65534, "PERMISSION_DENIED")])
 def test_another_user_gets_no_file_from_beams_artifact_service(
-    uid: int, gets: str, tmp_path: Path, big_job: Any, wait_for: Wait
+    uid: int, gets: str, tmp_path: Path, big_job: Any
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_text("mine")
