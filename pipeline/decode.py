@@ -163,6 +163,10 @@ class _Attempt:
         start, rows = range_.start, MAX_BATCH_ROWS
         if self._opened.content is not None:
             rows = self._measure(self._opened.content, range_)
+            readers = self._binding.readers
+            if len(readers) == 1 and range_.rows == self._opened.metadata.num_rows <= rows:
+                yield from self._decode_at_once(self._opened.content, readers[0])
+                return
         while start < range_.stop:
             try:
                 for batches in self._decode(start, range_.stop, rows):
@@ -170,6 +174,20 @@ class _Attempt:
                     yield batches
             except SmallerBatches as smaller:
                 rows = smaller.rows
+
+    def _decode_at_once(self, content: bytes, reader: Reader) -> Iterator[Batches]:
+        """All of a file that is a batch: of tens of thousands of files, that counts."""
+        parquet = pq.ParquetFile(
+            pa.BufferReader(content),
+            metadata=self._opened.metadata,
+            page_checksum_verification=True,
+            **reader.options,
+        )
+        table = parquet.read(reader.projection, use_threads=False)
+        if table.num_rows != self._opened.metadata.num_rows:
+            missing = self._opened.metadata.num_rows - table.num_rows
+            raise pa.ArrowInvalid(f"{missing} rows fewer than the footer says")
+        yield from ((batch,) for batch in table.combine_chunks().to_batches())
 
     def _measure(self, content: bytes, range_: Range) -> int:
         """The rows of a batch, of a file that is in memory."""

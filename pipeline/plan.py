@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ MAX_FILES_PER_SPLIT = 2048
 _FOOTER_GUESS_BYTES = 64 << 10
 _THREADS = 16
 _FILES_PER_TASK = 8
+_QUICK_SECS = 5e-4
+"""For a footer: where it takes longer than this, it is the store that does."""
 
 
 @dataclass(frozen=True)
@@ -203,11 +206,16 @@ def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
 
 def _read_footers(found: Sequence[InputFile]) -> list[_File]:
     """The files with what their footers say, many at the same time."""
-    described = _Described()
-    some = [found[i : i + _FILES_PER_TASK] for i in range(0, len(found), _FILES_PER_TASK)]
+    described, started = _Described(), time.monotonic()
+    files = [_file(file, described) for file in found[:_FILES_PER_TASK]]
+    rest = found[_FILES_PER_TASK:]
+    if time.monotonic() - started < _QUICK_SECS * len(files):  # threads would only take longer
+        return files + [_file(file, described) for file in rest]
+    some = [rest[i : i + _FILES_PER_TASK] for i in range(0, len(rest), _FILES_PER_TASK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        tasks = pool.map(lambda files: [_file(file, described) for file in files], some)
-        return [file for files in tasks for file in files]
+        for read in pool.map(lambda files: [_file(file, described) for file in files], some):
+            files += read
+    return files
 
 
 class _Described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,7 @@ _THREADS = 16
 """Small files that are fetched from a remote store at the same time."""
 _MAX_DETAIL = 300
 """Characters of a reason that is repeated in every row of a file."""
+_ONE_READS = threading.Lock()
 
 
 class Span(NamedTuple):
@@ -123,6 +125,8 @@ def read(
     known = {r: Unread(r, "unreadable", r.error) for r in split.ranges if r.error is not None}
     known |= given_up or {}
     items = _decoded(split, columns, locations or {}, known)
+    if len(split.ranges) > 1:
+        items = _in_turn(items)
     yield from _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
 
 
@@ -176,12 +180,47 @@ def _decoded(
                 raise
 
 
+def _in_turn(
+    items: Iterator[_Decoded | _Misfit | Unread],
+) -> Iterator[_Decoded | _Misfit | Unread]:
+    """The same items, got many at a time, while no other thread of this process does so.
+
+    Of a small file each step is so short that two threads spend more time on handing Python's
+    lock to each other than on the files. One had better label meanwhile.
+    """
+    while True:
+        with _ONE_READS:
+            some = list(_some(items))
+        if not some:
+            return
+        yield from some
+
+
+def _some(
+    items: Iterator[_Decoded | _Misfit | Unread],
+) -> Iterator[_Decoded | _Misfit | Unread]:
+    """The next items, so many that they are checked together."""
+    size = 0
+    for item in items:
+        yield item
+        size += _bytes(item)
+        if size > _CHECKED_BYTES:
+            return
+
+
+def _bytes(item: _Decoded | _Misfit | Unread) -> int:
+    if not isinstance(item, _Decoded):
+        return 0
+    # unlike `nbytes` it costs nothing, and these are no slices
+    return sum(batch.get_total_buffer_size() for batch in item.batches)
+
+
 def _decode_whole(opened: Opened, binding: Binding) -> Iterator[Batches]:
     """As `decode`, but nothing is yielded of a range that can't be decoded to its end."""
     held: list[Batches] = []
     size = 0
     for batches in decode(opened, binding):
-        size += sum(batch.nbytes for batch in batches)
+        size += sum(batch.get_total_buffer_size() for batch in batches)
         if size <= _HELD_BYTES:
             held.append(batches)
     yield from held if size <= _HELD_BYTES else decode(opened, binding)
@@ -273,7 +312,7 @@ def _checked(
     group: list[_Decoded] = []
     rows = size = 0
     for item in items:
-        more = sum(batch.nbytes for batch in item.batches) if isinstance(item, _Decoded) else 0
+        more = _bytes(item)
         fits = rows < _CHECKED_ROWS and size + more <= _CHECKED_BYTES
         alike = isinstance(item, _Decoded) and group and item.binding is group[0].binding
         if group and not (fits and alike):
