@@ -193,8 +193,8 @@ def label(
 ) -> None:
     """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
     from glossator.pipeline import job, summary
+    from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
-    from glossator.pipeline.runners import cores
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
     options = LabelOptions(
@@ -228,8 +228,8 @@ class _Reporter(TerminalReporter):
     """As the job wants it."""
 
     def progress(self, snapshot: Any) -> None:
-        """Shows a `glossator.pipeline.progress.Snapshot`."""
-        from glossator.pipeline.progress import describe
+        """Shows a `glossator.pipeline.engines.progress.Snapshot`."""
+        from glossator.pipeline.engines.progress import describe
 
         self.show(snapshot.rows, snapshot.total, describe(snapshot))
 
@@ -246,7 +246,7 @@ def _show(outcome: Any, count: int) -> None:
 
 def _stopped(signal_name: str) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
-    from glossator.pipeline.submit import cancel_current
+    from glossator.pipeline.engines.submit import cancel_current
 
     if sys.stderr.isatty():  # which shows ^C
         terminal.echo(err=True)

@@ -17,9 +17,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
-from glossator.pipeline.kinds import SHAPES
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import emit
+from glossator.pipeline.outputs.kinds import SHAPES
 from glossator.pipeline.rows import answer_rows, arrow_schema, texts_of
 from glossator.pipeline.tables import (
     Outputs,

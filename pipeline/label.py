@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from glossator.model.labeller import Labeller, TaskPredictions
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
-from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import CorruptRange
-from glossator.pipeline.kinds import SHAPES, lists
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.read import Piece, Unread, read
 from glossator.pipeline.labelling import LOADED, Labelling
-from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Piece, Unread, read
-from glossator.pipeline.schema import WORD, output_schema, task_type
-from glossator.pipeline.staging import SplitRecord
-from glossator.pipeline.write import SplitWriter
+from glossator.pipeline.outputs.kinds import SHAPES, lists
+from glossator.pipeline.outputs.schema import WORD, output_schema, task_type
+from glossator.pipeline.outputs.staging import SplitRecord
+from glossator.pipeline.outputs.write import SplitWriter
 
 MODEL_STAGES = ("tokenize", "network", "attention")
 

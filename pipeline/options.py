@@ -16,8 +16,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.store import redacted
-from glossator.pipeline import runners
-from glossator.pipeline.discover import shown
+from glossator.pipeline.engines import runners
+from glossator.pipeline.inputs.discover import shown
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""

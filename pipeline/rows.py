@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from glossator.model.errors import UsageError
 from glossator.model.tasks import Task
-from glossator.pipeline.kinds import SHAPES, Word
-from glossator.pipeline.values import as_text
+from glossator.pipeline.inputs.values import as_text
+from glossator.pipeline.outputs.kinds import SHAPES, Word
 
 
 def answer_rows(task: Task, column: pa.StructArray) -> Iterator[Any]:

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from glossator.model.explain import Mark, marked
 from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
-from glossator.pipeline.columns import column_at, find_text, projection
-from glossator.pipeline.discover import counted
+from glossator.pipeline.inputs.columns import column_at, find_text, projection
+from glossator.pipeline.inputs.discover import counted
+from glossator.pipeline.inputs.values import as_text as as_text_column
 from glossator.pipeline.job import Outcome
-from glossator.pipeline.values import as_text as as_text_column
 
 _BAR = 24
 _ROWS = 64

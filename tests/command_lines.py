@@ -127,7 +127,7 @@ def _kept_process() -> Iterator[None]:
     try:
         with (
             mock.patch.object(os, "_exit", leave),
-            mock.patch("glossator.pipeline.submit.stop_runner_processes"),
+            mock.patch("glossator.pipeline.engines.submit.stop_runner_processes"),
         ):
             yield
     finally:

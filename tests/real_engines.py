@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from glossator.pipeline.flink import Cluster
+from glossator.pipeline.engines.flink import Cluster
 
 ENGINES = Path(__file__).parents[2] / "shared" / "engines"
 """Where engines may lie, beside the checkout."""

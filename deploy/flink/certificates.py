@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from glossator.deploy.flink import private
-from glossator.pipeline.flink import AUTHORITY, CERTIFICATE
+from glossator.pipeline.engines.flink import AUTHORITY, CERTIFICATE
 
 _KEYSTORE = "flink.p12"
 _VALID_DAYS = 3650

@@ -27,8 +27,8 @@ from glossator.deploy.flink.processes import Group
 from glossator.deploy.flink.state import ClusterState
 from glossator.model.errors import UsageError
 from glossator.model.package_index import cache_folder
+from glossator.pipeline.engines.flink import Cluster
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.flink import Cluster
 
 _START_SECS = 120.0
 _SHOWN_LINES = 12

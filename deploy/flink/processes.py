@@ -17,7 +17,7 @@ from glossator.model.typed_json import AtLeast
 
 _GRACE_SECS = 10.0
 """How long a process may take to end in good order before it is killed."""
-_WORKER = "glossator.pipeline.worker_pool import work"
+_WORKER = "glossator.pipeline.engines.worker_pool import work"
 """Words of a worker's command line: it may be left when its pool, which leads its group, ends."""
 
 

@@ -22,9 +22,9 @@ from glossator.deploy.dataflow.__main__ import cli
 from glossator.deploy.dataflow.template import LEFT_OUT, PARAMETERS
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label
+from glossator.pipeline.engines.runners import MACHINE_TYPE
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.options import beam_options
-from glossator.pipeline.runners import MACHINE_TYPE
 
 pytestmark = pytest.mark.dataflow
 

@@ -28,7 +28,7 @@ from glossator.deploy.flink.__main__ import cli as flink
 from glossator.deploy.nightly.__main__ import cli as nightly
 from glossator.deploy.settings import FLINK_IMAGE, FLINK_VERSION, GRACE_SECONDS
 from glossator.model.errors import UsageError
-from glossator.pipeline import runners
+from glossator.pipeline.engines import runners
 
 IMAGE = "registry.example/team/glossator:1.2.3"
 JOB = ("--input=s3://in/{date}/*.parquet", "--output=s3://out/{date}", "--key=id")

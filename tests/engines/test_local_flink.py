@@ -19,8 +19,8 @@ from real_engines import free_port, local_flink
 
 from glossator.deploy.flink.distribution import _SCRIPTS, VERSION
 from glossator.model.package_index import cache_folder
+from glossator.pipeline.engines.flink import Cluster
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.flink import Cluster
 
 pytestmark = pytest.mark.flink
 

@@ -14,10 +14,10 @@ import pytest
 from sample_comments import make_comments, write_comments
 
 from glossator.pipeline import job, running
+from glossator.pipeline.engines.progress import Silent
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.labelling import LoadedModels
 from glossator.pipeline.options import LabelOptions, beam_options
-from glossator.pipeline.progress import Silent
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -36,7 +36,7 @@ from glossator.model.labeller import Labeller
 from glossator.pipeline import compose, metrics, tables
 from glossator.pipeline.compose import LabelComments
 from glossator.pipeline.labelling import Labelling
-from glossator.pipeline.schema import task_type
+from glossator.pipeline.outputs.schema import task_type
 from glossator.pipeline.tables import label_given_texts, label_table, label_tables
 
 pytestmark = pytest.mark.usefixtures("deadline")

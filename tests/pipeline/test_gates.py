@@ -16,9 +16,10 @@ from command_lines import glossator
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import gates, job
+from glossator.pipeline import job
 from glossator.pipeline.errors import RefusedError
 from glossator.pipeline.options import LabelOptions, beam_options
+from glossator.pipeline.outputs import gates
 
 ROWS = 50
 GOOD_FILES = 3
@@ -160,8 +161,8 @@ def plan_of() -> Callable[[int, int], tuple[Any, Any]]:
 
     With a bad file there are as many good ones as make the numbers of the cases above.
     """
-    from glossator.pipeline.plan import Plan, Range, Source, Split
-    from glossator.pipeline.staging import RangeRecord, SplitRecord
+    from glossator.pipeline.inputs.plan import Plan, Range, Source, Split
+    from glossator.pipeline.outputs.staging import RangeRecord, SplitRecord
 
     def make(whole: int, pages: int) -> tuple[Plan, list[SplitRecord]]:
         good = 4 - pages

@@ -28,11 +28,11 @@ from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import select_tasks
 from glossator.pipeline import job
+from glossator.pipeline.engines.progress import Silent
+from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.options import LabelOptions, beam_options
-from glossator.pipeline.plan import make_plan
-from glossator.pipeline.progress import Silent
-from glossator.pipeline.staging import save_plan
+from glossator.pipeline.outputs.staging import save_plan
 from glossator.pipeline.transforms import LabelSplits, ListSplits, Publication, Publish
 
 Answer = Callable[..., dict[str, Any]]

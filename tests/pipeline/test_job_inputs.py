@@ -17,8 +17,9 @@ from command_lines import glossator
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import job, publish, summary
+from glossator.pipeline import job, summary
 from glossator.pipeline.options import LabelOptions, beam_options
+from glossator.pipeline.outputs import publish
 
 
 def manifest(out: Path) -> dict[str, Any]:

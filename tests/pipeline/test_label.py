@@ -16,10 +16,10 @@ from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task, select_tasks
-from glossator.pipeline.columns import Columns
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.label import SplitLabelling, Tally, label_split, label_texts
-from glossator.pipeline.plan import make_plan
-from glossator.pipeline.schema import output_schema, task_type
+from glossator.pipeline.outputs.schema import output_schema, task_type
 
 ODD = [
     "😀 good 👍🏽👩‍👩‍👧 service",

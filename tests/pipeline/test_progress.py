@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from sample_comments import make_comments, write_comments
 
-from glossator.pipeline import workers
-from glossator.pipeline.plan import make_plan
-from glossator.pipeline.progress import Progress, Silent, Snapshot, describe, reporting
-from glossator.pipeline.staging import RECORDS
-from glossator.pipeline.workers import Heartbeat, first_ready, ready_workers
+from glossator.pipeline.engines import workers
+from glossator.pipeline.engines.progress import Progress, Silent, Snapshot, describe, reporting
+from glossator.pipeline.engines.workers import Heartbeat, first_ready, ready_workers
+from glossator.pipeline.inputs.plan import make_plan
+from glossator.pipeline.outputs.staging import RECORDS
 
 
 @pytest.mark.parametrize(

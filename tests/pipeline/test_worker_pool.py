@@ -13,8 +13,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, PortableOption
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import peers, worker_pool
-from glossator.pipeline.worker_pool import guarded_loopback
+from glossator.pipeline.engines import peers, worker_pool
+from glossator.pipeline.engines.worker_pool import guarded_loopback
 
 OTHER = 65534
 LOOPBACK = {

@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 
-from glossator.pipeline import peers
+from glossator.pipeline.engines import peers
 
 _log = logging.getLogger("glossator.loopback")
 _TRIES = 10

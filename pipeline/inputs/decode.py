@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.store import is_local, open_store
-from glossator.pipeline.bounds import MAX_BATCH_ROWS, Column, Meter, SmallerBatches, TooLarge
-from glossator.pipeline.columns import Binding, Reader, aligned
 from glossator.pipeline.errors import CorruptRange, SourceChangedError
-from glossator.pipeline.footer import parse_footer
-from glossator.pipeline.pages import Chunk
-from glossator.pipeline.plan import SMALL_BYTES, Range, read_footer
+from glossator.pipeline.inputs.bounds import MAX_BATCH_ROWS, Column, Meter, SmallerBatches, TooLarge
+from glossator.pipeline.inputs.columns import Binding, Reader, aligned
+from glossator.pipeline.inputs.footer import parse_footer
+from glossator.pipeline.inputs.pages import Chunk
+from glossator.pipeline.inputs.plan import SMALL_BYTES, Range, read_footer
 
 Batches = tuple[pa.RecordBatch, ...]
 """The same rows from each of a binding's readers."""

@@ -19,15 +19,17 @@ import pyarrow as pa
 
 from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
 from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
-from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.plan import Plan, Source, Split
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import Plan, Source, Split
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"
 """The folder of the rejects, below that of the parts."""
 RECORDS = "_records"
 """The folder of the records, in staging."""
+WORKERS = "_workers"
+"""The folder, in staging, in which each process that labels has a file."""
 REFUSAL = "_refused.json"
 """In staging: why a run that is whole was not published."""
 RUN_ID = r"[0-9a-f]{16}"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from glossator.model.store import is_local, protocols
-from glossator.pipeline.listing import Entries, Entry, entries_of, entry_of, is_hidden
+from glossator.pipeline.inputs.listing import Entries, Entry, entries_of, entry_of, is_hidden
 
 Names = Mapping[str, Entry]
 """The entries of a folder by name."""

@@ -17,13 +17,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
+from glossator.pipeline.engines.flink import Cluster, Job
+from glossator.pipeline.engines.loopback import own_servers_only
+from glossator.pipeline.engines.progress import Progress, Reporter
+from glossator.pipeline.engines.runners import Runner
+from glossator.pipeline.engines.worker_pool import guarded_loopback
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.flink import Cluster, Job
-from glossator.pipeline.loopback import own_servers_only
-from glossator.pipeline.progress import Progress, Reporter
-from glossator.pipeline.runners import Runner
 from glossator.pipeline.running import GIVEN_UP
-from glossator.pipeline.worker_pool import guarded_loopback
 
 _POLL_SECS = 0.5
 _CANCEL_SECS = 30.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pyarrow.parquet as pq
 
-from glossator.pipeline.pages import (
+from glossator.pipeline.inputs.pages import (
     DELTA_BYTE_ARRAY,
     DICTIONARY,
     PLAIN,

@@ -33,7 +33,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.utils.sentinel import Sentinel
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import peers
+from glossator.pipeline.engines import peers
 
 LOG_FORMAT = "%(asctime)s %(levelname)s pid %(process)d %(name)s: %(message)s"
 _GRACE_SECS = 5.0

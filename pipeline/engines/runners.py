@@ -11,8 +11,8 @@ from typing import Any
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from glossator.model.errors import UsageError
-from glossator.pipeline.flink import EMBEDDED, Cluster
-from glossator.pipeline.peers import is_loopback
+from glossator.pipeline.engines.flink import EMBEDDED, Cluster
+from glossator.pipeline.engines.peers import is_loopback
 
 POOL = "localhost:50000"
 """Where the worker pool stands beside each TaskManager, if nothing else is said."""

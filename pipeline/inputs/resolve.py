@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
 from glossator.model.tasks import OUTPUT_COLUMNS
-from glossator.pipeline.columns import (
+from glossator.pipeline.inputs.columns import (
     Columns,
     FileColumns,
     MisfitError,
@@ -32,9 +32,9 @@ from glossator.pipeline.columns import (
     reading_options,
     type_at,
 )
-from glossator.pipeline.partitions import partition_type
-from glossator.pipeline.schema import refuse_collisions, refuse_twins
-from glossator.pipeline.values import check_int96, int96_leaves, is_text, plain_type
+from glossator.pipeline.inputs.names import refuse_collisions, refuse_twins
+from glossator.pipeline.inputs.partitions import partition_type
+from glossator.pipeline.inputs.values import check_int96, int96_leaves, is_text, plain_type
 
 TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
 """Column names that speak of text, after `text` itself."""

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.errors import GlossatorError
-from glossator.pipeline.partitions import partition_scalar, partitions_of
-from glossator.pipeline.values import (
+from glossator.pipeline.inputs.partitions import partition_scalar, partitions_of
+from glossator.pipeline.inputs.values import (
     check_int96,
     exact,
     failing,

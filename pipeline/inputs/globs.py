@@ -6,7 +6,7 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
-from glossator.pipeline.listing import is_hidden
+from glossator.pipeline.inputs.listing import is_hidden
 
 State = frozenset[int]
 """How many parts of a glob may be matched by the names so far; empty if they can't match."""

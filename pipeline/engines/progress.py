@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from glossator.model.store import file_sizes, is_local, open_store
-from glossator.pipeline.plan import Split
-from glossator.pipeline.staging import RECORDS
-from glossator.pipeline.workers import heartbeats, rows_by_split
+from glossator.pipeline.engines.workers import heartbeats, rows_by_split
+from glossator.pipeline.inputs.plan import Split
+from glossator.pipeline.outputs.staging import RECORDS
 
 LOOK_SECS = 1.0
 """How often a local store is looked at."""

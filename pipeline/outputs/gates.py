@@ -12,8 +12,8 @@ from typing import Literal
 from glossator.model.store import open_store, put_bytes, read_bytes
 from glossator.model.typed_json import TypedJsonError, from_json, loads
 from glossator.pipeline.errors import RefusedError
-from glossator.pipeline.plan import Plan
-from glossator.pipeline.staging import REFUSAL, REJECTS, SplitRecord
+from glossator.pipeline.inputs.plan import Plan
+from glossator.pipeline.outputs.staging import REFUSAL, REJECTS, SplitRecord
 
 
 @dataclass(frozen=True)

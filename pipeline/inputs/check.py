@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from glossator.model.tokenizer import MAX_CHARS
-from glossator.pipeline.values import as_text, failing, without
+from glossator.pipeline.inputs.values import as_text, failing, without
 
 _BLOCK_BYTES = 1 << 16
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted, uri_below
-from glossator.pipeline.globs import EVERYTHING, Glob, State, split_glob
-from glossator.pipeline.listing import (
+from glossator.pipeline.inputs.globs import EVERYTHING, Glob, State, split_glob
+from glossator.pipeline.inputs.listing import (
     Entries,
     Entry,
     entries_below,
@@ -31,7 +31,7 @@ from glossator.pipeline.listing import (
     is_hidden,
     real_path,
 )
-from glossator.pipeline.markers import is_output, lies_in_output, table_above, table_format
+from glossator.pipeline.inputs.markers import is_output, lies_in_output, table_above, table_format
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 """In small letters: what is always tried."""

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local
-from glossator.pipeline.columns import Columns, FileColumns
-from glossator.pipeline.discover import MAGIC, InputFile, discover
-from glossator.pipeline.footer import parse_footer
-from glossator.pipeline.partitions import partitions_of
-from glossator.pipeline.resolve import resolve
+from glossator.pipeline.inputs.columns import Columns, FileColumns
+from glossator.pipeline.inputs.discover import MAGIC, InputFile, discover
+from glossator.pipeline.inputs.footer import parse_footer
+from glossator.pipeline.inputs.partitions import partitions_of
+from glossator.pipeline.inputs.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
 """A row group is cut no finer: each piece decodes again what precedes it in the row group."""

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from glossator.model.store import is_local, open_store
 from glossator.pipeline.causes import reaching
-from glossator.pipeline.check import check, cut
-from glossator.pipeline.columns import Binding, Columns, FileColumns, MisfitError, bind
-from glossator.pipeline.decode import Batches, Opened, decode, open_range
 from glossator.pipeline.errors import CorruptRange
-from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.values import row_bytes, without
+from glossator.pipeline.inputs.check import check, cut
+from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
+from glossator.pipeline.inputs.decode import Batches, Opened, decode, open_range
+from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.values import row_bytes, without
 
 MAX_ROWS = 65_536
 """Of a piece."""

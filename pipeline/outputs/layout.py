@@ -19,16 +19,16 @@ from typing import Any, Literal
 from glossator.model.errors import UsageError
 from glossator.model.store import file_sizes, is_local, put_if_absent, read_bytes, temporary_of
 from glossator.model.typed_json import TypedJsonError, from_json, loads
-from glossator.pipeline.manifest import MANIFEST
-from glossator.pipeline.staging import (
+from glossator.pipeline.outputs.manifest import MANIFEST
+from glossator.pipeline.outputs.staging import (
     PART_FILE,
     PLAN,
     RECORDS,
     REFUSAL,
     REJECTS,
     RUN_ID,
+    WORKERS,
 )
-from glossator.pipeline.workers import WORKERS
 
 STAGING = "_staging"
 """Holds runs until they are whole, each in a folder of its id."""

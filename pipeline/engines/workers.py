@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from glossator.model.store import file_sizes, is_local, open_store, put_bytes
+from glossator.pipeline.outputs.staging import WORKERS
 
-WORKERS = "_workers"
-"""The folder in which each process that labels has a file."""
 BEAT_SECS = 1.0
 """How often a worker writes how far it is, if anything changed, to a local store."""
 REMOTE_BEAT_SECS = 10.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store
-from glossator.pipeline.layout import LOCK, STAGING, require_no_links, tidy_staging
+from glossator.pipeline.outputs.layout import LOCK, STAGING, require_no_links, tidy_staging
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK

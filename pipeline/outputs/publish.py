@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 from glossator.model.errors import UsageError
 from glossator.model.store import file_sizes, move, open_store, put_bytes, read_bytes, sync
 from glossator.model.typed_json import Matches, TypedJsonError, from_json, loads
-from glossator.pipeline import layout
 from glossator.pipeline.errors import ReconcileError
-from glossator.pipeline.layout import JOURNAL, STAGING, SUCCESS
-from glossator.pipeline.manifest import MANIFEST, Manifest, parse
-from glossator.pipeline.plan import Plan
-from glossator.pipeline.staging import RECORDS, REFUSAL, REJECTS, RUN_ID, save_plan
+from glossator.pipeline.inputs.plan import Plan
+from glossator.pipeline.outputs import layout
+from glossator.pipeline.outputs.layout import JOURNAL, STAGING, SUCCESS
+from glossator.pipeline.outputs.manifest import MANIFEST, Manifest, parse
+from glossator.pipeline.outputs.staging import RECORDS, REFUSAL, REJECTS, RUN_ID, save_plan
 
 _THREADS = 16
 

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.store import atomic_write, open_store, put_bytes
-from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Piece, Unread
-from glossator.pipeline.schema import reject_schema
-from glossator.pipeline.staging import RECORDS, REJECTS, RangeRecord, SplitRecord
+from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.read import Piece, Unread
+from glossator.pipeline.outputs.schema import reject_schema
+from glossator.pipeline.outputs.staging import RECORDS, REJECTS, RangeRecord, SplitRecord
 
 _READ_REASONS = ("column", "key")
 """Reasons of rows that say something of how they were read, and not of their text."""
