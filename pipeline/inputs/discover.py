@@ -209,7 +209,8 @@ class _Input:
         if not self._found:
             if not self._success or self._others:
                 why = f" (skipped: {counted(self._skipped)})" if self._skipped else ""
-                raise self._refusal(f"no Parquet file is there{why}: check the spelling")
+                bucket = "" if is_local(self._fs) else ", and that the bucket is there"
+                raise self._refusal(f"no Parquet file is there{why}: check the spelling{bucket}")
             self._search.empty.append(shown(self._given))
 
     def _refusal(self, what: str) -> UsageError:
