@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -57,11 +58,11 @@ class Meter:
         self.rows = rows
         self._columns: dict[tuple[int, int], Column] = {}
 
-    def column(self, reader: int, column: pq.ColumnSchema, index: int) -> Column:
-        """The column with this index in the footer, as one of the file's readers reads it."""
-        key = (reader, index)
+    def column(self, reader: int, leaf: Leaf) -> Column:
+        """A column as one of the file's readers reads it."""
+        key = (reader, leaf.number)
         if key not in self._columns:
-            self._columns[key] = Column(column, self.rows)
+            self._columns[key] = Column(leaf, self.rows)
         return self._columns[key]
 
     def check(self) -> None:
@@ -103,15 +104,69 @@ class Meter:
         return total <= MAX_DECODED_BYTES and (rows == 1 or batch <= _MAX_BATCH_BYTES)
 
 
+def most_bytes(leaf: Leaf, content: bytes, start: int, chunk: Chunk, rows: int) -> int:
+    """What a column chunk may take at most when all of its few rows are decoded at once.
+
+    This is more than it will take, and quickly found: many files are known by it to be harmless.
+
+    Args:
+        leaf: the column.
+        content: of the file.
+        start: where the chunk begins in it.
+        chunk: at its beginning.
+        rows: that are decoded.
+
+    Raises:
+        pa.ArrowInvalid: there is no page where one has to be.
+    """
+    total, values_of_any = rows * leaf.width, 0
+    for page, _ in chunk.feed(content[start:]):
+        values_of_any += page.values
+        total += page.stored + 2 * page.size
+        if page.is_dictionary or page.encoding == DELTA_BYTE_ARRAY:
+            total += page.size * rows
+        if page.is_dictionary or leaf.repetition:
+            total += leaf.width * page.values
+        if leaf.repetition:
+            total += page.size * values_of_any
+    return total
+
+
+class Leaf(NamedTuple):
+    """What the schema says of a column without columns below it."""
+
+    number: int
+    """In the footer."""
+    path: str
+    is_bytes: bool
+    repetition: int
+    """Its highest repetition level: 0 if it is in no list."""
+    nullable: bool
+    width: int
+    """Bytes of a value, but for byte arrays."""
+
+    @classmethod
+    def of(cls, index: int, schema: pq.ColumnSchema) -> Leaf:
+        """The column with this index."""
+        return cls(
+            index,
+            schema.path,
+            schema.physical_type == "BYTE_ARRAY",
+            schema.max_repetition_level,
+            schema.max_definition_level > 0,
+            max(0, schema.length or 0) + _VALUE_BYTES,
+        )
+
+
 class Column:
     """The pages of a column that have been seen, and what batches of them take."""
 
-    def __init__(self, schema: pq.ColumnSchema, rows: int) -> None:
-        self.name: str = schema.path
-        self._is_bytes = schema.physical_type == "BYTE_ARRAY"
-        self._repetition: int = schema.max_repetition_level
-        self._nullable = schema.max_definition_level > 0
-        self._width = max(0, schema.length or 0) + _VALUE_BYTES
+    def __init__(self, leaf: Leaf, rows: int) -> None:
+        self.name = leaf.path
+        self._is_bytes = leaf.is_bytes
+        self._repetition = leaf.repetition
+        self._nullable = leaf.nullable
+        self._width = leaf.width
         self._dictionary = 0
         self._page = 0
         self._looked_into = 0

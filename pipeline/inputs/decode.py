@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 
 from glossator.model.store import is_local, open_store
 from glossator.pipeline.errors import CorruptRange, SourceChangedError
-from glossator.pipeline.inputs.bounds import MAX_BATCH_ROWS, Column, Meter, SmallerBatches, TooLarge
+from glossator.pipeline.inputs.bounds import (
+    MAX_BATCH_ROWS,
+    Column,
+    Leaf,
+    Meter,
+    SmallerBatches,
+    TooLarge,
+    most_bytes,
+)
 from glossator.pipeline.inputs.columns import Binding, Reader, aligned
 from glossator.pipeline.inputs.footer import parse_footer
 from glossator.pipeline.inputs.pages import Chunk
@@ -26,6 +34,8 @@ from glossator.pipeline.inputs.plan import SMALL_BYTES, Range, read_footer
 Batches = tuple[pa.RecordBatch, ...]
 """The same rows from each of a binding's readers."""
 
+_HARMLESS_BYTES = 16 << 20
+"""A small file that can't take more is decoded at once."""
 _BUFFER_BYTES = 4 << 20
 """Fetched at once and held for each column, instead of the column's whole row group."""
 
@@ -132,6 +142,49 @@ def decode(opened: Opened, binding: Binding) -> Iterator[Batches]:
         raise CorruptRange(range_, "corrupt", why) from error
 
 
+class SmallFiles:
+    """Decodes small files of one binding; of tens of thousands, what they share is kept."""
+
+    def __init__(self, metadata: pq.FileMetaData, binding: Binding) -> None:
+        """Gets ready for files whose schema is the same as in `metadata`."""
+        self._binding = binding
+        self._leaves = _leaves(metadata, binding.readers[0])
+
+    def decode(self, opened: Opened) -> pa.RecordBatch | None:
+        """All rows of a file's range; None if another way has to be tried, for whatever reason."""
+        rows = opened.range_.rows
+        metadata = opened.metadata
+        if opened.content is None or len(self._binding.readers) > 1:
+            return None
+        if not rows or rows != metadata.num_rows or rows > MAX_BATCH_ROWS:
+            return None
+        try:
+            if self._most_bytes(opened.content, metadata, rows) > _HARMLESS_BYTES:
+                return None
+            reader = self._binding.readers[0]
+            parquet = pq.ParquetFile(
+                pa.BufferReader(opened.content),
+                metadata=metadata,
+                page_checksum_verification=True,
+                **reader.options,
+            )
+            table = parquet.read(reader.projection, use_threads=False)
+        except (pa.ArrowException, OSError):
+            return None
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if len(batches) == 1 and table.num_rows == rows else None
+
+    def _most_bytes(self, content: bytes, metadata: pq.FileMetaData, rows: int) -> int:
+        total = 0
+        for i in range(metadata.num_row_groups):
+            group = metadata.row_group(i)
+            for leaf in self._leaves:
+                chunk = group.column(leaf.number)
+                start, pages = _first_byte(chunk), Chunk(chunk.num_values)
+                total += most_bytes(leaf, content, start, pages, rows)
+        return total
+
+
 def _corruption(opened: Opened, binding: Binding) -> str | None:
     """Why a range can't be decoded although the store gives every byte, else None.
 
@@ -163,10 +216,6 @@ class _Attempt:
         start, rows = range_.start, MAX_BATCH_ROWS
         if self._opened.content is not None:
             rows = self._measure(self._opened.content, range_)
-            readers = self._binding.readers
-            if len(readers) == 1 and range_.rows == self._opened.metadata.num_rows <= rows:
-                yield from self._decode_at_once(self._opened.content, readers[0])
-                return
         while start < range_.stop:
             try:
                 for batches in self._decode(start, range_.stop, rows):
@@ -174,20 +223,6 @@ class _Attempt:
                     yield batches
             except SmallerBatches as smaller:
                 rows = smaller.rows
-
-    def _decode_at_once(self, content: bytes, reader: Reader) -> Iterator[Batches]:
-        """All of a file that is a batch: of tens of thousands of files, that counts."""
-        parquet = pq.ParquetFile(
-            pa.BufferReader(content),
-            metadata=self._opened.metadata,
-            page_checksum_verification=True,
-            **reader.options,
-        )
-        table = parquet.read(reader.projection, use_threads=False)
-        if table.num_rows != self._opened.metadata.num_rows:
-            missing = self._opened.metadata.num_rows - table.num_rows
-            raise pa.ArrowInvalid(f"{missing} rows fewer than the footer says")
-        yield from ((batch,) for batch in table.combine_chunks().to_batches())
 
     def _measure(self, content: bytes, range_: Range) -> int:
         """The rows of a batch, of a file that is in memory."""
@@ -302,10 +337,8 @@ class _MeteredChunk:
     """A column chunk, whose bytes are read in order; the reads of several may alternate."""
 
     def __init__(self, chunk: pq.ColumnChunkMetaData, column: Column) -> None:
-        self.at = chunk.data_page_offset
+        self.at = _first_byte(chunk)
         """Where the bytes begin that have not been seen."""
-        if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < self.at:
-            self.at = chunk.dictionary_page_offset
         self.end = self.at + chunk.total_compressed_size
         self._codec = chunk.compression
         self._pages = Chunk(chunk.num_values)
@@ -330,14 +363,27 @@ class _MeteredChunk:
             self._column.see(self._pages, data[seen:] if seen else data, self._codec, check)
 
 
+def _first_byte(chunk: pq.ColumnChunkMetaData) -> int:
+    """Where Arrow begins to read a column chunk."""
+    data: int = chunk.data_page_offset
+    dictionary = chunk.dictionary_page_offset
+    return dictionary if dictionary and 0 < dictionary < data else data
+
+
+def _leaves(metadata: pq.FileMetaData, reader: Reader) -> list[Leaf]:
+    """The columns that a reader reads."""
+    below = tuple(f"{name}." for name in reader.projection)
+    leaves = (Leaf.of(i, metadata.schema.column(i)) for i in range(metadata.num_columns))
+    return [
+        leaf for leaf in leaves if leaf.path in reader.projection or leaf.path.startswith(below)
+    ]
+
+
 def _chunks(
     metadata: pq.FileMetaData, groups: list[int], reader: Reader, number: int, meter: Meter
 ) -> Iterator[_MeteredChunk]:
     """The column chunks that a reader reads of these row groups."""
-    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
-    below = tuple(f"{name}." for name in reader.projection)
-    for i, leaf in enumerate(leaves):
-        if leaf.path in reader.projection or leaf.path.startswith(below):
-            column = meter.column(number, leaf, i)
-            for group in groups:
-                yield _MeteredChunk(metadata.row_group(group).column(i), column)
+    for leaf in _leaves(metadata, reader):
+        column = meter.column(number, leaf)
+        for group in groups:
+            yield _MeteredChunk(metadata.row_group(group).column(leaf.number), column)

@@ -256,11 +256,18 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[Fields, int]:
             number = _signed(raw, 16)
         kind = head & 15
         if kind == _I32:
-            raw, at = _varint(data, at)
-            fields[number] = _signed(raw, 32)
+            raw = data[at]
+            if raw < 128:  # as most are
+                fields[number] = (raw >> 1) ^ -(raw & 1)
+                at += 1
+            else:
+                raw, at = _varint(data, at)
+                fields[number] = _signed(raw, 32)
         elif kind == _STRUCT:
             below, at = _struct(data, at, depth + 1)
-            fields[number] = {**fields.get(number, {}), **below}
+            if number in fields:
+                below = {**fields[number], **below}
+            fields[number] = below
         elif kind in (1, 2):
             fields[number] = kind == 1
         else:

@@ -32,9 +32,9 @@ SMALL_BYTES = 1 << 20
 """Nor is a file small that is larger: of a small one all is fetched at once."""
 FEW_FILES = 64
 """So many small files, one after the other, still have a part each."""
-FILES_PER_SPLIT = 512
+FILES_PER_SPLIT = 1024
 """Of many small files, about so many share a split."""
-MAX_FILES_PER_SPLIT = 2048
+MAX_FILES_PER_SPLIT = 4096
 
 _FOOTER_GUESS_BYTES = 64 << 10
 _THREADS = 16

@@ -20,7 +20,7 @@ from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.check import check, cut
 from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
-from glossator.pipeline.inputs.decode import Batches, Opened, decode, open_range
+from glossator.pipeline.inputs.decode import Batches, Opened, SmallFiles, decode, open_range
 from glossator.pipeline.inputs.plan import Range, Split
 from glossator.pipeline.inputs.values import row_bytes, without
 
@@ -161,15 +161,16 @@ def _decoded(
         if opened is None:
             yield known[range_]
             continue
-        binding, opened = binder.bind(opened)
-        if isinstance(binding, str):
-            yield from _misfit(range_, binding)
+        bound, opened = binder.bind(opened)
+        if isinstance(bound, str):
+            yield from _misfit(range_, bound)
             continue
         row = range_.start
         try:
-            for some in decode(opened, binding) if alone else _decode_whole(opened, binding):
+            decoded = decode(opened, bound.binding) if alone else _decode_whole(opened, bound)
+            for some in decoded:
                 span = Span(range_, row, some[0].num_rows)
-                yield _Decoded(span, some, binding)
+                yield _Decoded(span, some, bound.binding)
                 row += span.rows
         except CorruptRange as error:
             if row > range_.start:
@@ -215,15 +216,18 @@ def _bytes(item: _Decoded | _Misfit | Unread) -> int:
     return sum(batch.get_total_buffer_size() for batch in item.batches)
 
 
-def _decode_whole(opened: Opened, binding: Binding) -> Iterator[Batches]:
-    """As `decode`, but nothing is yielded of a range that can't be decoded to its end."""
+def _decode_whole(opened: Opened, bound: _Bound) -> Iterable[Batches]:
+    """As `decode`, but nothing is given of a range that can't be decoded to its end."""
+    at_once = bound.small.decode(opened)
+    if at_once is not None:
+        return [(at_once,)]
     held: list[Batches] = []
     size = 0
-    for batches in decode(opened, binding):
+    for batches in decode(opened, bound.binding):
         size += sum(batch.get_total_buffer_size() for batch in batches)
         if size <= _HELD_BYTES:
             held.append(batches)
-    yield from held if size <= _HELD_BYTES else decode(opened, binding)
+    return held if size <= _HELD_BYTES else decode(opened, bound.binding)
 
 
 def _misfit(range_: Range, detail: str) -> Iterator[_Misfit]:
@@ -264,8 +268,14 @@ class _Known(NamedTuple):
 
     about: tuple[Any, ...]
     schema: pq.ParquetSchema
-    binding: Binding | str
+    bound: _Bound | str
+    """If their columns don't fit, why."""
     has_dictionaries: bool
+
+
+class _Bound(NamedTuple):
+    binding: Binding
+    small: SmallFiles
 
 
 class _Binder:
@@ -275,7 +285,7 @@ class _Binder:
         self._columns = columns
         self._known: deque[_Known] = deque(maxlen=8)
 
-    def bind(self, opened: Opened) -> tuple[Binding | str, Opened]:
+    def bind(self, opened: Opened) -> tuple[_Bound | str, Opened]:
         """How to read a file, or why its columns don't fit; and the file to read."""
         metadata = opened.metadata
         # a path holds partitions; Arrow's own schema is beside that of Parquet
@@ -287,9 +297,9 @@ class _Binder:
         else:
             known = _Known(about, metadata.schema, *self._bind(opened))
             self._known.appendleft(known)
-        return known.binding, opened.without_arrow_schema() if known.has_dictionaries else opened
+        return known.bound, opened.without_arrow_schema() if known.has_dictionaries else opened
 
-    def _bind(self, opened: Opened) -> tuple[Binding | str, bool]:
+    def _bind(self, opened: Opened) -> tuple[_Bound | str, bool]:
         try:
             # of these Arrow would collect a row group's distinct values, however many they are
             kinds = opened.metadata.schema.to_arrow_schema().types
@@ -300,7 +310,8 @@ class _Binder:
             opened = opened.without_arrow_schema()
         try:
             file = FileColumns.of(opened.range_.source, opened.footer, opened.metadata)
-            return bind(self._columns, file), has_dictionaries
+            binding = bind(self._columns, file)
+            return _Bound(binding, SmallFiles(opened.metadata, binding)), has_dictionaries
         except MisfitError as error:
             return str(error)[:_MAX_DETAIL], has_dictionaries
 
