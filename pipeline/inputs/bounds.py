@@ -104,34 +104,6 @@ class Meter:
         return total <= MAX_DECODED_BYTES and (rows == 1 or batch <= _MAX_BATCH_BYTES)
 
 
-def most_bytes(leaf: Leaf, content: bytes, start: int, chunk: Chunk, rows: int) -> int:
-    """What a column chunk may take at most when all of its few rows are decoded at once.
-
-    This is more than it will take, and quickly found: many files are known by it to be harmless.
-
-    Args:
-        leaf: the column.
-        content: of the file.
-        start: where the chunk begins in it.
-        chunk: at its beginning.
-        rows: that are decoded.
-
-    Raises:
-        pa.ArrowInvalid: there is no page where one has to be.
-    """
-    total, values_of_any = rows * leaf.width, 0
-    for page, _ in chunk.feed(content[start:]):
-        values_of_any += page.values
-        total += page.stored + 2 * page.size
-        if page.is_dictionary or page.encoding == DELTA_BYTE_ARRAY:
-            total += page.size * rows
-        if page.is_dictionary or leaf.repetition:
-            total += leaf.width * page.values
-        if leaf.repetition:
-            total += page.size * values_of_any
-    return total
-
-
 class Leaf(NamedTuple):
     """What the schema says of a column without columns below it."""
 

@@ -24,9 +24,8 @@ from glossator.pipeline.inputs.bounds import (
     Meter,
     SmallerBatches,
     TooLarge,
-    most_bytes,
 )
-from glossator.pipeline.inputs.columns import Binding, Reader, aligned
+from glossator.pipeline.inputs.columns import Binding, Reader, aligned, reading_options
 from glossator.pipeline.inputs.footer import parse_footer
 from glossator.pipeline.inputs.pages import Chunk
 from glossator.pipeline.inputs.plan import SMALL_BYTES, Range, read_footer
@@ -36,6 +35,11 @@ Batches = tuple[pa.RecordBatch, ...]
 
 _HARMLESS_BYTES = 16 << 20
 """A small file that can't take more is decoded at once."""
+_SMALL_FOOTER_BYTES = 64 << 10
+_OPTIONS = reading_options("us")
+_BOUNDED_CODECS = ("SNAPPY", "UNCOMPRESSED")
+_MAX_RATIO = 22
+"""Of Snappy: three bytes stand for 64 at most."""
 _BUFFER_BYTES = 4 << 20
 """Fetched at once and held for each column, instead of the column's whole row group."""
 
@@ -52,15 +56,30 @@ class Opened:
     """All of a small file."""
     open: Callable[[], Any]
     """A new file object of one that is not small."""
+    as_written: bool = True
+    """Whether the footer is the file's own."""
+
+    @cached_property
+    def small(self) -> pq.ParquetFile | None:
+        """The file where all of it is small, ready to be read as a first reader reads it."""
+        if self.content is None or not self.as_written or len(self.footer) > _SMALL_FOOTER_BYTES:
+            return None
+        try:
+            return pq.ParquetFile(
+                pa.BufferReader(self.content), page_checksum_verification=True, **_OPTIONS
+            )
+        except UnicodeDecodeError:  # of a column's name
+            return None
 
     @cached_property
     def metadata(self) -> pq.FileMetaData:
         """What the footer says; it was parsed before, when the run was planned."""
-        return parse_footer(self.footer)
+        return parse_footer(self.footer) if self.small is None else self.small.metadata
 
     def without_arrow_schema(self) -> Opened:
         """The same file, whose columns are of the types that Parquet has for them."""
-        return replace(self, footer=self.footer.replace(b"ARROW:schema", b"ARROW:unused"))
+        footer = self.footer.replace(b"ARROW:schema", b"ARROW:unused")
+        return replace(self, footer=footer, as_written=False)
 
 
 def open_range(range_: Range, location: str) -> Opened:
@@ -147,42 +166,44 @@ class SmallFiles:
 
     def __init__(self, metadata: pq.FileMetaData, binding: Binding) -> None:
         """Gets ready for files whose schema is the same as in `metadata`."""
-        self._binding = binding
+        self._reader = binding.readers[0] if len(binding.readers) == 1 else None
         self._leaves = _leaves(metadata, binding.readers[0])
+        self._width = sum(leaf.width for leaf in self._leaves)
+        self._repeated = any(leaf.repetition for leaf in self._leaves)
 
     def decode(self, opened: Opened) -> pa.RecordBatch | None:
         """All rows of a file's range; None if another way has to be tried, for whatever reason."""
-        rows = opened.range_.rows
-        metadata = opened.metadata
-        if opened.content is None or len(self._binding.readers) > 1:
+        rows, metadata = opened.range_.rows, opened.metadata
+        if opened.content is None or self._reader is None or not 0 < rows <= MAX_BATCH_ROWS:
             return None
-        if not rows or rows != metadata.num_rows or rows > MAX_BATCH_ROWS:
+        if rows != metadata.num_rows or not self._is_harmless(opened.content, metadata):
+            return None
+        if opened.small is None or self._reader.options != _OPTIONS:
             return None
         try:
-            if self._most_bytes(opened.content, metadata, rows) > _HARMLESS_BYTES:
-                return None
-            reader = self._binding.readers[0]
-            parquet = pq.ParquetFile(
-                pa.BufferReader(opened.content),
-                metadata=metadata,
-                page_checksum_verification=True,
-                **reader.options,
-            )
-            table = parquet.read(reader.projection, use_threads=False)
-        except (pa.ArrowException, OSError):
+            table = opened.small.read(self._reader.projection, use_threads=False)
+        except (pa.ArrowException, OSError, MemoryError):
             return None
         batches = table.combine_chunks().to_batches()
         return batches[0] if len(batches) == 1 and table.num_rows == rows else None
 
-    def _most_bytes(self, content: bytes, metadata: pq.FileMetaData, rows: int) -> int:
-        total = 0
-        for i in range(metadata.num_row_groups):
-            group = metadata.row_group(i)
-            for leaf in self._leaves:
-                chunk = group.column(leaf.number)
-                start, pages = _first_byte(chunk), Chunk(chunk.num_values)
-                total += most_bytes(leaf, content, start, pages, rows)
-        return total
+    def _is_harmless(self, content: bytes, metadata: pq.FileMetaData) -> bool:
+        """Whether it can't take much memory even if its pages say what is not so.
+
+        A value is no longer than what a page decompresses to, and each row may have it. What a
+        page says beyond that is reserved and never touched.
+        """
+        rows = metadata.num_rows
+        if self._repeated or rows * self._width > _HARMLESS_BYTES:
+            return False
+        if (rows + 4) * _MAX_RATIO * len(content) > _HARMLESS_BYTES:
+            return False
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        return all(
+            group.column(leaf.number).compression in _BOUNDED_CODECS
+            for group in groups
+            for leaf in self._leaves
+        )
 
 
 def _corruption(opened: Opened, binding: Binding) -> str | None:

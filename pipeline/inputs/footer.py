@@ -28,12 +28,12 @@ def parse_footer(footer: bytes) -> pq.FileMetaData:
         pa.ArrowException, OSError: it is none, or one that is nested too deeply.
     """
     if len(footer) <= _LARGE_BYTES:
-        return _parse(footer)
+        return _checked(_parse(footer))
     with _ONE_LARGE:  # what is parsed of one may take a hundred times its bytes
         before = threading.stack_size(max(16 << 20, _STACK_BYTES_PER_BYTE * len(footer)))
         pool = ThreadPoolExecutor(1)
         try:
-            parsed = pool.submit(_parse_shallow, footer)
+            parsed = pool.submit(lambda: _checked(_parse(footer)))
         finally:
             threading.stack_size(before)
         with pool:
@@ -42,27 +42,25 @@ def parse_footer(footer: bytes) -> pq.FileMetaData:
 
 def _parse(footer: bytes) -> pq.FileMetaData:
     # Arrow makes room for as many elements as a list announces: 40 bytes announced 700 MB
-    metadata = _Footer(
+    return _Footer(
         pa.BufferReader(footer),
         thrift_container_size_limit=max(1000, len(footer) // _MIN_ELEMENT_BYTES),
         thrift_string_size_limit=len(footer),
     ).metadata
-    for i in range(metadata.num_row_groups):
-        if metadata.row_group(i).num_rows < 0:
-            raise pa.ArrowInvalid(f"row group {i} has {metadata.row_group(i).num_rows} rows")
-    return metadata
 
 
-def _parse_shallow(footer: bytes) -> pq.FileMetaData:
-    """As `_parse`, unless the schema is deep; for a thread whose stack can hold any schema."""
-    metadata = _parse(footer)
+def _checked(metadata: pq.FileMetaData) -> pq.FileMetaData:
+    schema = metadata.schema
     for i in range(metadata.num_columns):
         try:
-            levels = metadata.schema.column(i).path.count(".")
+            levels = schema.column(i).path.count(".")
         except UnicodeDecodeError as error:
             levels = error.object.count(b".")
         if levels > _MAX_NESTING:
             raise pa.ArrowInvalid(f"its schema is nested {levels} levels deep")
+    for i in range(metadata.num_row_groups):
+        if (rows := metadata.row_group(i).num_rows) < 0:
+            raise pa.ArrowInvalid(f"row group {i} has {rows} rows")
     return metadata
 
 

@@ -244,8 +244,11 @@ def _opened(
     def opened(range_: Range) -> Opened | None:
         if range_ in known:
             return None
-        with reaching("input", range_.source):
+        try:
             return open_range(range_, locations.get(range_.source, range_.source))
+        except Exception:
+            with reaching("input", range_.source):
+                raise
 
     if not ranges:  # of an empty day
         return

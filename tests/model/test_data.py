@@ -240,7 +240,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"broken.parquet is not a readable Parquet file"):
         read(str(broken))
     for missing in (tmp_path / "none.parquet", tmp_path / "*.none", tmp_path):
-        with pytest.raises(UsageError, match=r"no file matches .*; name Parquet files or a glob"):
+        with pytest.raises(UsageError, match=r"no file matches .*; give Parquet files or a glob"):
             read(str(missing))
 
 
