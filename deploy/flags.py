@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from glossator.deploy.settings import Machine, Nightly, Pods
+from glossator.deploy.settings import Machine, Nightly, Pods, has_digest
 from glossator.model import terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -105,3 +105,14 @@ def give(files: dict[str, str], folder: Path | None) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
             terminal.echo(f"wrote {folder / name}", err=True)
+
+
+def warn_of_tags(*images: str) -> None:
+    """Says of images without a digest how to get one."""
+    for image in images:
+        if not has_digest(image):
+            terminal.echo(
+                f"{image} is a tag, which can be moved to another image: pin it by its digest"
+                f" (docker buildx imagetools inspect {image})",
+                err=True,
+            )

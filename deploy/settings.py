@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from glossator.model.commands import flags, naming_flags
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label as label_command
-from glossator.pipeline.options import LabelOptions, beam_options
+
+if TYPE_CHECKING:
+    from glossator.pipeline.options import LabelOptions
 
 FLINK_VERSION = "1.19"
 """Of the cluster, and of the job server in the image."""
@@ -151,12 +153,7 @@ class Pods:
     """Names of Secrets whose keys become environment variables."""
 
     def __post_init__(self) -> None:
-        match = _IMAGE.fullmatch(self.image)
-        if match is None or match["tag"] == "latest":
-            raise UsageError(
-                f"--image {self.image} has no fixed tag: nights and pods could differ; give one,"
-                " e.g. registry.example/glossator:1.0.0"
-            )
+        _require_fixed("--image", self.image)
         names = [("--namespace", self.namespace), *(("--secret", s) for s in self.secrets)]
         if self.service_account is not None:
             names.append(("--service-account", self.service_account))
@@ -193,10 +190,13 @@ class FlinkPods:
     """Of a worker's /dev/shm, out of its memory."""
     service_account: str = "flink"
     """Of Flink's pods; it may start and stop pods. Flink's operator makes one of that name."""
+    image: str = FLINK_IMAGE
+    """Of Flink's own containers, with a tag or a digest."""
     operator_namespace: str | None = None
     """Where Flink's operator runs, which asks the cluster how it is; None for the pods' own."""
 
     def __post_init__(self) -> None:
+        _require_fixed("--flink-image", self.image)
         if self.task_managers < 1:
             raise UsageError(f"--task-managers {self.task_managers}: 1 or more")
         _require(_QUANTITY, "--shared-memory", self.shared_memory, "a number and Mi or Gi")
@@ -220,6 +220,9 @@ def local_path(uri: str) -> str | None:
 
 def _parsed(arguments: tuple[str, ...]) -> LabelOptions:
     """As `glossator label` reads them."""
+    # Beam takes seconds to import, and not every command checks what would be labelled
+    from glossator.pipeline.options import LabelOptions, beam_options
+
     context = label_command.make_context("glossator label", list(arguments))
     given: dict[str, Any] = context.params
     # a parallelism saves it from asking a cluster, which need not be there yet
@@ -239,6 +242,20 @@ def _zone(name: str) -> ZoneInfo | timezone:
         raise UsageError(
             f"--time-zone {name} is not known here: write e.g. UTC or Europe/Berlin"
         ) from error
+
+
+def has_digest(image: str) -> bool:
+    """Whether an image's name says which bytes it is; a tag can be moved to others."""
+    return re.search(r"@sha256:[0-9a-f]{64}$", image) is not None
+
+
+def _require_fixed(flag: str, image: str) -> None:
+    match = _IMAGE.fullmatch(image)
+    if match is None or match["tag"] == "latest":
+        raise UsageError(
+            f"{flag} {image} has no fixed tag: nights and pods could differ; give a digest or a"
+            " tag, e.g. registry.example/glossator:1.0.0"
+        )
 
 
 def _require(pattern: re.Pattern[str], flag: str, value: str, rule: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from glossator.model.errors import UsageError
 from glossator.model.kinds import Labels
+from glossator.model.store import open_store, uri_below
 from glossator.model.tasks import Task
 
 HELD_OUT = 0.1
@@ -66,7 +66,7 @@ def load(patterns: Sequence[str], tasks: Sequence[Task], text: str, split: str) 
     Raises:
         UsageError: no file, no text column, a value that is no label of its task.
     """
-    files = sorted({f.full_name for pattern in patterns for f in _open(pattern)})
+    files = sorted({file for pattern in patterns for file in _matching(pattern)})
     parts = [_read(file, tasks, text, split) for file in files]
     if not sum(len(part) for part in parts):
         raise UsageError(f"{', '.join(patterns)}: no row with a text in column {text!r}")
@@ -87,21 +87,20 @@ def load(patterns: Sequence[str], tasks: Sequence[Task], text: str, split: str) 
     return whole
 
 
-def _open(pattern: str) -> Any:
-    try:
-        found = fsspec.open_files(pattern, "rb")
-        if not found or not all(file.fs.isfile(file.path) for file in found):
-            raise FileNotFoundError
-    except FileNotFoundError:
+def _matching(pattern: str) -> list[str]:
+    fs, path = open_store(pattern)
+    paths = [path] if fs.isfile(path) else [found for found in fs.glob(path) if fs.isfile(found)]
+    if not paths:
         raise UsageError(
-            f"no file matches {pattern}; name Parquet files or a glob", parameter="data"
-        ) from None
-    return found
+            f"no file matches {pattern}; give Parquet files or a glob", parameter="data"
+        )
+    return [uri_below(pattern, fs, found) for found in paths]
 
 
 def _read(file: str, tasks: Sequence[Task], text: str, split: str) -> Dataset:
     wanted = {text, split, "lang", "source", *(task.name for task in tasks)}
-    with fsspec.open(file, "rb") as stream:
+    fs, path = open_store(file)
+    with fs.open(path, "rb") as stream:
         try:
             parquet = pq.ParquetFile(stream)
             names = parquet.schema_arrow.names

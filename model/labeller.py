@@ -17,8 +17,9 @@ from glossator.model.tasks import Task, select_tasks
 from glossator.model.tokenizer import MAX_CHARS, Tokens, slices
 from glossator.model.words import Words, heaviest, joined, units
 
-MAX_TEXTS = 1 << 16
-"""Texts in one call, at most."""
+MAX_TEXTS = 1 << 14
+"""Texts in one call: few enough that each of its stages says within two seconds how far it is, and
+so many that 3.5% more is computed for padding than with four times as many."""
 _MAX_OUTPUTS = 1 << 24
 """Probabilities in one call."""
 _PART_CHARS, _PART_TOKENS = 1 << 22, 1 << 20

@@ -19,12 +19,16 @@ _SIGNED_SECRETS = re.compile(rf"([?&;#](?:{_SECRET}|{_SURROUNDING})=)[^&#]*", re
 _SIGNED = re.compile(r"[?&;#](?:sig|signature)=", re.IGNORECASE)
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9])(?:A[KS]IA[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}"
-    r"|eyJ[\w-]{8,}\.[\w-]+\.?[\w-]*)"
+    r"|eyJ[\w-]{8,512}\.[\w-]+\.?[\w-]*)"
 )
 """Keys and tokens whose look gives them away: AWS, GitHub, JSON web tokens."""
-_NEXT_OF_CHAIN = re.compile(r"::(?=(?:[A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://)")
-_REMOTE = re.compile(r"[A-Za-z][\w+.-]*(?:://|::)")
+# names are bounded, here as above: a hostile text must not take time by the square of its length
+_SCHEME = r"[A-Za-z][\w+.-]{0,31}"
+_NEXT_OF_CHAIN = re.compile(rf"::(?=(?:{_SCHEME}::){{0,7}}{_SCHEME}://)")
+_REMOTE = re.compile(rf"{_SCHEME}(?:://|::)")
+_URI = re.compile(rf"{_SCHEME}://")
 _WORDS = re.compile(r"[^\s'\"<>]+")
+_PARAMETER = re.compile(r"[?&;#][^=\s]{1,128}=")
 _TOKENS_AS_USERS = ("http", "https", "webdav", "webdavs", "git", "oci")
 """Schemes whose user without a password is a token; elsewhere it may be a name or a container."""
 
@@ -45,18 +49,26 @@ def redacted_text(text: str) -> str:
 
     A URI ends at white space or a quote; punctuation at its end belongs to the text.
     """
+    if not _may_hold_secrets(text):
+        return text
     return _WORDS.sub(_redacted_word, text)
 
 
 def _redacted_word(match: re.Match[str]) -> str:
     word = match[0]
-    if not any(sign in word for sign in "@=") and not _KEYS.search(word):
+    if not _may_hold_secrets(word):
         return word
     uri = word.rstrip(":,.)]")
-    scheme = re.search(r"[A-Za-z][\w+.-]*://", uri)
+    scheme = _URI.search(uri)
     start = scheme.start() if scheme else len(uri)
     # a query may come without the scheme and the host
     return _parameters(uri[:start]) + redacted(uri[start:]) + word[len(uri) :]
+
+
+def _may_hold_secrets(text: str) -> bool:
+    if "://" in text and "@" in text:
+        return True
+    return _PARAMETER.search(text) is not None or _KEYS.search(text) is not None
 
 
 def _userinfo(uri: str) -> str:

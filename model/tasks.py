@@ -25,7 +25,7 @@ MAX_NAME_CHARS = 64
 MAX_LABEL_CHARS = 128
 MAX_LIMITS_CHARS = 10_000
 OUTPUT_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
-"""Columns that the output or the rejects add, which no task may be called."""
+"""Columns that the output or the rejects add, which no task and no key may be called."""
 
 
 @dataclass(frozen=True)

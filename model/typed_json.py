@@ -16,6 +16,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast
 
+from glossator.model import strict_json
+
 _T = TypeVar("_T")
 _SHOWN = 60
 
@@ -51,9 +53,9 @@ def loads(text: str | bytes) -> dict[str, Any]:
         TypedJsonError: it is no JSON, or no object.
     """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of a number of many digits
-        raise TypedJsonError(f"not JSON ({' '.join(str(error).split())})") from error
+        value = strict_json.parse(text.encode() if isinstance(text, str) else text)
+    except ValueError as error:
+        raise TypedJsonError(f"it {error}") from error
     if not isinstance(value, dict):
         raise TypedJsonError(f"it is {_shown(value)}, not an object")
     return value

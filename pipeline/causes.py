@@ -88,17 +88,20 @@ def reaching(place: Place, uri: str, *, begun: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except GlossatorError:
-        raise
-    except Exception as error:
-        if not _is_of_store(error):
+    except Exception as raised:
+        error: BaseException | None = raised
+        if isinstance(raised, GlossatorError):  # of a model, whatever its store raised
+            error = raised.__cause__ if place == "model" else None
+        if error is None or not _is_of_store(error):
             raise
         why = _why(error, uri)
+        if error is not raised and why is None:
+            raise
         said = _text(error)
         line = f"{uri}: {why} ({said})" if why else f"{uri}: {said}"
         if begun or why is None or why in _RETRYING_HELPS:
-            raise StoreError(f"{place} {line}") from error
-        raise UsageError(line, parameter=_PARAMETERS[place]) from error
+            raise StoreError(f"{place} {line}") from raised
+        raise UsageError(line, parameter=_PARAMETERS[place]) from raised
 
 
 def each(place: Place, uri: str, items: Iterable[_T]) -> Iterator[_T]:
@@ -165,15 +168,16 @@ def _innermost(error: BaseException) -> tuple[str, str]:
     lines = [line for line in text.splitlines() if line.strip()]
     if lines and "Traceback" in text:  # the worker's, as text
         said = lines[-1]
-        # Beam may have put what was raised into an error of its own
-        said = re.sub(r"^RuntimeError: (?=[\w.]+: )", "", said)
-        match = re.match(r"([\w.]+)(?:: (.*))?$", said)
-        if match is None:
-            return "", said
-        module, _, kind = match[1].rpartition(".")
-        text, ours = match[2] or "", module.startswith("glossator.")
     else:
-        kind, text = type(error).__name__, " ".join(lines)
-        ours = isinstance(error, GlossatorError)
-    # our own errors say all in words
-    return kind, text if ours else f"{kind}: {text}" if text else kind
+        kind = type(error)
+        said = f"{kind.__module__}.{kind.__name__}: {' '.join(lines)}".removesuffix(": ")
+    # Beam may have put what was raised into an error of its own
+    said = re.sub(r"^(builtins\.)?RuntimeError: (?=[\w.]*(Error|Exception)(: |$))", "", said)
+    match = re.fullmatch(r"([\w.]+)(?:: (.*))?", said)
+    if match is None:
+        return "", said
+    module, _, name = match[1].rpartition(".")
+    text = match[2] or ""
+    if module.startswith("glossator."):  # our own errors say all in words
+        return name, text
+    return name, f"{name}: {text}" if text else name

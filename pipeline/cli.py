@@ -46,7 +46,10 @@ def _input_flags(command: _Function) -> _Function:
                 multiple=True,
                 required=True,
                 metavar="URI|GLOB",
-                help="Parquet files, a glob or a folder; may be given more than once.",
+                help="Parquet files, a glob or a folder; may be given more than once. Of folders"
+                " and globs all is read that is called .parquet, .parq or .pq or begins as Parquet"
+                " does, links included; hidden names (_x, .x; not _x=1) and outputs of Glossator"
+                " are skipped.",
                 panel="Input",
             ),
             click.option(
@@ -190,8 +193,8 @@ def label(
 ) -> None:
     """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
     from glossator.pipeline import job, summary
+    from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
-    from glossator.pipeline.runners import cores
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
     options = LabelOptions(
@@ -225,8 +228,8 @@ class _Reporter(TerminalReporter):
     """As the job wants it."""
 
     def progress(self, snapshot: Any) -> None:
-        """Shows a `glossator.pipeline.progress.Snapshot`."""
-        from glossator.pipeline.progress import describe
+        """Shows a `glossator.pipeline.engines.progress.Snapshot`."""
+        from glossator.pipeline.engines.progress import describe
 
         self.show(snapshot.rows, snapshot.total, describe(snapshot))
 
@@ -243,7 +246,7 @@ def _show(outcome: Any, count: int) -> None:
 
 def _stopped(signal_name: str) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
-    from glossator.pipeline.submit import cancel_current
+    from glossator.pipeline.engines.submit import cancel_current
 
     if sys.stderr.isatty():  # which shows ^C
         terminal.echo(err=True)

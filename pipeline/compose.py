@@ -19,7 +19,8 @@ from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import emit
-from glossator.pipeline.rows import ROW_TYPES, answer_rows, arrow_schema, texts_of
+from glossator.pipeline.outputs.kinds import SHAPES
+from glossator.pipeline.rows import answer_rows, arrow_schema, texts_of
 from glossator.pipeline.tables import (
     Outputs,
     label_given_texts,
@@ -257,7 +258,7 @@ def _rows(
     names = [name for name, _ in fields]
     refuse_names(names, labelling.tasks, "the rows")
     text = text_column(arrow_schema(fields), labelling.text, "the rows")
-    answers = [(task.name, ROW_TYPES[task.kind]) for task in labelling.tasks]
+    answers = [(task.name, SHAPES[task.kind].row) for task in labelling.tasks]
     reject = [("reason", str), ("detail", Optional[str])]
     kinds = [RowTypeConstraint.from_fields([*fields, *more]) for more in (answers, reject)]
     return _LabelRows(labelling, names, text), (kinds[0], kinds[1])

@@ -114,5 +114,5 @@ def _complete(command: click.Command, program: str) -> None:
 
 
 def _stop_engines() -> None:
-    if (submit := sys.modules.get("glossator.pipeline.submit")) is not None:
+    if (submit := sys.modules.get("glossator.pipeline.engines.submit")) is not None:
         submit.stop_runner_processes()

@@ -21,23 +21,23 @@ from apache_beam.runners.runner import create_runner
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
-from glossator.pipeline import gates, publish
 from glossator.pipeline.causes import cause, reaching
-from glossator.pipeline.discover import counted, shown
+from glossator.pipeline.engines.progress import Progress, Reporter, reporting
+from glossator.pipeline.engines.runners import Runner, cores, runner_of
+from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.errors import JobError, RefusedError
+from glossator.pipeline.inputs.discover import counted, shown
+from glossator.pipeline.inputs.names import refuse_collisions
+from glossator.pipeline.inputs.plan import Plan, make_plan
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
-from glossator.pipeline.layout import STAGING
-from glossator.pipeline.lock import lock
-from glossator.pipeline.manifest import Manifest
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
-from glossator.pipeline.plan import Plan, make_plan
-from glossator.pipeline.progress import Progress, Reporter, reporting
-from glossator.pipeline.runners import Runner, cores, runner_of
-from glossator.pipeline.schema import refuse_collisions
-from glossator.pipeline.staging import completed_records
-from glossator.pipeline.submit import Deadlines, Submission, wait_for_earlier
+from glossator.pipeline.outputs import gates, publish
+from glossator.pipeline.outputs.layout import STAGING
+from glossator.pipeline.outputs.lock import lock
+from glossator.pipeline.outputs.manifest import Manifest
+from glossator.pipeline.outputs.staging import completed_records
 from glossator.pipeline.transforms import (
     LabelSplits,
     ListSplits,

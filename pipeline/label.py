@@ -7,24 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.labeller import MAX_TEXTS, Labeller, TaskPredictions
-from glossator.model.tasks import Task
+from glossator.model.labeller import Labeller, TaskPredictions
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
-from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import CorruptRange
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.read import Piece, Unread, read
 from glossator.pipeline.labelling import LOADED, Labelling
-from glossator.pipeline.plan import Range, Split
-from glossator.pipeline.read import Piece, Unread, read
-from glossator.pipeline.schema import WORD, label_index_type, output_schema, task_type
-from glossator.pipeline.staging import SplitRecord
-from glossator.pipeline.write import SplitWriter
+from glossator.pipeline.outputs.kinds import SHAPES, lists
+from glossator.pipeline.outputs.schema import WORD, output_schema, task_type
+from glossator.pipeline.outputs.staging import SplitRecord
+from glossator.pipeline.outputs.write import SplitWriter
 
 MODEL_STAGES = ("tokenize", "network", "attention")
 
@@ -113,21 +112,27 @@ def label_texts(
     encoded = texts.dictionary_encode()
     distinct, rows = encoded.dictionary, encoded.indices
     parts: list[list[pa.StructArray]] = [[] for _ in model.tasks]
-    for first in range(0, max(1, len(distinct)), MAX_TEXTS):
-        some = distinct.slice(first, MAX_TEXTS)
-        labelled = model.label(some.to_pylist(), top)
-        on_rows(len(texts) * (first + len(some)) // max(1, len(distinct)))
-        for i, answers in enumerate(labelled.tasks):
-            parts[i].append(_struct(answers, some))
-        tally.metrics["tokens"] += int(labelled.tokens.sum())
-        tally.metrics["truncated_texts"] += int(labelled.truncated.sum())
-        tally.metrics["padded_tokens"] += labelled.padded_tokens
-        for stage, seconds in labelled.seconds.items():
+    finished = 0
+
+    def on_texts(count: int) -> None:
+        nonlocal finished
+        finished += count
+        on_rows(len(texts) * finished // len(distinct))
+
+    for first in range(0, max(1, len(distinct)), model.max_texts):
+        some = distinct.slice(first, model.max_texts)
+        predictions = model.label(some.to_pylist(), top, on_texts)
+        for i, task_predictions in enumerate(predictions.tasks):
+            parts[i].append(_struct(task_predictions, some))
+        tally.metrics["tokens"] += int(predictions.tokens.sum())
+        tally.metrics["truncated_texts"] += int(predictions.truncated.sum())
+        tally.metrics["padded_tokens"] += predictions.padded_tokens
+        for stage, seconds in predictions.seconds.items():
             tally.metrics[f"{stage}_seconds"] += seconds  # type: ignore[assignment]
     tally.metrics["distinct_texts"] += len(distinct)
     columns = [pa.concat_arrays(part).take(rows) for part in parts]
     for task, column in zip(model.tasks, columns, strict=True):
-        tally.labels.setdefault(task.name, Counter()).update(_counts(task, column))
+        tally.labels.setdefault(task.name, Counter()).update(SHAPES[task.kind].counts(task, column))
     return columns
 
 
@@ -185,28 +190,14 @@ def _label_piece(
     return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
 
 
-def _struct(answers: TaskPredictions, texts: pa.Array) -> pa.StructArray:
-    """The answers to distinct texts as one array."""
-    task, given = answers.task, answers.probabilities
-    if task.kind == "single":
-        confidence = given.max(axis=1).astype(np.float32)
-        indices = pa.array(given.argmax(axis=1), label_index_type(task))
-        columns = [
-            pa.DictionaryArray.from_arrays(indices, pa.array(task.labels, pa.string())),
-            pa.array(confidence),
-            pa.array(confidence >= np.float32(answers.accept)),
-        ]
-    elif task.kind == "multi":
-        chosen = given >= 0.5
-        offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
-        names = pa.array(task.labels, pa.string()).take(pa.array(np.nonzero(chosen)[1]))
-        columns = [
-            _lists(offsets, names),
-            _lists(offsets, pa.array(given[chosen].astype(np.float32))),
-        ]
-    else:
-        columns = [pa.array(given[:, 0].astype(np.float32))]
-    columns += [_words(answers.words, texts), pa.array(answers.entropy)]
+def _struct(predictions: TaskPredictions, texts: pa.Array) -> pa.StructArray:
+    """The predictions for distinct texts as one array."""
+    task = predictions.task
+    columns = [
+        *SHAPES[task.kind].arrays(predictions),
+        _words(predictions.words, texts),
+        pa.array(predictions.entropy),
+    ]
     return pa.StructArray.from_arrays(columns, fields=list(task_type(task)))
 
 
@@ -221,7 +212,7 @@ def _words(words: Words, texts: pa.Array) -> pa.ListArray:
         len(start), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(content)
     )
     columns = [cut, pa.array(words.start), pa.array(words.end), pa.array(words.weight)]
-    return _lists(words.offsets, pa.StructArray.from_arrays(columns, fields=list(WORD)))
+    return lists(words.offsets, pa.StructArray.from_arrays(columns, fields=list(WORD)))
 
 
 def _byte_spans(words: Words, texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -240,17 +231,3 @@ def _content(texts: pa.Array) -> NDArray[np.uint8]:
     data = texts.buffers()[2]
     whole = np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
     return whole[offsets[0] : offsets[-1]]
-
-
-def _lists(offsets: NDArray[Any], values: pa.Array) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
-
-
-def _counts(task: Task, column: pa.StructArray) -> dict[str, int]:
-    if task.kind == "regression":
-        return {}
-    if task.kind == "single":
-        given = np.bincount(column.field("label").indices, minlength=len(task.labels))
-        return {label: int(given[i]) for i, label in enumerate(task.labels)}
-    found = column.field("labels").flatten().value_counts().to_pylist()
-    return dict.fromkeys(task.labels, 0) | {v["values"]: v["counts"] for v in found}

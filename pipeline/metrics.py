@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
-    from glossator.pipeline.staging import SplitRecord
+    from glossator.pipeline.outputs.staging import SplitRecord
 
 NAMESPACE = "glossator"
 """Of the counters and distributions in Beam."""

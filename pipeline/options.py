@@ -16,8 +16,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.store import redacted
-from glossator.pipeline import runners
-from glossator.pipeline.discover import shown
+from glossator.pipeline.engines import runners
+from glossator.pipeline.inputs.discover import shown
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
@@ -79,7 +79,7 @@ class LabelOptions:
         if "{date}" in "".join(self.inputs) and "{date}" not in self.output:
             raise UsageError(
                 f"{self.output} is the same for every date, and the input is not: each day would"
-                " replace the one before; put {date} into the output too",
+                f" replace the one before; write e.g. {self.output.rstrip('/')}/{{date}}",
                 parameter="output",
             )
         for name, value in (("output", self.output), ("model", self.model)):

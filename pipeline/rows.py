@@ -1,64 +1,23 @@
-"""Answers as Beam rows: the same fields and widths as in the job's structs."""
+"""Predictions as Beam rows: the same fields and widths as in the job's structs."""
 
-# Beam reads these annotations as types: `from __future__ import annotations` would hide them
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from glossator.model.errors import UsageError
-from glossator.model.tasks import Kind, Task
-from glossator.pipeline.values import as_text
-
-
-class Word(NamedTuple):
-    """One attended word."""
-
-    text: str
-    start: np.int32
-    """In characters of the original text, as `end` is."""
-    end: np.int32
-    weight: np.float32
-
-
-class Single(NamedTuple):
-    """The answer of a task with exactly one label."""
-
-    label: str
-    confidence: np.float32
-    accepted: bool
-    attention: list[Word]
-    entropy: np.float32
-
-
-class Multi(NamedTuple):
-    """The answer of a task with any number of labels."""
-
-    labels: list[str]
-    scores: list[np.float32]
-    attention: list[Word]
-    entropy: np.float32
-
-
-class Regression(NamedTuple):
-    """The answer of a task with a number."""
-
-    value: np.float32
-    attention: list[Word]
-    entropy: np.float32
-
-
-ROW_TYPES: dict[Kind, Any] = {"single": Single, "multi": Multi, "regression": Regression}
-"""The type of an answer by the kind of its task."""
+from glossator.model.tasks import Task
+from glossator.pipeline.inputs.values import as_text
+from glossator.pipeline.outputs.kinds import SHAPES, Word
 
 
 def answer_rows(task: Task, column: pa.StructArray) -> Iterator[Any]:
-    """A task's answers as rows, in order."""
-    kind = ROW_TYPES[task.kind]
+    """A task's predictions as rows, in order."""
+    row = SHAPES[task.kind].row
     for fields in column.to_pylist():
-        yield kind(**{**fields, "attention": [Word(**word) for word in fields["attention"]]})
+        yield row(**{**fields, "attention": [Word(**word) for word in fields["attention"]]})
 
 
 def texts_of(values: Sequence[Any], column: str) -> pa.Array:

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
+from glossator.pipeline.engines.workers import Heartbeat
 from glossator.pipeline.errors import JobError
+from glossator.pipeline.inputs.plan import Split
 from glossator.pipeline.label import SplitLabelling, label_split
-from glossator.pipeline.plan import Split
-from glossator.pipeline.staging import SplitRecord, completed_record
-from glossator.pipeline.workers import Heartbeat
+from glossator.pipeline.outputs.staging import SplitRecord, completed_record
 
 _POLL_SECS = 1.0
 """How often threads are looked after."""

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from glossator.model.explain import Mark, marked
 from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
-from glossator.pipeline.columns import column_at, find_text, projection
-from glossator.pipeline.discover import counted
+from glossator.pipeline.inputs.columns import column_at, find_text, projection
+from glossator.pipeline.inputs.discover import counted
+from glossator.pipeline.inputs.values import as_text as as_text_column
 from glossator.pipeline.job import Outcome
-from glossator.pipeline.values import as_text as as_text_column
 
 _BAR = 24
 _ROWS = 64
@@ -45,10 +45,11 @@ def lines(outcome: Outcome) -> list[str]:
     if manifest.skipped:
         result.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:
-        result.append(
-            f"  NOT READ: {totals.rows_unreadable:,} rows and {totals.files_unreadable:,} whole "
-            f"files are corrupt; {output}/_rejects names them"
+        counts = {"row": totals.rows_unreadable, "whole file": totals.files_unreadable}
+        said = " and ".join(
+            f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count
         )
+        result.append(f"  NOT READ: {said}; {output}/_rejects says why")
     for task, shares in manifest.labels.items():
         if not shares:  # a regression has no labels to count
             continue

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.pipeline.check import check
-from glossator.pipeline.columns import MisfitError, column_at, find_column, find_text
+from glossator.pipeline.inputs.check import check
+from glossator.pipeline.inputs.columns import MisfitError, column_at, find_column, find_text
+from glossator.pipeline.inputs.names import refuse_collisions
+from glossator.pipeline.inputs.resolve import guess_text
+from glossator.pipeline.inputs.values import as_text
 from glossator.pipeline.label import Tally, label_texts
 from glossator.pipeline.metrics import Measures, measures
-from glossator.pipeline.resolve import guess_text
-from glossator.pipeline.schema import refuse_collisions, task_type
-from glossator.pipeline.values import as_text
+from glossator.pipeline.outputs.schema import task_type
 
 MAX_ROWS = 65_536
 """Rows that are labelled at once."""

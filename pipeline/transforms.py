@@ -11,13 +11,14 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from glossator.pipeline import gates, manifest, metrics
+from glossator.pipeline import metrics
+from glossator.pipeline.engines.workers import Heartbeat, first_ready
+from glossator.pipeline.inputs.plan import Split
 from glossator.pipeline.label import SplitLabelling
-from glossator.pipeline.plan import Split
-from glossator.pipeline.publish import discard, publish, published, recover, state
+from glossator.pipeline.outputs import gates, manifest
+from glossator.pipeline.outputs.publish import discard, publish, published, recover, state
+from glossator.pipeline.outputs.staging import completed_records, load_plan, pending_splits
 from glossator.pipeline.running import RunningSplit, wait_for_one
-from glossator.pipeline.staging import completed_records, load_plan, pending_splits
-from glossator.pipeline.workers import Heartbeat, first_ready
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_lines import glossator
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Label = Callable[..., tuple[pa.Table, list[dict[str, Any]]]]
 
 
 @pytest.fixture
-def label(tmp_path: Path, bundle: Path, glossator: Run) -> Label:
+def label(tmp_path: Path, bundle: Path) -> Label:
     """Labels `in/` with flags; the labelled rows as one table, and the rejects."""
 
     def run(*flags: str, folder: Path = tmp_path / "in") -> tuple[pa.Table, list[dict[str, Any]]]:
@@ -33,7 +32,7 @@ def label(tmp_path: Path, bundle: Path, glossator: Run) -> Label:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, bundle: Path, glossator: Run) -> Callable[..., str]:
+def refused(tmp_path: Path, bundle: Path) -> Callable[..., str]:
     """Labels `in/` with flags that are an error; the error."""
 
     def run(*flags: str) -> str:

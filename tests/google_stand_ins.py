@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from real_engines import free_port
 
 NEEDED = ("google.cloud.dataflow_v1beta3", "gcsfs", "gcp_storage_emulator")
 
@@ -57,9 +58,7 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def store(
-    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Google Cloud Storage in a process of its own, and the environment that leads there."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_comments import make_comments, write_comments
 
 FILES = 40
 ROWS = 600
@@ -51,7 +52,7 @@ class Job:
     def end(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         """What it came to; fails if it hangs, or leaves a process behind."""
         stdout, stderr = process.communicate(timeout=PATIENCE_SECS)
-        assert session(process.pid) == []
+        assert processes_of(process.pid) == []
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def close(self) -> None:
@@ -62,7 +63,7 @@ class Job:
                 process.communicate()
 
 
-def session(leader: int) -> list[int]:
+def processes_of(leader: int) -> list[int]:
     """The processes that live in a session."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -76,15 +77,11 @@ def session(leader: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def big_input(
-    tmp_path_factory: pytest.TempPathFactory,
-    comments: Callable[..., list[str]],
-    write_comments: Callable[..., Path],
-) -> Path:
+def big_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files enough that a job over them takes some seconds, with some rejects."""
     folder = tmp_path_factory.mktemp("big")
     for i in range(FILES):
-        texts = [None, *(f"{text} {i} {j}" for j, text in enumerate(comments(ROWS, seed=i)))]
+        texts = [None, *(f"{text} {i} {j}" for j, text in enumerate(make_comments(ROWS, seed=i)))]
         write_comments(folder / f"{i:03d}.parquet", texts, first_id=i * (ROWS + 1))
     return folder
 
@@ -97,15 +94,10 @@ def big_job(big_input: Path, bundle: Path) -> Iterator[Job]:
 
 
 @pytest.fixture
-def small_job(
-    tmp_path: Path,
-    bundle: Path,
-    comments: Callable[..., list[str]],
-    write_comments: Callable[..., Path],
-) -> Iterator[Job]:
+def small_job(tmp_path: Path, bundle: Path) -> Iterator[Job]:
     """Of two files; its inputs may be spoilt."""
     for i in range(2):
-        write_comments(tmp_path / "in" / f"{i}.parquet", comments(50, seed=i))
+        write_comments(tmp_path / "in" / f"{i}.parquet", make_comments(50, seed=i))
     job = Job(tmp_path / "in", bundle)
     yield job
     job.close()
@@ -119,49 +111,29 @@ def undisturbed(
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     run = Job(big_input, bundle).run(out, "--json")
     assert run.returncode == 0, run.stderr
-    return files(out), float(json.loads(run.stdout)["seconds"])
+    return files_of(out), float(json.loads(run.stdout)["seconds"])
 
 
-def files(out: Path) -> dict[str, bytes]:
+def files_of(out: Path) -> dict[str, bytes]:
     """Parts and rejects that a reader sees."""
     found = [*out.glob("part-*"), *(out / "_rejects").glob("part-*")]
     return {str(path.relative_to(out)): path.read_bytes() for path in found}
 
 
-def intact(out: Path) -> dict[str, str] | None:
+def publication_of(out: Path) -> dict[str, str] | None:
     """The digests of a publication, checked against its manifest; None if there is none."""
     if not (out / "_SUCCESS").exists():
         return None
     manifest = json.loads((out / "_manifest.json").read_text())
     listed = {f["name"]: f["sha256"] for kind in ("parts", "rejects") for f in manifest[kind]}
-    found = {name: hashlib.sha256(content).hexdigest() for name, content in files(out).items()}
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in files_of(out).items()}
     assert found == listed
     return found
 
 
-@pytest.fixture(scope="session")
-def files_of() -> Callable[[Path], dict[str, bytes]]:
-    return files
-
-
-@pytest.fixture(scope="session")
-def publication_of() -> Callable[[Path], dict[str, str] | None]:
-    return intact
-
-
-@pytest.fixture(scope="session")
-def processes_of() -> Callable[[int], list[int]]:
-    return session
-
-
-@pytest.fixture(scope="session")
-def wait_for() -> Callable[..., None]:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Waits until something is so, or a process has ended."""
-
-    def wait(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-        end = time.monotonic() + PATIENCE_SECS
-        while not condition() and process.poll() is None:
-            assert time.monotonic() < end, "it never came"
-            time.sleep(0.0001)
-
-    return wait
+    end = time.monotonic() + PATIENCE_SECS
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.0001)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import fsspec
 
-from glossator.pipeline.manifest import Manifest, OutputFile, Totals
-from glossator.pipeline.publish import staging
+from glossator.pipeline.outputs.manifest import Manifest, OutputFile, Totals
+from glossator.pipeline.outputs.publish import staging
 
 
 def part(index: int, digest: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from glossator.pipeline.engines.flink import Cluster
+
 ENGINES = Path(__file__).parents[2] / "shared" / "engines"
 """Where engines may lie, beside the checkout."""
 _FLINK = (sys.executable, "-m", "glossator.deploy.flink")
@@ -31,14 +33,19 @@ class LocalFlink:
     home: Path
     master: str
     """What `--flink_master` takes."""
-    rest: str
+    conf: Path
+    """What `--flink_conf_dir` takes."""
     pool: str
     """What `--environment_config` takes."""
     log: Path
 
     def command(self, verb: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         """`start`, `status` or `stop`, of this cluster."""
-        return _command(verb, self.home, *arguments)
+        return local_flink(verb, self.home, *arguments)
+
+    def ask(self, path: str) -> Any:
+        """What Flink's REST interface answers to those who hold the cluster's key."""
+        return Cluster(self.master, str(self.conf))._get(path)
 
     def status(self) -> dict[str, Any]:
         account: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
@@ -50,7 +57,7 @@ class LocalFlink:
         return {process["role"]: process["pid"] for process in self.status()["processes"]}
 
 
-def _command(
+def local_flink(
     verb: str, home: Path, *arguments: object, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -63,23 +70,11 @@ def _command(
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
         port: int = taken.getsockname()[1]
     return port
-
-
-@pytest.fixture(scope="session")
-def local_flink() -> Command:
-    """`start`, `status` or `stop` of any cluster: `local_flink("stop", home)`."""
-    return _command
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """A port that nothing listens at."""
-    return _free_port
 
 
 @pytest.fixture(scope="session")
@@ -88,14 +83,14 @@ def flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFli
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         pytest.skip("no Java: install openjdk-17-jre-headless")
     home = tmp_path_factory.mktemp("flink")
-    ports = ("--port", _free_port(), "--pool-port", _free_port())
-    started = _command("start", home, "--task-managers", 2, "--slots", 2, *ports)
+    ports = ("--port", free_port(), "--pool-port", free_port())
+    started = local_flink("start", home, "--task-managers", 2, "--slots", 2, *ports)
     if started.returncode == 2 and "cannot find apache" in started.stderr:
         pytest.skip(f"no Flink: {started.stderr.splitlines()[-1]}")
     assert started.returncode == 0, started.stderr
-    account = json.loads(_command("status", home, "--json").stdout)
-    yield LocalFlink(home, account["master"], account["rest"], account["pool"], home / "log")
-    stopped = _command("stop", home)
+    account = json.loads(local_flink("status", home, "--json").stdout)
+    yield LocalFlink(home, account["master"], home / "conf", account["pool"], home / "log")
+    stopped = local_flink("stop", home)
     assert stopped.returncode == 0, stopped.stderr
 
 

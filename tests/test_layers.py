@@ -14,7 +14,19 @@ import pytest
 
 LAYERS = ("model", "pipeline", "deploy")
 """Each may import what stands before it."""
-BEAMLESS = ("label", "manifest", "plan", "read", "schema", "staging", "tables", "write")
+FOLDERS = ("inputs", "outputs", "engines")
+"""Of the pipeline; each may use what stands before it."""
+BEAMLESS = (
+    "inputs.plan",
+    "inputs.read",
+    "label",
+    "outputs.manifest",
+    "outputs.publish",
+    "outputs.schema",
+    "outputs.staging",
+    "outputs.write",
+    "tables",
+)
 """Modules of the pipeline that need no Beam."""
 
 
@@ -72,6 +84,20 @@ def test_imports_have_no_circle() -> None:
     graph = {module: set(imported(path)) & set(FILES) for module, path in FILES.items()}
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("glossator.model.network") < order.index("glossator.pipeline.job")
+
+
+def test_folders_of_the_pipeline_have_no_circle() -> None:
+    graph: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
+    for module, path in FILES.items():
+        if (folder := folder_of(module)) is not None:
+            graph[folder] |= {other for name in imported(path) if (other := folder_of(name))}
+    edges = {folder: others - {folder} for folder, others in graph.items()}
+    assert list(graphlib.TopologicalSorter(edges).static_order()) == list(FOLDERS)
+
+
+def folder_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[2] if parts[1:2] == ["pipeline"] and parts[2:3] and parts[2] in FOLDERS else None
 
 
 def test_inference_needs_nothing_of_training() -> None:

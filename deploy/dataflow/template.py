@@ -11,7 +11,7 @@ import click
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label
-from glossator.pipeline.runners import MACHINE_TYPE
+from glossator.pipeline.engines.runners import MACHINE_TYPE
 
 LEFT_OUT = {
     "workers": "threads of a local run",

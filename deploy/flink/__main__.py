@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from glossator.deploy.flink import local
+from glossator.deploy.flink import commands
 from glossator.deploy.flink.kubernetes import kubernetes
 from glossator.model.commands import Group
 from glossator.pipeline.cli import main
@@ -15,7 +15,7 @@ def cli() -> None:
     """Flink clusters to label comments on."""
 
 
-for command in (local.start, local.status, local.stop, kubernetes):
+for command in (commands.start, commands.status, commands.stop, kubernetes):
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -6,14 +6,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from glossator.model.corpora.fetch import (
-    Archive,
-    Fetcher,
-    default_cache,
-    pip_settings,
-    read_members,
-)
+from glossator.model.archives import read_members
 from glossator.model.errors import UsageError
+from glossator.model.package_index import Archive, Fetcher, cache_folder
+from glossator.model.pip_settings import pip_settings
 
 VERSION = "1.19.3"
 
@@ -41,7 +37,7 @@ def flink(report: Callable[[str], None]) -> Path:
     Raises:
         UsageError: no index has the packages, or not as they are known here.
     """
-    cache = default_cache().parent
+    cache = cache_folder()
     folder = cache / f"flink-{VERSION}"
     if " " in str(folder):
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from glossator.deploy.flags import PASSING, give, nightly_flags, pod_flags
+from glossator.deploy.flags import PASSING, give, nightly_flags, pod_flags, warn_of_tags
 from glossator.deploy.flink import pool
 from glossator.deploy.kubernetes import (
     KubernetesObject,
@@ -25,7 +25,6 @@ from glossator.deploy.kubernetes import (
     to_yaml,
 )
 from glossator.deploy.settings import (
-    FLINK_IMAGE,
     FLINK_UID,
     FLINK_VERSION,
     JOB_SERVER_JAR,
@@ -54,7 +53,7 @@ def flink_deployment(nightly: Nightly, pods: Pods, cluster: FlinkPods) -> Kubern
         "kind": "FlinkDeployment",
         "metadata": metadata(nightly, pods, "cluster"),
         "spec": {
-            "image": FLINK_IMAGE,
+            "image": cluster.image,
             "flinkVersion": f"v{FLINK_VERSION.replace('.', '_')}",
             "mode": "native",
             "serviceAccount": cluster.service_account,
@@ -205,6 +204,12 @@ def engine_flags(nightly: Nightly, cluster: FlinkPods) -> tuple[str, ...]:
     help="Of Flink's pods; it may start and stop pods.",
 )
 @click.option(
+    "--flink-image",
+    default=FlinkPods.image,
+    show_default=True,
+    help="Of Flink's own containers, with its digest (@sha256:…) or a tag.",
+)
+@click.option(
     "--operator-namespace",
     help="Where Flink's operator runs; by default the namespace of the pods.",
 )
@@ -220,6 +225,7 @@ def kubernetes(
     task_managers: int,
     shared_memory: str,
     flink_service_account: str,
+    flink_image: str,
     operator_namespace: str | None,
     write: Path | None,
     **when: Any,
@@ -236,8 +242,10 @@ def kubernetes(
         Machine(cores, memory, scratch),
         shared_memory,
         flink_service_account,
+        flink_image,
         operator_namespace,
     )
+    warn_of_tags(image, flink_image)
     job = cron_job(nightly, pods, _SUBMITTER, *engine_flags(nightly, cluster))
     # the policies first: no pod is reachable before they hold
     policies = network_policies(nightly, pods, cluster)

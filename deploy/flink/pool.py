@@ -32,7 +32,7 @@ PORT = 50000
 def serve(port: int, allow_uid: tuple[int, ...], allow_any_local_user: bool) -> None:
     """Start workers on this machine for those who may ask at localhost:PORT, until it is ended."""
     # Beam takes seconds to import, and whoever wants the port's number alone need not wait
-    from glossator.pipeline import worker_pool
+    from glossator.pipeline.engines import worker_pool
 
     logging.basicConfig(format=worker_pool.LOG_FORMAT, force=True)  # the command line has its own
     log = logging.getLogger("glossator.pool")

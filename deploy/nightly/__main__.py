@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from glossator.deploy.flags import PASSING, give, nightly_flags, pod_flags
+from glossator.deploy.flags import PASSING, give, nightly_flags, pod_flags, warn_of_tags
 from glossator.deploy.kubernetes import cron_job, to_yaml
 from glossator.deploy.nightly import airflow as airflow_dag
 from glossator.deploy.nightly.systemd import units
@@ -48,6 +48,7 @@ def kubernetes(
     """
     nightly, machine = Nightly(**when), Machine(cores, memory, scratch)
     pods = Pods(image, namespace, service_account, secrets)
+    warn_of_tags(image)
     # a container sees all cores of its node
     job = cron_job(nightly, pods, machine, f"--workers={cores}")
     give({f"{nightly.name}.yaml": to_yaml([job])}, write)

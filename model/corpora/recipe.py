@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glossator.model.corpora.fetch import Fetcher, default_cache, pip_settings
 from glossator.model.corpora.rows import LABELS, SPLITS, Row, clean, level, says_something, settle
 from glossator.model.corpora.sources import SOURCES, Source
 from glossator.model.errors import UsageError
+from glossator.model.package_index import Fetcher, cache_folder
+from glossator.model.pip_settings import pip_settings
 from glossator.model.tasks import Task
 
 Summary = dict[str, dict[str, dict[str, int]]]
@@ -77,7 +78,7 @@ def build(
 
     Args:
         directory: made if missing; files of the same names are replaced.
-        progress: is told, in a line, what is being done.
+        progress: receives a line on each step.
         cache: where downloads are kept; by default `glossator/corpora` under `$XDG_CACHE_HOME`
             or `~/.cache`. What lies there is checked again before each use.
         sources: what is built; by default everything.
@@ -91,7 +92,7 @@ def build(
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        found = _collect(sources, cache or default_cache(), progress)
+        found = _collect(sources, cache or cache_folder() / "corpora", progress)
         rows = settle(level(found, _BARE_SOURCES))
         progress(f"{len(found)} rows read, {len(rows)} left without duplicates and contradictions")
         summary = _write(rows, directory, progress)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossator.model.corpora.fetch import Archive, read_members
+from glossator.model.archives import read_members
 from glossator.model.corpora.rows import (
     Row,
     bare,
@@ -20,6 +20,7 @@ from glossator.model.corpora.rows import (
     split_of,
     split_of_season,
 )
+from glossator.model.package_index import Archive
 
 CHAT_MESSAGES = 30_000
 """How many of the chat's messages are taken, so that they do not outweigh the other topics."""

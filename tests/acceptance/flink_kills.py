@@ -48,6 +48,7 @@ def main() -> None:
     job = [sys.executable, "-m", "glossator.pipeline", "--input", given.input, "--key", given.key]
     flink = ["--runner=FlinkRunner", f"--flink_job_server_jar={given.flink_jar}", "--parallelism=2"]
     flink += [f"--flink_master={cluster['master']}", f"--environment_config={cluster['pool']}"]
+    flink.append(f"--flink_conf_dir={cluster['conf']}")
     flink += ["--start-minutes=3", "--stall-minutes=3"]
     with tempfile.TemporaryDirectory() as folder:
         undisturbed = Path(folder, "undisturbed")

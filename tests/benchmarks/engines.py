@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--prism", help="the Prism runner's program")
     parser.add_argument("--flink-jar", help="Beam's job server for Flink")
     parser.add_argument("--flink-master", help="a cluster; its pool at --flink-pool")
+    parser.add_argument("--flink-conf-dir", help="its configuration, if it asks for a key")
     parser.add_argument("--flink-pool", default="localhost:50000")
     given = parser.parse_args()
     engines = {"local": [f"--workers={given.workers}"]}
@@ -45,6 +46,8 @@ def main() -> None:
             f"--flink_master={given.flink_master}",
             f"--environment_config={given.flink_pool}",
         ]
+        if given.flink_conf_dir:
+            master.append(f"--flink_conf_dir={given.flink_conf_dir}")
         engines["flink cluster"] = flink + master
     print(f"{platform.processor() or platform.machine()}, {given.workers} workers, {_model()}")
     rates: dict[str, list[float]] = {name: [] for name in engines}

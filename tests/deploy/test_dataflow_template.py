@@ -22,9 +22,9 @@ from glossator.deploy.dataflow.__main__ import cli
 from glossator.deploy.dataflow.template import LEFT_OUT, PARAMETERS
 from glossator.model.errors import UsageError
 from glossator.pipeline.cli import label
+from glossator.pipeline.engines.runners import MACHINE_TYPE
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.options import beam_options
-from glossator.pipeline.runners import MACHINE_TYPE
 
 pytestmark = pytest.mark.dataflow
 
@@ -210,7 +210,7 @@ def test_a_job_is_named_after_its_output() -> None:
         said: str = json.loads(deploy(*RUN, *more, "--dry-run"))["launchParameter"]["jobName"]
         return said
 
-    assert name() == name("--output=gs://bucket/out/2026-11-21/")
+    assert name() == name("--output=gs://bucket/out/{date}/")
     assert name() != name("--date=2026-11-22")
     assert name("--job-name=mine") == "mine"
 

@@ -16,6 +16,7 @@ import pytest
 from docker.utils.build import exclude_paths
 from dockerfile_parse import DockerfileParser
 
+from glossator.deploy.kubernetes import UID
 from glossator.deploy.settings import FLINK_VERSION, JOB_SERVER_JAR
 
 ROOT = Path(__file__).parents[2]
@@ -54,11 +55,15 @@ class Stage:
 def read_stages() -> dict[str, Stage]:
     text = (ROOT / "deploy" / "Dockerfile").read_bytes()
     stages: dict[str, Stage] = {}
+    images: dict[str, str] = {}
     for step in DockerfileParser(fileobj=BytesIO(text)).structure:
         name, value = step["instruction"], step["value"]
         if name == "FROM":
             base, _, alias = value.partition(" AS ")
+            base = re.sub(r"\$\{(\w+)\}", lambda name: images[name[1]], base)
             current = stages.setdefault(alias, Stage(base))
+        elif name == "ARG" and not stages:  # what can be given for a base
+            variable, _, images[variable] = value.partition("=")
         elif name != "COMMENT":
             current.steps.append((name, value))
     return stages
@@ -127,6 +132,14 @@ def test_stages_come_from_stages_and_fixed_tags(stages: dict[str, Stage]) -> Non
             assert colon and tag != "latest", f"{stage.base} has no fixed tag"
 
 
+def test_every_base_can_be_given_with_its_digest() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    bases = re.findall(r"^FROM (\S+) AS", text, re.MULTILINE)
+    outside = [base for base in bases if base not in read_stages()]
+    assert len(outside) >= 5
+    assert all(re.fullmatch(r"\$\{[A-Z_]+_IMAGE\}", base) for base in outside)
+
+
 def test_beam_is_the_one_of_the_constraints(stages: dict[str, Stage]) -> None:
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     (beam,) = re.findall(r"^apache-beam==(\S+)$", constraints, re.MULTILINE)
@@ -167,6 +180,11 @@ def test_who_it_runs_as(stages: dict[str, Stage]) -> None:
     for name in ("local", "flink"):
         user = final(stages, name, "USER") or ""
         assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user), "Kubernetes wants a number to trust"
+
+
+def test_root_is_only_where_dataflow_wants_it(stages: dict[str, Stage]) -> None:
+    users = {name: final(stages, name, "USER") for name in ("local", "flink", "dataflow")}
+    assert users == {"local": f"{UID}:{UID}", "flink": f"{UID}:{UID}", "dataflow": "root"}
 
 
 def test_torch_is_the_one_without_cuda(stages: dict[str, Stage]) -> None:

@@ -26,9 +26,9 @@ from kubernetes_validate.utils import all_versions, major_minor
 from glossator.deploy.flink import pool
 from glossator.deploy.flink.__main__ import cli as flink
 from glossator.deploy.nightly.__main__ import cli as nightly
-from glossator.deploy.settings import FLINK_VERSION, GRACE_SECONDS
+from glossator.deploy.settings import FLINK_IMAGE, FLINK_VERSION, GRACE_SECONDS
 from glossator.model.errors import UsageError
-from glossator.pipeline import runners
+from glossator.pipeline.engines import runners
 
 IMAGE = "registry.example/team/glossator:1.2.3"
 JOB = ("--input=s3://in/{date}/*.parquet", "--output=s3://out/{date}", "--key=id")
@@ -281,9 +281,26 @@ def test_what_kubernetes_would_refuse_is_refused_now(flags: list[str], words: st
         one_pod(*flags)
 
 
+def test_images_are_pinned_by_digest_where_one_is_given() -> None:
+    digest = "sha256:" + 64 * "a"
+    ours, flinks = f"registry.example/glossator:1@{digest}", f"flink@{digest}"
+    arguments = ["kubernetes", f"--image={ours}", f"--flink-image={flinks}", *JOB]
+    result = CliRunner().invoke(flink, arguments, catch_exceptions=False)
+    *_, cluster, job = yaml.safe_load_all(result.stdout)
+    assert cluster["spec"]["image"] == flinks
+    assert pool_of(cluster)["image"] == pod_of(job)["containers"][0]["image"] == ours
+    assert result.stderr == ""
+    said = CliRunner().invoke(flink, ["kubernetes", f"--image={IMAGE}", *JOB]).stderr.splitlines()
+    assert [line.split()[0] for line in said] == [IMAGE, FLINK_IMAGE]
+    assert all("digest" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--flink-image=flink"], "--flink-image flink has no fixed tag"),
+        (["--flink-image=flink:latest"], "--flink-image flink:latest has no fixed tag"),
+        (["--operator-namespace=A"], "--operator-namespace 'A' can't be used"),
         (["--task-managers=0"], "--task-managers 0: 1 or more"),
         (["--shared-memory=much"], "--shared-memory 'much' can't be used"),
         (["--flink-service-account=F"], "--flink-service-account 'F' can't be used"),

@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from command_lines import shell
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sample_comments import make_comments, write_comments
 
 from glossator.deploy.flink.__main__ import cli as flink
 from glossator.deploy.nightly.__main__ import cli as nightly
@@ -110,7 +112,6 @@ def test_night_labels_the_day_before(way: str) -> None:
         (["--top=1000"], "--top: 1000 is not between"),
         (["--output=s3://out/{day}"], "unknown field {day}"),
         (["--output=s3://out/labels"], "--output.* s3://out/labels is the same"),
-        (["--input=s3://in/all", "--output=s3://out/labels"], "write e.g. s3://out/labels/{date}"),
         (["--date=2026-11-21"], "--date 2026-11-21: leave it out"),
         (["--date", "today"], "--date today: leave it out"),
         (["--name=Night_1"], "--name 'Night_1' can't be used"),
@@ -127,6 +128,13 @@ def test_night_labels_the_day_before(way: str) -> None:
 def test_what_would_fail_at_night_fails_now(way: str, flags: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         WAYS[way](*JOB, *flags)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_night_never_replaces_the_one_before(way: str) -> None:
+    with pytest.raises(UsageError, match=r"write e\.g\. s3://out/labels/\{date\}"):
+        WAYS[way]("--input=s3://in/all", "--output=s3://out/labels/")
+    WAYS[way]("--input=s3://in/all", "--output=s3://out/labels/{date}")
 
 
 @pytest.mark.parametrize("way", ["kubernetes", "flink", "systemd"])
@@ -159,7 +167,7 @@ def test_other_time_zones(flags: list[str]) -> None:
     WAYS["kubernetes"](*JOB, *flags)
 
 
-def test_flags_that_are_missing_are_asked_for(shell: Callable[..., Any]) -> None:
+def test_flags_that_are_missing_are_asked_for() -> None:
     said = shell("-m", "glossator.deploy.nightly", "systemd", "--output", OUTPUT)
     assert said.returncode == 2
     assert "Missing option '--input'" in said.stderr
@@ -299,12 +307,10 @@ def test_what_a_service_can_not_find(flags: list[str], words: str) -> None:
         render(nightly, "systemd", *JOB, *flags)
 
 
-def test_service_labels(
-    bundle: Path, comments: Callable[..., list[str]], write_comments: Any, tmp_path: Path
-) -> None:
+def test_service_labels(bundle: Path, tmp_path: Path) -> None:
     """What the service starts is started, on the comments of yesterday."""
     day = f"{datetime.now(timezone.utc) - timedelta(days=1):%Y-%m-%d}"
-    write_comments(tmp_path / "in" / f"{day}.parquet", comments(20))
+    write_comments(tmp_path / "in" / f"{day}.parquet", make_comments(20))
     service, _ = units(
         tmp_path / "units",
         *("--input", f"{tmp_path}/in/{{date}}.parquet", "--output", f"{tmp_path}/out/{{date}}"),

@@ -16,15 +16,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_lines import glossator, shell
 from google_stand_ins import IMAGE, Service, Store, needs_gcp
+from sample_comments import make_comments, write_comments
 
 from glossator.deploy.dataflow import launch
 
 pytestmark = pytest.mark.dataflow
 
-Comments = Callable[..., list[str]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 
 FILES, ROWS = 3, 40
 RARE_WORD = "quokkaville"
@@ -32,16 +32,14 @@ RARE_WORD = "quokkaville"
 
 
 @pytest.fixture(scope="module")
-def texts(comments: Comments) -> list[list[str | None]]:
-    made: list[list[str | None]] = [[*comments(ROWS - 1, seed=i), None] for i in range(FILES)]
+def texts() -> list[list[str | None]]:
+    made: list[list[str | None]] = [[*make_comments(ROWS - 1, seed=i), None] for i in range(FILES)]
     made[1][3] = f"a {RARE_WORD} of lovely service"
     return made
 
 
 @pytest.fixture(scope="module")
-def local_input(
-    texts: list[list[str | None]], write_comments: Write, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def local_input(texts: list[list[str | None]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("comments")
     for i in range(FILES):
         write_comments(folder / f"{i}.parquet", texts[i], first_id=i * ROWS, row_group_size=16)
@@ -102,7 +100,7 @@ Submit = Callable[..., Submitted]
 
 
 @pytest.fixture
-def submit(uploaded: Store, dataflow: Service, glossator: Run) -> Submit:
+def submit(uploaded: Store, dataflow: Service) -> Submit:
     """Submits the job and does not wait."""
 
     def run(output: str, *arguments: object) -> Submitted:
@@ -183,7 +181,7 @@ def test_a_job_is_as_small_for_many_files(
 
 @needs_gcp
 def test_the_submitted_job_labels_and_publishes(
-    submit: Submit, uploaded: Store, glossator: Run, local_input: Path, bundle: Path, tmp_path: Path
+    submit: Submit, uploaded: Store, local_input: Path, bundle: Path, tmp_path: Path
 ) -> None:
     """What the service would hand to its workers is run here, by Beam's own runner."""
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -224,7 +222,7 @@ def rows_of(folder: Path) -> list[pa.Table]:
 
 @needs_gcp
 def test_an_object_store_gives_the_same_and_a_rerun_does_nothing(
-    uploaded: Store, glossator: Run, local_input: Path, bundle: Path, tmp_path: Path
+    uploaded: Store, local_input: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out = "comments-bucket/out/local"
     first = glossator(*JOB, f"--output=gs://{out}", "--workers=2")
@@ -247,7 +245,7 @@ def test_an_object_store_gives_the_same_and_a_rerun_does_nothing(
 
 
 @pytest.fixture
-def launcher(uploaded: Store, dataflow: Service, tmp_path: Path, shell: Run) -> Run:
+def launcher(uploaded: Store, dataflow: Service, tmp_path: Path) -> Run:
     """The launcher's call of `launch.py`, which stands alone in its folder there."""
     script = tmp_path / "launch.py"
     shutil.copy(launch.__file__, script)
@@ -287,9 +285,7 @@ def test_the_launcher_leaves_a_job_for_the_service(
 
 
 @needs_gcp
-def test_the_launcher_leaves_a_job_where_all_is_published(
-    launcher: Run, uploaded: Store, glossator: Run
-) -> None:
+def test_the_launcher_leaves_a_job_where_all_is_published(launcher: Run, uploaded: Store) -> None:
     """Without a job the service says that the launch failed."""
     out = "--output=gs://comments-bucket/out/done"
     done = glossator("label", "--input=gs://comments-bucket/in/0.parquet", *JOB[2:], out)
@@ -317,7 +313,7 @@ def test_the_launcher_says_what_is_wrong(launcher: Run) -> None:
 
 @needs_gcp
 @pytest.mark.parametrize("option", ["project", "region", "temp_location", "sdk_container_image"])
-def test_what_the_service_needs_is_asked_for(option: str, uploaded: Store, glossator: Run) -> None:
+def test_what_the_service_needs_is_asked_for(option: str, uploaded: Store) -> None:
     engine = [word for word in ENGINE if not word.startswith(f"--{option}=")]
     ended = glossator(*JOB, *engine, "--output=gs://comments-bucket/out/none")
     assert ended.returncode == 2
@@ -326,7 +322,7 @@ def test_what_the_service_needs_is_asked_for(option: str, uploaded: Store, gloss
 
 
 @needs_gcp
-def test_a_failed_job_says_why(uploaded: Store, dataflow: Service, glossator: Run) -> None:
+def test_a_failed_job_says_why(uploaded: Store, dataflow: Service) -> None:
     dataflow.state = "JOB_STATE_FAILED"
     dataflow.message = "Startup of the worker pool in zone us-central1-a failed: no quota left"
     ended = glossator(
@@ -338,7 +334,7 @@ def test_a_failed_job_says_why(uploaded: Store, dataflow: Service, glossator: Ru
 
 
 @needs_gcp
-def test_two_jobs_of_a_name_are_refused(uploaded: Store, dataflow: Service, glossator: Run) -> None:
+def test_two_jobs_of_a_name_are_refused(uploaded: Store, dataflow: Service) -> None:
     dataflow.active = True
     ended = glossator(
         *JOB, *ENGINE, "--output=gs://comments-bucket/out/t", f"--dataflow_endpoint={dataflow.url}"
@@ -348,9 +344,7 @@ def test_two_jobs_of_a_name_are_refused(uploaded: Store, dataflow: Service, glos
 
 
 @needs_gcp
-def test_a_job_whose_workers_never_come_is_cancelled(
-    uploaded: Store, dataflow: Service, glossator: Run
-) -> None:
+def test_a_job_whose_workers_never_come_is_cancelled(uploaded: Store, dataflow: Service) -> None:
     wait = ("--start-minutes=0.02", f"--dataflow_endpoint={dataflow.url}")
     ended = glossator(*JOB, *ENGINE, "--output=gs://comments-bucket/out/c", *wait)
     assert ended.returncode == 1

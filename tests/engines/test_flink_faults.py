@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import files_of, publication_of, wait_for
 
 Files = Callable[[Path], dict[str, bytes]]
 Publication = Callable[[Path], "dict[str, str] | None"]
@@ -27,7 +27,7 @@ LEAVE_SECS = 60.0
 def cluster(flink_cluster: Any) -> Iterator[Any]:
     """The cluster, whole again after each test and without jobs."""
     yield flink_cluster
-    mend(flink_cluster)
+    start_again(flink_cluster)
     assert running(flink_cluster) == []
 
 
@@ -36,6 +36,7 @@ def flags(cluster: Any, job_server_jar: Path) -> list[str]:
     return [
         "--runner=FlinkRunner",
         f"--flink_master={cluster.master}",
+        f"--flink_conf_dir={cluster.conf}",
         f"--flink_job_server_jar={job_server_jar}",
         f"--environment_config={cluster.pool}",
         "--parallelism=2",
@@ -44,13 +45,12 @@ def flags(cluster: Any, job_server_jar: Path) -> list[str]:
 
 def running(cluster: Any) -> list[str]:
     """The jobs that have not ended."""
-    with urllib.request.urlopen(f"{cluster.rest}/jobs/overview", timeout=10) as response:
-        jobs = json.load(response)["jobs"]
+    jobs = cluster.ask("/jobs/overview")["jobs"]
     ended = ("FINISHED", "CANCELED", "FAILED")
     return [job["jid"] for job in jobs if job["state"] not in ended]
 
 
-def mend(cluster: Any) -> None:
+def start_again(cluster: Any) -> None:
     """Starts again what was killed."""
     started = cluster.command("start")
     assert started.returncode == 0, started.stderr
@@ -78,9 +78,6 @@ def test_stopping_the_client_cancels_the_job(
     cluster: Any,
     flags: list[str],
     undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    wait_for: Wait,
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags)
@@ -107,7 +104,6 @@ def test_stopping_the_client_while_it_submits(
     cluster: Any,
     flags: list[str],
     undisturbed: Undisturbed,
-    files_of: Files,
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags)
@@ -121,13 +117,7 @@ def test_stopping_the_client_while_it_submits(
 
 
 def test_killed_client_is_followed_by_one_that_waits_for_its_job(
-    tmp_path: Path,
-    big_job: Any,
-    cluster: Any,
-    flags: list[str],
-    undisturbed: Undisturbed,
-    files_of: Files,
-    wait_for: Wait,
+    tmp_path: Path, big_job: Any, cluster: Any, flags: list[str], undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     first = big_job.start(out, *flags)
@@ -149,27 +139,19 @@ def test_process_of_the_cluster_is_killed(
     cluster: Any,
     flags: list[str],
     undisturbed: Undisturbed,
-    files_of: Files,
-    wait_for: Wait,
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags, "--start-minutes=1", "--stall-minutes=1")
     wait_for(lambda: begun(out), process)
     os.kill(cluster.pids[role], signal.SIGKILL)
     run = big_job.end(process)
-    mend(cluster)
+    start_again(cluster)
     finish(run, big_job, out, flags)
     assert files_of(out) == undisturbed[0]
 
 
 def test_worker_is_killed(
-    tmp_path: Path,
-    big_job: Any,
-    cluster: Any,
-    flags: list[str],
-    undisturbed: Undisturbed,
-    files_of: Files,
-    wait_for: Wait,
+    tmp_path: Path, big_job: Any, cluster: Any, flags: list[str], undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out, *flags)

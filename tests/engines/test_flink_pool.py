@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from real_engines import free_port
 
 DEADLINE_SECS = 60.0
 OTHER = 65534
@@ -114,7 +115,7 @@ def wait_until(what: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def pool(free_port: Callable[[], int], request: pytest.FixtureRequest) -> Iterator[Serving]:
+def pool(request: pytest.FixtureRequest) -> Iterator[Serving]:
     serving = Serving(free_port(), *getattr(request, "param", ()))
     yield serving
     with contextlib.suppress(ProcessLookupError):
@@ -123,14 +124,12 @@ def pool(free_port: Callable[[], int], request: pytest.FixtureRequest) -> Iterat
 
 
 @pytest.fixture
-def nobody(free_port: Callable[[], int]) -> str:
+def nobody() -> str:
     """A control address where nobody answers: a worker waits for a minute there."""
     return f"localhost:{free_port()}"
 
 
-def test_one_runners_end_leaves_the_others_worker(
-    pool: Serving, free_port: Callable[[], int]
-) -> None:
+def test_one_runners_end_leaves_the_others_worker(pool: Serving) -> None:
     first, second = (f"localhost:{free_port()}" for _ in range(2))
     runners = {control: Runner(pool.address) for control in (first, second)}
     for control, runner in runners.items():
@@ -235,9 +234,7 @@ def test_it_listens_on_this_machine_alone(pool: Serving) -> None:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_nobody_else_answers_at_its_port(
-    free_port: Callable[[], int], family: socket.AddressFamily
-) -> None:
+def test_nobody_else_answers_at_its_port(family: socket.AddressFamily) -> None:
     """Whoever has one of the addresses that `localhost` stands for would get its calls."""
     address = "127.0.0.1" if family == socket.AF_INET else "::1"
     port = free_port()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from real_engines import free_port, local_flink
 
 from glossator.deploy.flink.distribution import _SCRIPTS, VERSION
-from glossator.model.corpora.fetch import default_cache
+from glossator.model.package_index import cache_folder
+from glossator.pipeline.engines.flink import Cluster
+from glossator.pipeline.errors import JobError
 
 pytestmark = pytest.mark.flink
 
@@ -39,14 +43,8 @@ def alive(pid: int) -> bool:
     return listed.stdout.strip()[:1] not in ("", "Z")
 
 
-def ask(flink_cluster: Any, path: str) -> Any:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{flink_cluster.rest}{path}", timeout=10) as response:
-        return json.load(response)
-
-
 @pytest.fixture
-def home(local_flink: Any, tmp_path: Path) -> Iterator[Path]:
+def home(tmp_path: Path) -> Iterator[Path]:
     """For a cluster beside the shared one, which is stopped even when a test fails."""
     yield tmp_path / "home"
     local_flink("stop", tmp_path / "home")
@@ -59,22 +57,79 @@ def test_what_is_started_runs_as_it_was_asked_for(flink_cluster: Any) -> None:
     roles = ["jobmanager", "taskmanager-1", "taskmanager-2", "worker-pool"]
     assert [process["role"] for process in account["processes"]] == roles
     assert all(alive(process["pid"]) for process in account["processes"])
-    overview = ask(flink_cluster, "/overview")
+    overview = flink_cluster.ask("/overview")
     assert (overview["taskmanagers"], overview["slots-total"]) == (2, 4)
 
 
-def test_it_listens_on_this_machine_alone(flink_cluster: Any) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
-        try:
-            outward.connect(("192.0.2.1", 9))  # nothing is sent: it only chooses an address
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        address = outward.getsockname()[0]
+def listening(pids: set[int]) -> dict[int, set[str]]:
+    """Addresses that processes of this machine listen at, by their port."""
+    inodes = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                inodes.add(str(descriptor.readlink()))
+    found: dict[int, set[str]] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
+            _, own, _, state, *more = line.split()
+            if state == "0A" and f"socket:[{more[5]}]" in inodes:
+                address, _, port = own.rpartition(":")
+                found.setdefault(int(port, 16), set()).add(address)
+    return found
+
+
+LOOPBACK = {
+    "0100007F",
+    "0000000000000000FFFF00000100007F",
+    "00000000000000000000000001000000",
+}
+
+
+def test_every_port_of_it_is_on_loopback(flink_cluster: Any) -> None:
+    ports = listening(set(flink_cluster.pids.values()))
     for where in (flink_cluster.master, flink_cluster.pool):
-        port = int(where.rpartition(":")[2])
-        socket.create_connection(("localhost", port), timeout=5).close()
+        assert int(where.rpartition(":")[2]) in ports
+    assert len(ports) > 5  # RPC, blobs, data and metrics, too
+    assert set().union(*ports.values()) <= LOOPBACK
+
+
+def test_no_port_of_flinks_listens_to_those_without_the_key(flink_cluster: Any) -> None:
+    """By TLS, which every one of them speaks and which asks for a certificate."""
+    pids = flink_cluster.pids
+    pids.pop("worker-pool")
+    without = ssl.create_default_context(cafile=flink_cluster.conf / "rest-ca.pem")
+    holding = ssl.create_default_context(cafile=flink_cluster.conf / "rest-ca.pem")
+    holding.load_cert_chain(flink_cluster.conf / "rest-client.pem")
+    for port in listening(set(pids.values())):
         with pytest.raises(OSError):
-            socket.create_connection((address, port), timeout=5).close()
+            exchange(without, port)
+        exchange(holding, port)
+
+
+def exchange(context: ssl.SSLContext, port: int) -> None:
+    """Shakes hands and sends something: of a certificate that is missing one hears afterwards."""
+    # as Flink does: with the last one a client is told of a refusal only when it reads
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("localhost", port), timeout=30) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as talking,
+    ):
+        talking.sendall(b"GET /overview HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+
+def test_rest_port_answers_its_owner_and_takes_no_jars(flink_cluster: Any) -> None:
+    assert flink_cluster.ask("/overview")["flink-version"] == VERSION
+    with pytest.raises(JobError, match="Not Found"):
+        flink_cluster.ask("/jars")
+    with pytest.raises(JobError, match="--flink_conf_dir"):
+        Cluster(flink_cluster.master).slots()
+
+
+def test_what_it_keeps_is_its_users_alone(flink_cluster: Any) -> None:
+    found = [flink_cluster.home, *flink_cluster.home.rglob("*")]
+    assert {"config.yaml", "state.json", "worker-pool.out"} <= {path.name for path in found}
+    for path in found:
+        assert path.lstat().st_mode & 0o077 == 0, path
 
 
 def test_a_second_start_changes_nothing(flink_cluster: Any) -> None:
@@ -111,12 +166,10 @@ def test_what_was_killed_is_told_and_started_again(flink_cluster: Any, role: str
     after = flink_cluster.pids
     assert [name for name in after if after[name] != before[name]] == [role]
     assert flink_cluster.command("status").returncode == 0
-    assert ask(flink_cluster, "/overview")["slots-total"] == 4
+    assert flink_cluster.ask("/overview")["slots-total"] == 4
 
 
-def test_stop_leaves_nothing_and_may_be_repeated(
-    flink_cluster: Any, local_flink: Any, free_port: Any, home: Path
-) -> None:
+def test_stop_leaves_nothing_and_may_be_repeated(flink_cluster: Any, home: Path) -> None:
     """Another cluster beside the first, which it does not touch."""
     others = flink_cluster.pids
     ports = ("--port", free_port(), "--pool-port", free_port())
@@ -139,9 +192,7 @@ def test_stop_leaves_nothing_and_may_be_repeated(
 
 
 @pytest.mark.parametrize("flag", ["--port", "--pool-port"])
-def test_a_taken_port_is_named(
-    flink_cluster: Any, local_flink: Any, free_port: Any, home: Path, flag: str
-) -> None:
+def test_a_taken_port_is_named(flink_cluster: Any, home: Path, flag: str) -> None:
     ports = {"--port": free_port(), "--pool-port": free_port()}
     with socket.create_server(("localhost", ports[flag])):
         words = [word for pair in ports.items() for word in pair]
@@ -153,11 +204,11 @@ def test_a_taken_port_is_named(
 
 
 def test_a_start_that_fails_shows_why_and_leaves_nothing(
-    flink_cluster: Any, local_flink: Any, free_port: Any, home: Path, tmp_path: Path
+    flink_cluster: Any, home: Path, tmp_path: Path
 ) -> None:
     """From a cache that somebody tidied up: Flink has lost its jars."""
     cache = tmp_path / "cache"
-    kept = default_cache().parent / f"flink-{VERSION}"
+    kept = cache_folder() / f"flink-{VERSION}"
     for folder in ("bin", "conf"):
         shutil.copytree(kept / folder, cache / "glossator" / kept.name / folder)
     pool_port = free_port()
@@ -171,7 +222,7 @@ def test_a_start_that_fails_shows_why_and_leaves_nothing(
     assert local_flink("status", home).returncode == 1
 
 
-def test_without_java_it_says_what_to_install(local_flink: Any, home: Path, tmp_path: Path) -> None:
+def test_without_java_it_says_what_to_install(home: Path, tmp_path: Path) -> None:
     bare = {k: v for k, v in os.environ.items() if k != "JAVA_HOME"} | {"PATH": str(tmp_path)}
     refused = local_flink("start", home, env=bare)
     assert refused.returncode == 2
@@ -179,9 +230,7 @@ def test_without_java_it_says_what_to_install(local_flink: Any, home: Path, tmp_
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_java_that_flink_does_not_know_is_refused(
-    local_flink: Any, home: Path, tmp_path: Path
-) -> None:
+def test_a_java_that_flink_does_not_know_is_refused(home: Path, tmp_path: Path) -> None:
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_412\"' >&2\n")
@@ -192,9 +241,7 @@ def test_a_java_that_flink_does_not_know_is_refused(
     assert str(java) in refused.stderr
 
 
-def test_another_file_than_the_pinned_one_is_refused(
-    local_flink: Any, home: Path, tmp_path: Path
-) -> None:
+def test_another_file_than_the_pinned_one_is_refused(home: Path, tmp_path: Path) -> None:
     """An index whose archive has the right name and other bytes."""
     page = tmp_path / "index" / _SCRIPTS.project
     page.mkdir(parents=True)

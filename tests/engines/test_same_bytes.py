@@ -13,29 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_lines import shell
+from real_engines import free_port
+from sample_comments import make_comments, write_comments
 
-Comments = Callable[..., list[str]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 Label = Callable[..., "dict[str, Any]"]
 
 FILES, ROWS = 5, 150
 
 
 @pytest.fixture(scope="session")
-def source(
-    tmp_path_factory: pytest.TempPathFactory, write_comments: Write, comments: Comments
-) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of files with comments, and some that can't be labelled."""
     folder = tmp_path_factory.mktemp("engines") / "in"
     for i in range(FILES):
-        texts: list[str | None] = [*comments(ROWS - 2, seed=i), None, " "]
+        texts: list[str | None] = [*make_comments(ROWS - 2, seed=i), None, " "]
         write_comments(folder / f"{i}.parquet", texts, first_id=i * ROWS)
     return folder
 
 
 @pytest.fixture(scope="session")
-def label(source: Path, bundle: Path, shell: Run) -> Label:
+def label(source: Path, bundle: Path) -> Label:
     """Labels the source in a process of its own; the account of it."""
 
     def run(out: Path, *arguments: object) -> dict[str, Any]:
@@ -65,7 +63,7 @@ def expected(label: Label, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture
-def worker_pool(free_port: Callable[[], int]) -> Iterator[str]:
+def worker_pool() -> Iterator[str]:
     """The address of a Beam worker pool with this Python."""
     port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -163,6 +161,7 @@ def test_flink_cluster(
         "--runner=FlinkRunner",
         f"--flink_job_server_jar={job_server_jar}",
         f"--flink_master={flink_cluster.master}",
+        f"--flink_conf_dir={flink_cluster.conf}",
         f"--environment_config={flink_cluster.pool}",
     )
     check(label(out, *arguments), out, expected)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import files_of, publication_of
 
 Files = Callable[[Path], dict[str, bytes]]
 Publication = Callable[[Path], "dict[str, str] | None"]
@@ -30,14 +31,7 @@ def files_of_at_most(count: int) -> Callable[[], None]:
 @pytest.mark.parametrize(
     "most", [0, 5_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 100))]
 )
-def test_files_may_not_grow(
-    most: int,
-    tmp_path: Path,
-    other_bundle: Path,
-    small_job: Any,
-    files_of: Files,
-    publication_of: Publication,
-) -> None:
+def test_files_may_not_grow(most: int, tmp_path: Path, other_bundle: Path, small_job: Any) -> None:
     """As on a full disk, a write fails: that of the lock's, of a part's magic, of its rows."""
     out = tmp_path / "out"
     assert small_job.run(out, "--model", other_bundle).returncode == 0
@@ -67,12 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_disk_that_is_full(
-    small_disk: Path,
-    other_bundle: Path,
-    big_job: Any,
-    undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
+    small_disk: Path, other_bundle: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
     out = small_disk / "out"
     run = big_job.run(out, "--model", other_bundle)

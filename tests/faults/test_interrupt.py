@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import files_of, publication_of, wait_for
 
 Files = Callable[[Path], dict[str, bytes]]
 Publication = Callable[[Path], "dict[str, str] | None"]
@@ -29,9 +30,6 @@ def test_stops_at_once_and_can_be_resumed(
     tmp_path: Path,
     big_job: Any,
     undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    wait_for: Wait,
 ) -> None:
     out, flags = tmp_path / "out", []
     if engine == "portable":
@@ -57,7 +55,7 @@ def test_stops_at_once_and_can_be_resumed(
 
 
 def test_second_job_on_the_same_output_is_refused(
-    tmp_path: Path, big_job: Any, undisturbed: Undisturbed, files_of: Files, wait_for: Wait
+    tmp_path: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     first = big_job.start(out)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import files_of, processes_of, publication_of, wait_for
 
 Files = Callable[[Path], dict[str, bytes]]
 Publication = Callable[[Path], "dict[str, str] | None"]
@@ -50,15 +51,7 @@ def finish(big_job: Any, out: Path, undisturbed: Undisturbed, files_of: Files) -
     return said
 
 
-def test_killed_again_and_again(
-    tmp_path: Path,
-    big_job: Any,
-    undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    processes_of: Processes,
-    wait_for: Wait,
-) -> None:
+def test_killed_again_and_again(tmp_path: Path, big_job: Any, undisturbed: Undisturbed) -> None:
     """Each run goes on where the one before was killed: twice at work, once as it publishes."""
     out, chance, done = tmp_path / "out", random.Random(1), 0
     for _ in range(2):
@@ -79,15 +72,7 @@ def test_killed_again_and_again(
 
 @pytest.mark.parametrize("moment", ["labelling", "publishing", "moving"])
 def test_killed_over_an_earlier_publication(
-    moment: str,
-    tmp_path: Path,
-    other_bundle: Path,
-    big_job: Any,
-    undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    processes_of: Processes,
-    wait_for: Wait,
+    moment: str, tmp_path: Path, other_bundle: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     assert big_job.run(out, "--model", other_bundle).returncode == 0
@@ -116,13 +101,7 @@ def test_killed_over_an_earlier_publication(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_at_random(
-    seed: int,
-    tmp_path: Path,
-    big_job: Any,
-    undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    processes_of: Processes,
+    seed: int, tmp_path: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
     process = big_job.start(tmp_path / "out")
     assert "labelling" in process.stderr.readline()  # nothing happens before
@@ -135,15 +114,7 @@ def test_killed_at_random(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_killed_at_random_while_publishing(
-    seed: int,
-    tmp_path: Path,
-    other_bundle: Path,
-    big_job: Any,
-    undisturbed: Undisturbed,
-    files_of: Files,
-    publication_of: Publication,
-    processes_of: Processes,
-    wait_for: Wait,
+    seed: int, tmp_path: Path, other_bundle: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
     out = tmp_path / "out"
     assert big_job.run(out, "--model", other_bundle).returncode == 0

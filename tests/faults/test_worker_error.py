@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_lines import shell
+from jobs import files_of
+from sample_comments import make_comments, write_comments
 
 Files = Callable[[Path], dict[str, bytes]]
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -58,18 +61,10 @@ SPOILT = {
 @pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SPOILT)
 def test_what_changes_after_planning_ends_the_job(
-    name: str,
-    workers: int,
-    tmp_path: Path,
-    bundle: Path,
-    other_bundle: Path,
-    small_job: Any,
-    comments: Callable[..., list[str]],
-    write_comments: Callable[..., Path],
-    shell: Shell,
+    name: str, workers: int, tmp_path: Path, bundle: Path, other_bundle: Path, small_job: Any
 ) -> None:
     model = shutil.copytree(bundle, tmp_path / "model")
-    more = write_comments(tmp_path / "more.parquet", comments(70, seed=7))
+    more = write_comments(tmp_path / "more.parquet", make_comments(70, seed=7))
     out = tmp_path / "out"
     places = {
         "model": str(model),
@@ -91,18 +86,12 @@ def test_what_changes_after_planning_ends_the_job(
     assert not (out / "_SUCCESS").exists()
 
 
-def test_input_replaced_in_the_midst_of_the_work(
-    tmp_path: Path,
-    small_job: Any,
-    comments: Callable[..., list[str]],
-    write_comments: Callable[..., Path],
-    files_of: Files,
-) -> None:
+def test_input_replaced_in_the_midst_of_the_work(tmp_path: Path, small_job: Any) -> None:
     """The next run plans the new input, and nothing of the old one is in what it publishes."""
     path = tmp_path / "in" / "9.parquet"
-    texts = [f"{text} {i}" for i, text in enumerate(comments(60_000, seed=3))]
+    texts = [f"{text} {i}" for i, text in enumerate(make_comments(60_000, seed=3))]
     write_comments(path, texts)  # of two splits
-    replacement = write_comments(tmp_path / "new.parquet", comments(100, seed=4))
+    replacement = write_comments(tmp_path / "new.parquet", make_comments(100, seed=4))
     out = tmp_path / "out"
     process = small_job.start(out, "--workers", 1)
     end = time.monotonic() + 100

@@ -120,6 +120,12 @@ def test_files_are_read_in_the_order_of_their_names_each_once(tmp_path: Path) ->
     assert read(*files, str(tmp_path / "*.parquet"), files[0]).texts == list("abcdef")
 
 
+def test_local_name_is_never_a_chain_of_urls(tmp_path: Path) -> None:
+    file = write(tmp_path / "std::string.parquet", text=["a"], mood=["good"])
+    for pattern in (file, str(tmp_path / "*.parquet")):
+        assert read(pattern).texts == ["a"]
+
+
 def test_a_missing_split_is_chosen_by_a_hash_of_the_text(tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(2000)]
     file = write(tmp_path / "a.parquet", text=texts, mood=["good"] * 2000)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 import pytest
-from command_lines import on_a_terminal
+from command_lines import on_a_terminal, screen
 
 from glossator.model import reporting
 
@@ -25,32 +24,6 @@ for step in range(12):
 report.close()
 terminal.echo("last line", err=True)
 """
-
-
-def screen(text: str) -> list[str]:
-    """What a terminal shows in the end, by the little of its language that a bar needs."""
-    lines, row, column = [""], 0, 0
-    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
-        if token == "\r":
-            column = 0
-        elif token == "\n":  # the line discipline of a terminal put a \r before it
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif token.startswith("\x1b["):
-            how, count = token[-1], int(token[2:-1]) if token[2:-1].isdigit() else 1
-            if how == "A":
-                row = max(0, row - count)
-            elif how == "K":
-                assert count == 2, token
-                lines[row] = ""
-            else:
-                assert how in "mhl", token  # colours, the cursor's looks
-        else:
-            lines[row] = (
-                f"{lines[row]:<{column}}"[:column] + token + lines[row][column + len(token) :]
-            )
-            column += len(token)
-    return [line.rstrip() for line in lines]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from command_lines import shell
+from sample_comments import answer_alone
 
 from glossator.model import bundle as bundles
 from glossator.model.labeller import Labeller
@@ -54,9 +56,7 @@ def of(bundle: Path, pipeline: str | None = None, tasks: str = "[themes, stars]"
     return text.replace("model: default", f"model: {bundle}").replace("[topic, sentiment]", tasks)
 
 
-def test_example_runs_as_it_stands(
-    here: Path, shell: Callable[..., Any], answer_alone: Callable[..., dict[str, Any]]
-) -> None:
+def test_example_runs_as_it_stands(here: Path) -> None:
     shutil.copytree(EXAMPLES / "yaml", here / "examples" / "yaml")
     (command,) = re.findall(r"^#   python (.*)$", EXAMPLE.read_text(), re.M)
     done = shell(*command.split(), cwd=here)
@@ -74,12 +74,7 @@ def test_example_runs_as_it_stands(
     ]
 
 
-def test_all_kinds_of_tasks(
-    here: Path,
-    run: Callable[..., None],
-    bundle: Path,
-    answer_alone: Callable[..., dict[str, Any]],
-) -> None:
+def test_all_kinds_of_tasks(here: Path, run: Callable[..., None], bundle: Path) -> None:
     tasks = "[sentiment, gender, themes, stars]"
     run(of(bundle, tasks=tasks))
     names = ["sentiment", "gender", "themes", "stars"]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_lines import ended, everything, refused
+from command_lines import ended, everything, glossator, refused, shell
+from sample_comments import make_comments, write_comments
 
 from glossator.model.commands import flag_of
 from glossator.model.errors import UsageError
@@ -19,15 +20,13 @@ from glossator.pipeline.cli import label
 from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.options import LabelOptions
 
-Comments = Callable[..., list[str]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 
 
 @pytest.fixture
-def place(tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write) -> Path:
+def place(tmp_path: Path, bundle: Path) -> Path:
     """A folder with inputs good and bad, and models good and bad."""
-    texts = comments(5)
+    texts = make_comments(5)
     write_comments(tmp_path / "in.parquet", texts)
     write_comments(tmp_path / "two.parquet", texts, column="first", second=texts)
     write_comments(tmp_path / "task.parquet", texts, stars=[1, 2, 3, 4, 5], source_row=texts)
@@ -63,7 +62,7 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "no model": ({"model": "nowhere"}, ("no model at", "`glossator train`")),
     "damaged model": ({"model": "damaged"}, ("model.safetensors is damaged", "copy the bundle")),
     "foreign model": ({"model": "foreign"}, ("bundle.json is missing", "--model")),
-    "future model": ({"model": "future"}, ("format 99", "reads format 1")),
+    "future model": ({"model": "future"}, ("format 99", "reads format 2")),
     "model that is a file": ({"model": "file"}, ("no model at", "--model")),
     "unknown task": ({"tasks": "sentiment,mood"}, ("unknown task 'mood'", "sentiment, gender")),
     "no task": ({"tasks": ","}, ("no task was named", "the model has: sentiment")),
@@ -75,11 +74,15 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "no key column": ({"key": "user"}, ("--key: ", "no column 'user'; its columns are id, text")),
     "key of a task's name": (
         {"input": "task.parquet", "text": "text", "key": "stars"},
-        ("--key: ", "key 'stars': the output has the task's column 'stars'", "leave out the task"),
+        (
+            "--key: ",
+            "column 'stars': the output has the task's column 'stars'",
+            "leave out the task",
+        ),
     ),
     "key of an added name": (
         {"input": "task.parquet", "text": "text", "key": "source_row"},
-        ("--key: key 'source_row': the output has a column 'source_row': rename",),
+        ("--key: column 'source_row': the output has a column 'source_row': rename",),
     ),
     "date is missing": ({"output": "out/{date}"}, ("--date: out/{date} has {date} in it",)),
     "bad date": ({"date": "tomorrow"}, ("--date: tomorrow is not a date: write it YYYY-MM-DD",)),
@@ -90,7 +93,7 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
-    name: str, place: Path, bundle: Path, glossator: Run, monkeypatch: pytest.MonkeyPatch
+    name: str, place: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
     changes, words = BAD[name]
@@ -113,21 +116,19 @@ def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
         (("train", "--nosuch"), "No such option"),
     ],
 )
-def test_command_that_is_not_complete(
-    arguments: tuple[str, ...], words: str, glossator: Run
-) -> None:
+def test_command_that_is_not_complete(arguments: tuple[str, ...], words: str) -> None:
     run = glossator(*arguments)
     assert run.returncode == 2 and words in run.stdout + run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_refused_by_a_real_process(place: Path, bundle: Path, shell: Run) -> None:
+def test_refused_by_a_real_process(place: Path, bundle: Path) -> None:
     arguments = ("--input", "in.parquet", "--output", "out", "--model", bundle, "--nosuch=1")
     refused(shell("-m", "glossator.pipeline", *arguments, cwd=place), "unknown flag --nosuch=1")
     assert not (place / "out").exists()
 
 
-def test_module_takes_the_flags_of_label(place: Path, bundle: Path, shell: Run) -> None:
+def test_module_takes_the_flags_of_label(place: Path, bundle: Path) -> None:
     arguments = ("--input=in.parquet", "--output=out", f"--model={bundle}", "--workers=1")
     run = shell("-m", "glossator.pipeline", *arguments, "--key=id", "--json", cwd=place)
     assert run.returncode == 0, run.stderr
@@ -184,7 +185,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, glossator: Run, erro
 
 @pytest.mark.parametrize("name", ENDS)
 def test_each_end_is_one_line_and_has_its_code(
-    name: str, glossator: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     error, code, line = ENDS[name]
     run = ending(monkeypatch, tmp_path, glossator, error)
@@ -204,11 +205,7 @@ def test_each_end_is_one_line_and_has_its_code(
     ],
 )
 def test_what_nobody_foresaw_leaves_its_traceback_in_a_file(
-    error: Exception,
-    line: str,
-    glossator: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = ending(monkeypatch, tmp_path, glossator, error)
     ended(run, 1, " (log: ")
@@ -219,16 +216,14 @@ def test_what_nobody_foresaw_leaves_its_traceback_in_a_file(
     assert type(error).__name__ in Path(log).read_text()
 
 
-def test_no_room_for_the_log(
-    glossator: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_room_for_the_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run = ending(monkeypatch, tmp_path / "missing", glossator, KeyError("x"))
     ended(run, 1, "KeyError: 'x'")
     assert "log" not in run.stderr
 
 
 def test_a_run_that_ends_well_leaves_no_log(
-    glossator: Run, place: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temp = place / "temp"
     temp.mkdir()
@@ -251,7 +246,7 @@ def test_a_run_that_ends_well_leaves_no_log(
         [b"\xe9"],
     ],
 )
-def test_arguments_that_are_not_utf8(arguments: list[str | bytes], shell: Run) -> None:
+def test_arguments_that_are_not_utf8(arguments: list[str | bytes]) -> None:
     command = [os.fsdecode(part) if isinstance(part, bytes) else part for part in arguments]
     refused(shell("-m", "glossator", *command), "is not UTF-8", "\\x")
 
@@ -267,6 +262,6 @@ def test_allowance_is_a_count_or_a_share(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "101%", "all", "", "nan", "1e9", "%", "١"])
-def test_allowance_that_is_neither(text: str, glossator: Run) -> None:
+def test_allowance_that_is_neither(text: str) -> None:
     run = glossator("label", "--input=a", "--output=b", f"--max-unreadable={text}")
     refused(run, "'--max-unreadable'", "is not a number of files or a share")

@@ -8,25 +8,20 @@ import unicodedata
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
-from command_lines import COMMAND, ended, on_a_terminal, refused
+from command_lines import COMMAND, ended, glossator, on_a_terminal, refused, screen
+from sample_comments import answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
 
-Answer = Callable[..., dict[str, Any]]
 Comments = Callable[..., list[str]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 
 TEXT = "很好 good service, don't  you think?"
 
 
-def test_explain_marks_words_with_brackets_where_there_is_no_colour(
-    bundle: Path, glossator: Run, answer_alone: Answer
-) -> None:
+def test_explain_marks_words_with_brackets_where_there_is_no_colour(bundle: Path) -> None:
     run = glossator("explain", TEXT, "--model", bundle, "--top", 2)
     assert run.returncode == 0 and "\x1b" not in run.stdout
     answer = answer_alone(Labeller(load(bundle)), TEXT, top=2)
@@ -41,7 +36,7 @@ def test_explain_marks_words_with_brackets_where_there_is_no_colour(
     assert best in lines[0]
 
 
-def test_explain_colours_words_on_a_terminal(bundle: Path, answer_alone: Answer) -> None:
+def test_explain_colours_words_on_a_terminal(bundle: Path) -> None:
     arguments = ("explain", TEXT, "--model", str(bundle), "--top", "1")
     code, pieces = on_a_terminal("-c", COMMAND, *arguments)
     shown = "".join(piece for _, piece in pieces)
@@ -53,7 +48,7 @@ def test_explain_colours_words_on_a_terminal(bundle: Path, answer_alone: Answer)
         assert re.sub(r"\x1b\[[0-9;]*m", "", line).endswith(" ".join(TEXT.split()))
 
 
-def test_explain_as_json(bundle: Path, glossator: Run, answer_alone: Answer) -> None:
+def test_explain_as_json(bundle: Path) -> None:
     run = glossator("explain", TEXT, "--model", bundle, "--tasks", "gender,themes", "--json")
     said = json.loads(run.stdout)
     assert list(said) == ["text", "gender", "themes"] and said["text"] == TEXT
@@ -66,16 +61,16 @@ def test_explain_as_json(bundle: Path, glossator: Run, answer_alone: Answer) -> 
 
 
 @pytest.mark.parametrize("text", ["", "  \n\u3000"])
-def test_explain_nothing(text: str, bundle: Path, glossator: Run) -> None:
+def test_explain_nothing(text: str, bundle: Path) -> None:
     refused(glossator("explain", text, "--model", bundle), "TEXT: it is empty", "give some words")
 
 
-def test_explain_with_a_bad_model_or_task(tmp_path: Path, bundle: Path, glossator: Run) -> None:
+def test_explain_with_a_bad_model_or_task(tmp_path: Path, bundle: Path) -> None:
     refused(glossator("explain", "good", "--model", tmp_path), "no model at", "--model")
     refused(glossator("explain", "good", "--model", bundle, "--tasks", "x"), "unknown task 'x'")
 
 
-def test_explain_with_the_bundle_inside_the_package(glossator: Run) -> None:
+def test_explain_with_the_bundle_inside_the_package() -> None:
     if not (resources.files("glossator.model") / "default" / "bundle.json").is_file():
         pytest.skip("the package has no default bundle")
     run = glossator("explain", "I love this phone, it is great")
@@ -86,9 +81,7 @@ def test_explain_with_the_bundle_inside_the_package(glossator: Run) -> None:
     "text", ["a\0b good", "good \x1b]0;x\x07\x9b2J", "\u202egood\u2066", "\U000e0041 x"]
 )
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_explain_shows_what_can_not_be_seen(
-    text: str, more: tuple[str, ...], bundle: Path, glossator: Run
-) -> None:
+def test_explain_shows_what_can_not_be_seen(text: str, more: tuple[str, ...], bundle: Path) -> None:
     run = glossator("explain", text, "--model", bundle, *more)
     assert run.returncode == 0, run.stderr
     assert harmless(run.stdout)
@@ -96,7 +89,7 @@ def test_explain_shows_what_can_not_be_seen(
         assert json.loads(run.stdout)["text"] == text
 
 
-def test_explain_a_very_long_text(bundle: Path, glossator: Run) -> None:
+def test_explain_a_very_long_text(bundle: Path) -> None:
     text = "good service " * 100_000
     run = glossator("explain", text, "--model", bundle)
     assert run.returncode == 0, run.stderr
@@ -120,14 +113,9 @@ HOSTILE = "\x1b[2J\u202e\n\u2028x"
 
 @pytest.mark.parametrize("more", [("--show", 4), ("--json",)])
 def test_label_shows_hostile_names_and_texts(
-    more: tuple[object, ...],
-    tmp_path: Path,
-    bundle: Path,
-    comments: Comments,
-    write_comments: Write,
-    glossator: Run,
+    more: tuple[object, ...], tmp_path: Path, bundle: Path
 ) -> None:
-    texts: list[str | None] = [f"{HOSTILE} {text}" for text in comments(3)]
+    texts: list[str | None] = [f"{HOSTILE} {text}" for text in make_comments(3)]
     path = tmp_path / f"in{HOSTILE}.parquet"
     write_comments(path, [*texts, None], column=f"text{HOSTILE}", **{HOSTILE: [1, 2, 3, 4]})
     flags = ("--text", f"text{HOSTILE}", "--key", HOSTILE, "--model", bundle)
@@ -145,9 +133,7 @@ def test_label_shows_hostile_names_and_texts(
     ("flag", "value"),
     [("--input", HOSTILE), ("--model", HOSTILE), ("--tasks", HOSTILE), (f"--x{HOSTILE}", "1")],
 )
-def test_errors_show_hostile_values(
-    flag: str, value: str, tmp_path: Path, bundle: Path, write_comments: Write, glossator: Run
-) -> None:
+def test_errors_show_hostile_values(flag: str, value: str, tmp_path: Path, bundle: Path) -> None:
     path = write_comments(tmp_path / "in.parquet", ["good"])
     flags = {"--input": path, "--output": tmp_path / "out", "--model": bundle, flag: value}
     run = glossator("label", *(f"{name}={given}" for name, given in flags.items()))
@@ -155,7 +141,7 @@ def test_errors_show_hostile_values(
     assert harmless(run.stderr)
 
 
-def test_a_wrong_command_is_shown(glossator: Run) -> None:
+def test_a_wrong_command_is_shown() -> None:
     refused(glossator(f"x{HOSTILE}"), "No such command", "\\x1b", "see `glossator --help`")
 
 
@@ -196,11 +182,9 @@ def test_published_is_zero_whatever_becomes_of_the_output(
 
 
 @pytest.fixture(scope="module")
-def lines(
-    tmp_path_factory: pytest.TempPathFactory, comments: Comments, write_comments: Write
-) -> Path:
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Comments whose examples fill more than a pipe holds."""
-    texts = [f"{text} {i} " + "and so on " * 40 for i, text in enumerate(comments(200))]
+    texts = [f"{text} {i} " + "and so on " * 40 for i, text in enumerate(make_comments(200))]
     return write_comments(tmp_path_factory.mktemp("lines") / "in.parquet", texts)
 
 
@@ -217,11 +201,7 @@ def test_an_answer_that_is_lost_is_a_failure(bundle: Path) -> None:
 
 
 def test_comments_that_can_not_be_shown_are_no_failure(
-    tmp_path: Path,
-    bundle: Path,
-    lines: Path,
-    glossator: Run,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, bundle: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*_: object, **__: object) -> list[str]:
         raise FileNotFoundError(2, "No such file", "in.parquet")
@@ -231,3 +211,11 @@ def test_comments_that_can_not_be_shown_are_no_failure(
     run = glossator("label", *arguments, "--show", 2)
     assert run.returncode == 0 and "published 1 part" in run.stdout
     assert run.stderr.splitlines()[-1] == "can't show comments: No such file"
+
+
+def test_first_line_stays_on_a_terminal(lines: Path, bundle: Path, tmp_path: Path) -> None:
+    command = ("-m", "glossator", "label", "--input", str(lines), "--model", str(bundle))
+    code, pieces = on_a_terminal(*command, "--output", str(tmp_path / "out"), errors=True)
+    assert code == 0
+    (only,) = (line for line in screen("".join(piece for _, piece in pieces)) if line)
+    assert only.startswith("labelling 200 rows of 1 file for sentiment, themes, stars")

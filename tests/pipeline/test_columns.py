@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from column_runs import Label, Run, texts, why, write
+from column_runs import Label, texts, why, write
+from command_lines import glossator
 
 from glossator.pipeline.tables import label_table
 
@@ -237,7 +238,7 @@ def test_tables_take_the_same_columns_as_the_command(labeller: Any) -> None:
     assert empty.rejected["reason"].to_pylist() == ["null", "null"]
 
 
-def test_examples_of_a_struct_field_are_shown(tmp_path: Path, bundle: Path, glossator: Run) -> None:
+def test_examples_of_a_struct_field_are_shown(tmp_path: Path, bundle: Path) -> None:
     write(tmp_path / "in" / "a.parquet", {"c": [{"said": "a lovely taste"}], "id": [1]})
     given = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--model", bundle)
     done = glossator("label", *given, "--text=c.said", "--key=id", "--show=1")

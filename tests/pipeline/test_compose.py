@@ -25,8 +25,10 @@ from apache_beam.transforms.window import FixedWindows, SlidingWindows, Timestam
 from apache_beam.typehints.arrow_type_compatibility import arrow_schema_from_beam_schema
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.typehints.schemas import schema_from_element_type
+from command_lines import glossator, shell
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sample_comments import answer_alone, make_comments
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
@@ -34,11 +36,8 @@ from glossator.model.labeller import Labeller
 from glossator.pipeline import compose, metrics, tables
 from glossator.pipeline.compose import LabelComments
 from glossator.pipeline.labelling import Labelling
-from glossator.pipeline.schema import task_type
+from glossator.pipeline.outputs.schema import task_type
 from glossator.pipeline.tables import label_given_texts, label_table, label_tables
-
-Answer = Callable[..., dict[str, Any]]
-Comments = Callable[..., list[str]]
 
 pytestmark = pytest.mark.usefixtures("deadline")
 NAMES = ["sentiment", "themes", "stars"]
@@ -115,9 +114,16 @@ def plain(row: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def texts(comments: Comments) -> list[str | None]:
+def texts() -> list[str | None]:
     chance = random.Random(4)
-    mixed = [*comments(150, seed=8), *REJECTED, "  good \t", "😀 bad 很好", "x" * 2000, *REJECTED]
+    mixed = [
+        *make_comments(150, seed=8),
+        *REJECTED,
+        "  good \t",
+        "😀 bad 很好",
+        "x" * 2000,
+        *REJECTED,
+    ]
     chance.shuffle(mixed)
     return mixed
 
@@ -135,7 +141,7 @@ def model(bundle: Path) -> Labeller:
 
 
 @pytest.fixture(scope="module")
-def expected(table: pa.Table, model: Labeller, answer_alone: Answer) -> list[dict[str, Any]]:
+def expected(table: pa.Table, model: Labeller) -> list[dict[str, Any]]:
     """The labelled rows: each text labelled alone, in plain Python."""
     rows = [row for row in table.to_pylist() if (row["text"] or "").strip()]
     said = [{**row, **answer_alone(model, row["text"])} for row in rows]
@@ -179,11 +185,7 @@ def test_types_are_those_of_the_job(
 
 
 def test_labels_are_those_of_the_job(
-    glossator: Callable[..., Any],
-    outputs: Callable[..., list[Seen]],
-    bundle: Path,
-    table: pa.Table,
-    tmp_path: Path,
+    outputs: Callable[..., list[Seen]], bundle: Path, table: pa.Table, tmp_path: Path
 ) -> None:
     pq.write_table(table, tmp_path / "in.parquet")
     where = ("--input", tmp_path / "in.parquet", "--output", tmp_path / "job", "--model", bundle)
@@ -251,7 +253,7 @@ def kinds_of(texts: list[Any]) -> dict[str, pa.Array | pa.ChunkedArray]:
 
 
 @pytest.mark.parametrize("kind", kinds_of([]))
-def test_any_column_of_text(model: Labeller, answer_alone: Answer, kind: str) -> None:
+def test_any_column_of_text(model: Labeller, kind: str) -> None:
     texts: list[Any] = ["good", None, "bad 很好", " ", "good"]
     column = kinds_of(texts)[kind]
     given = pa.table({"text": column, "n": range(5)})
@@ -445,9 +447,7 @@ def test_rows_have_a_schema(bundle: Path) -> None:
     assert isinstance(labelled.element_type, RowTypeConstraint)
 
 
-def test_rows_survive_encoding_bit_for_bit(
-    bundle: Path, model: Labeller, answer_alone: Answer, tmp_path: Path
-) -> None:
+def test_rows_survive_encoding_bit_for_bit(bundle: Path, model: Labeller, tmp_path: Path) -> None:
     """A shuffle encodes rows by their schema; Parquet wants them in Arrow again."""
     with beam.Pipeline("FnApiRunner") as root:
         rows = root | beam.Create([beam.Row(id=i, text=f"good {i} bad") for i in range(20)])
@@ -654,7 +654,6 @@ with beam.Pipeline("FnApiRunner", options=options) as root:
 
 
 def test_other_processes_label_the_same(
-    shell: Callable[..., Any],
     bundle: Path,
     table: pa.Table,
     expected: list[dict[str, Any]],
@@ -771,7 +770,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("code", "said"), zip(blocks("python"), SAID, strict=True))
-def test_document_runs(shell: Callable[..., Any], tmp_path: Path, code: str, said: str) -> None:
+def test_document_runs(tmp_path: Path, code: str, said: str) -> None:
     (tmp_path / "examples").symlink_to(DOCUMENT.parents[1] / "examples")
     (tmp_path / "block.py").write_text(code)
     done = shell("block.py", cwd=tmp_path)

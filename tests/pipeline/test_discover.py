@@ -17,8 +17,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from glossator.model.errors import UsageError
-from glossator.pipeline.discover import Found, discover
-from glossator.pipeline.plan import make_plan
+from glossator.pipeline.inputs.discover import Found, discover
+from glossator.pipeline.inputs.plan import make_plan
 
 
 def write(path: Path, rows: int = 1) -> Path:

@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from command_lines import glossator
+from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import gates, job
+from glossator.pipeline import job
 from glossator.pipeline.errors import RefusedError
 from glossator.pipeline.options import LabelOptions, beam_options
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+from glossator.pipeline.outputs import gates
 
 ROWS = 50
 GOOD_FILES = 3
@@ -37,11 +38,11 @@ def damage_pages(path: Path) -> None:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, comments: Any, write_comments: Any) -> Path:
+def inputs(tmp_path: Path) -> Path:
     """Good files, two that are no Parquet any more, and one whose pages are damaged."""
     folder = tmp_path / "in"
     for i in range(FILES - 1):
-        write_comments(folder / f"{i}.parquet", comments(ROWS, seed=i), first_id=ROWS * i)
+        write_comments(folder / f"{i}.parquet", make_comments(ROWS, seed=i), first_id=ROWS * i)
     cut = folder / f"{GOOD_FILES}.parquet"
     os.truncate(cut, cut.stat().st_size - 20)
     damage_pages(folder / f"{GOOD_FILES + 1}.parquet")
@@ -72,7 +73,7 @@ def refused(run: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_unreadable_input_is_refused_and_published_at_once_when_allowed(
-    inputs: Path, tmp_path: Path, bundle: Path, glossator: Run
+    inputs: Path, tmp_path: Path, bundle: Path
 ) -> None:
     out = tmp_path / "out"
     arguments = ("label", "--input", inputs, "--output", out, "--model", bundle, "--key", "id")
@@ -114,7 +115,7 @@ def test_unreadable_input_is_refused_and_published_at_once_when_allowed(
 
 
 def test_a_good_publication_stays_when_the_next_is_refused(
-    inputs: Path, tmp_path: Path, bundle: Path, glossator: Run
+    inputs: Path, tmp_path: Path, bundle: Path
 ) -> None:
     day, out = tmp_path / "day", tmp_path / "out"
     shutil.copytree(inputs, day, ignore=shutil.ignore_patterns("[345].parquet"))
@@ -160,8 +161,8 @@ def plan_of() -> Callable[[int, int], tuple[Any, Any]]:
 
     With a bad file there are as many good ones as make the numbers of the cases above.
     """
-    from glossator.pipeline.plan import Plan, Range, Source, Split
-    from glossator.pipeline.staging import RangeRecord, SplitRecord
+    from glossator.pipeline.inputs.plan import Plan, Range, Source, Split
+    from glossator.pipeline.outputs.staging import RangeRecord, SplitRecord
 
     def make(whole: int, pages: int) -> tuple[Plan, list[SplitRecord]]:
         good = 4 - pages

@@ -20,6 +20,7 @@ from apache_beam.ml.inference.base import (
     PredictionResult,
     RunInference,
 )
+from sample_comments import make_comments
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
@@ -79,8 +80,8 @@ def infer(tmp_path: Path) -> Infer:
 
 
 @pytest.fixture(scope="module")
-def tables(comments: Callable[..., list[str]]) -> list[pa.Table]:
-    texts: list[str | None] = [*comments(20, seed=3), None, " ", *comments(8, seed=4)]
+def tables() -> list[pa.Table]:
+    texts: list[str | None] = [*make_comments(20, seed=3), None, " ", *make_comments(8, seed=4)]
     whole = pa.table({"id": range(30), "text": texts})
     return [whole.slice(i, 5) for i in range(0, 30, 5)]
 

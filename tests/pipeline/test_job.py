@@ -21,22 +21,21 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.internal import pickler
+from command_lines import glossator, shell
+from sample_comments import answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import select_tasks
 from glossator.pipeline import job
+from glossator.pipeline.engines.progress import Silent
+from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.options import LabelOptions, beam_options
-from glossator.pipeline.plan import make_plan
-from glossator.pipeline.progress import Silent
-from glossator.pipeline.staging import save_plan
+from glossator.pipeline.outputs.staging import save_plan
 from glossator.pipeline.transforms import LabelSplits, ListSplits, Publication, Publish
 
 Answer = Callable[..., dict[str, Any]]
-Comments = Callable[..., list[str]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
 
 PUBLIC = ("sentiment", "themes", "stars")
 
@@ -86,15 +85,20 @@ def expected_rows(
 
 
 @pytest.fixture
-def folder(
-    tmp_path: Path, comments: Comments, write_comments: Write
-) -> dict[Path, list[str | None]]:
+def folder(tmp_path: Path) -> dict[Path, list[str | None]]:
     """Several files of several row groups, and what is in them; ids count on from file to file."""
     inputs = tmp_path / "in"
     sources: dict[Path, list[str | None]] = {
-        inputs / "a.parquet": [*comments(300, seed=1), None, " \n", "", "\u3000", "很好 ☕ ﬁne"],
-        inputs / "b.parquet": [None, *comments(120, seed=2)],
-        inputs / "c.parquet": comments(80, seed=1),
+        inputs / "a.parquet": [
+            *make_comments(300, seed=1),
+            None,
+            " \n",
+            "",
+            "\u3000",
+            "很好 ☕ ﬁne",
+        ],
+        inputs / "b.parquet": [None, *make_comments(120, seed=2)],
+        inputs / "c.parquet": make_comments(80, seed=1),
         inputs / "sub" / "d.parquet": [],
     }
     first = 0
@@ -106,11 +110,7 @@ def folder(
 
 
 def test_every_row_comes_out_once_with_its_own_labels(
-    folder: dict[Path, list[str | None]],
-    tmp_path: Path,
-    bundle: Path,
-    glossator: Run,
-    answer_alone: Answer,
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     out = tmp_path / "out"
     run = glossator(
@@ -150,7 +150,7 @@ def test_every_row_comes_out_once_with_its_own_labels(
 
 
 def test_manifest_names_every_file_and_its_digest(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     import hashlib
 
@@ -165,15 +165,9 @@ def test_manifest_names_every_file_and_its_digest(
 
 
 def test_one_huge_row_group_is_cut_into_splits(
-    tmp_path: Path,
-    bundle: Path,
-    comments: Comments,
-    write_comments: Write,
-    answer_alone: Answer,
-    monkeypatch: pytest.MonkeyPatch,
-    glossator: Run,
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = comments(700, seed=3)
+    texts = make_comments(700, seed=3)
     path = write_comments(tmp_path / "in.parquet", texts)
     assert pq.read_metadata(path).num_row_groups == 1
     small = {"rows_per_split": 100}
@@ -186,10 +180,8 @@ def test_one_huge_row_group_is_cut_into_splits(
 
 
 @pytest.mark.slow
-def test_more_rows_than_a_split_holds(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write, glossator: Run
-) -> None:
-    few = comments(5_000, seed=3)
+def test_more_rows_than_a_split_holds(tmp_path: Path, bundle: Path) -> None:
+    few = make_comments(5_000, seed=3)
     path = write_comments(tmp_path / "in.parquet", few * 32)
     out = tmp_path / "out"
     arguments = ("--input", path, "--output", out, "--model", bundle, "--key", "id")
@@ -202,7 +194,7 @@ def test_more_rows_than_a_split_holds(
     assert [row["stars"] for row in last] == [row["stars"] for row in once]
 
 
-def test_text_that_is_not_utf8(tmp_path: Path, bundle: Path, glossator: Run) -> None:
+def test_text_that_is_not_utf8(tmp_path: Path, bundle: Path) -> None:
     raw = [b"good \xe5\xa5\xbd", b"bad \xff here", None, b"lovely", b"\x80"]
     offsets = pa.array(raw, pa.binary()).buffers()
     text = pa.Array.from_buffers(pa.string(), len(raw), offsets)  # as careless writers do
@@ -222,9 +214,9 @@ def test_text_that_is_not_utf8(tmp_path: Path, bundle: Path, glossator: Run) -> 
 
 @pytest.mark.parametrize("kind", ["dictionary", "large", "binary"])
 def test_text_and_keys_of_other_types_give_the_same(
-    kind: str, tmp_path: Path, bundle: Path, comments: Comments, glossator: Run
+    kind: str, tmp_path: Path, bundle: Path
 ) -> None:
-    texts = comments(30, seed=4)
+    texts = make_comments(30, seed=4)
     names = [f"user {i % 3}" for i in range(30)]
     plain = {"name": pa.array(names), "comment": pa.array(texts)}
     change: dict[str, Callable[[pa.Array], pa.Array]] = {
@@ -247,7 +239,7 @@ def test_text_and_keys_of_other_types_give_the_same(
     assert [row["name"] for row in found[0]] == names
 
 
-def test_column_that_is_clearly_the_text(tmp_path: Path, bundle: Path, glossator: Run) -> None:
+def test_column_that_is_clearly_the_text(tmp_path: Path, bundle: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"author": ["x", "y"], "Review": ["good", "bad"]}), path)
     out = tmp_path / "out"
@@ -266,24 +258,18 @@ def overwrite(path: Path, offset: int, count: int) -> None:
 
 
 def test_corrupt_files_are_one_reject_each_and_the_rest_is_labelled(
-    folder: dict[Path, list[str | None]],
-    tmp_path: Path,
-    bundle: Path,
-    glossator: Run,
-    answer_alone: Answer,
-    write_comments: Write,
-    comments: Comments,
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     inputs, out = tmp_path / "in", tmp_path / "out"
-    cut = write_comments(inputs / "e-cut.parquet", comments(50), first_id=1000)
+    cut = write_comments(inputs / "e-cut.parquet", make_comments(50), first_id=1000)
     os.truncate(cut, cut.stat().st_size - 20)
-    pages = write_comments(inputs / "f-pages.parquet", comments(50), first_id=2000)
+    pages = write_comments(inputs / "f-pages.parquet", make_comments(50), first_id=2000)
     column = pq.read_metadata(pages).row_group(0).column(1)
     overwrite(pages, column.data_page_offset + 40, 30)
     (inputs / "g-empty.parquet").touch()
-    run = glossator("label", "--input", inputs, "--output", out, "--model", bundle, "--key", "id")
-    said = good(run)
-    assert "NOT READ: 50 rows and 2 whole files are corrupt" in said
+    arguments = ("--input", inputs, "--output", out, "--model", bundle, "--key", "id")
+    said = good(glossator("label", *arguments, "--max-unreadable", 3))
+    assert "NOT READ: 50 rows and 2 whole files; " in said
     assert rows(out) == expected_rows(Labeller(load(bundle)), answer_alone, folder)
     whole = [r for r in rejects(out) if r["source_row"] is None]
     assert [(Path(r["source_file"]).name, r["stage"], r["reason"]) for r in whole] == [
@@ -303,7 +289,7 @@ def test_corrupt_files_are_one_reject_each_and_the_rest_is_labelled(
 
 
 def test_output_is_one_table_for_every_reader(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     out = tmp_path / "out"
     arguments = ("--input", tmp_path / "in", "--output", out, "--model", bundle, "--key", "id")
@@ -337,7 +323,7 @@ def test_output_is_one_table_for_every_reader(
 
 
 def test_labels_are_the_same_wherever_and_however_wide(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     assert folder
     arguments = ("--input", tmp_path / "in", "--model", bundle, "--key", "id")
@@ -355,7 +341,7 @@ def test_labels_are_the_same_wherever_and_however_wide(
 
 
 def test_default_runner_of_beam(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, shell: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     """In another process, for it may start a service of its own."""
     assert folder
@@ -374,7 +360,7 @@ def test_default_runner_of_beam(
 
 
 def test_second_run_does_nothing(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     assert folder
     out = tmp_path / "out"
@@ -391,7 +377,7 @@ def test_second_run_does_nothing(
 
 
 def test_lost_part_is_made_again(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     assert folder
     out = tmp_path / "out"
@@ -404,13 +390,7 @@ def test_lost_part_is_made_again(
 
 
 def test_changed_input_replaces_what_was_published_whole(
-    folder: dict[Path, list[str | None]],
-    tmp_path: Path,
-    bundle: Path,
-    glossator: Run,
-    write_comments: Write,
-    comments: Comments,
-    answer_alone: Answer,
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     out = tmp_path / "out"
     arguments = ("--input", tmp_path / "in", "--output", out, "--model", bundle, "--key", "id")
@@ -419,7 +399,7 @@ def test_changed_input_replaces_what_was_published_whole(
     kept = sorted(folder)[2]
     for path in set(folder) - {kept}:
         path.unlink()
-    texts: list[str | None] = [*comments(40, seed=9)]
+    texts: list[str | None] = [*make_comments(40, seed=9)]
     write_comments(kept, texts)
     good(glossator("label", *arguments))
     assert rows(out) == expected_rows(Labeller(load(bundle)), answer_alone, {kept: texts})
@@ -428,15 +408,9 @@ def test_changed_input_replaces_what_was_published_whole(
 
 
 def test_another_model_or_top_or_task_labels_again(
-    tmp_path: Path,
-    bundle: Path,
-    other_bundle: Path,
-    glossator: Run,
-    write_comments: Write,
-    comments: Comments,
-    answer_alone: Answer,
+    tmp_path: Path, bundle: Path, other_bundle: Path
 ) -> None:
-    texts: list[str | None] = [*comments(40, seed=9)]
+    texts: list[str | None] = [*make_comments(40, seed=9)]
     path = write_comments(tmp_path / "in.parquet", texts)
     out = tmp_path / "out"
     runs = set()
@@ -455,10 +429,8 @@ def test_another_model_or_top_or_task_labels_again(
     assert len(runs) == 4
 
 
-def test_sensitive_tasks_only_when_named(
-    tmp_path: Path, bundle: Path, glossator: Run, write_comments: Write, comments: Comments
-) -> None:
-    path = write_comments(tmp_path / "in.parquet", comments(5))
+def test_sensitive_tasks_only_when_named(tmp_path: Path, bundle: Path) -> None:
+    path = write_comments(tmp_path / "in.parquet", make_comments(5))
     for tasks, columns in {
         None: ["sentiment", "themes", "stars"],
         "gender": ["gender"],
@@ -476,7 +448,7 @@ def test_sensitive_tasks_only_when_named(
 
 
 def test_json_is_the_account(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     assert folder
     out = tmp_path / "out"
@@ -488,10 +460,8 @@ def test_json_is_the_account(
     assert said["parts"] == 4 and said["seconds"] > 0
 
 
-def test_show_prints_comments_with_their_words(
-    tmp_path: Path, bundle: Path, glossator: Run, write_comments: Write, comments: Comments
-) -> None:
-    texts = comments(60, seed=8)
+def test_show_prints_comments_with_their_words(tmp_path: Path, bundle: Path) -> None:
+    texts = make_comments(60, seed=8)
     path = write_comments(tmp_path / "in.parquet", [None, *texts], row_group_size=10)
     arguments = ("--input", path, "--output", tmp_path / "out", "--model", bundle, "--top", 1)
     said = good(glossator("label", *arguments, "--show", 3))
@@ -506,11 +476,9 @@ def test_show_prints_comments_with_their_words(
             assert line.count("%]") == 1
 
 
-def test_date_in_input_and_output(
-    tmp_path: Path, bundle: Path, glossator: Run, write_comments: Write, comments: Comments
-) -> None:
-    path = write_comments(tmp_path / "in" / "2024-05-01" / "x.parquet", comments(5))
-    write_comments(tmp_path / "in" / "2024-05-02" / "x.parquet", comments(6))
+def test_date_in_input_and_output(tmp_path: Path, bundle: Path) -> None:
+    path = write_comments(tmp_path / "in" / "2024-05-01" / "x.parquet", make_comments(5))
+    write_comments(tmp_path / "in" / "2024-05-02" / "x.parquet", make_comments(6))
     arguments = ("--input", f"{tmp_path}/in/{{date}}", "--output", f"{tmp_path}/out/{{date}}")
     good(glossator("label", *arguments, "--model", bundle, "--date", "2024-05-01"))
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["2024-05-01"]
@@ -518,14 +486,9 @@ def test_date_in_input_and_output(
 
 
 def test_relative_paths_are_of_the_folder_one_stands_in(
-    tmp_path: Path,
-    bundle: Path,
-    glossator: Run,
-    write_comments: Write,
-    comments: Comments,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_comments(tmp_path / "in.parquet", comments(5))
+    write_comments(tmp_path / "in.parquet", make_comments(5))
     monkeypatch.chdir(tmp_path)
     good(glossator("label", "--input", "in.parquet", "--output", "out/deep", "--model", bundle))
     assert rows(tmp_path / "out" / "deep")[0]["source_file"] == str(tmp_path / "in.parquet")
@@ -585,7 +548,7 @@ def test_functions_travel_to_another_process_without_the_model(
 
 
 def test_the_engine_and_the_manifest_count_alike(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     out = tmp_path / "out"
     arguments = ("--input", tmp_path / "in", "--output", out, "--model", bundle, "--json")
@@ -666,7 +629,7 @@ def test_splits_that_are_done_are_not_done_again(
 
 
 def test_input_output_and_model_may_lie_in_another_store(
-    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path, glossator: Run
+    folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Path
 ) -> None:
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path / "in"), "/job/in", recursive=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_lines import glossator
+from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
 from glossator.pipeline import job, summary
 from glossator.pipeline.options import LabelOptions, beam_options
-
-Comments = Callable[..., list[str]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
+from glossator.pipeline.outputs import publish
 
 
 def manifest(out: Path) -> dict[str, Any]:
@@ -38,24 +36,24 @@ def good(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout
 
 
+class Silent:
+    """Hears how a run goes, and says nothing."""
+
+    def __call__(self, line: str) -> None: ...
+
+    def progress(self, snapshot: object) -> None: ...
+
+
 def label(bundle: Path, inputs: object, out: object, **more: Any) -> job.Outcome:
     options = LabelOptions(inputs=(str(inputs),), output=str(out), model=str(bundle), **more)
-    return job.run(options, beam_options([], 1), lambda *_: None)
+    return job.run(options, beam_options([], 1), Silent())
 
 
 @pytest.mark.parametrize("pattern", ["", "**/*.parquet", "**", "*"])
 @pytest.mark.parametrize("below", ["labels", "labels/{date}"])
-def test_output_inside_the_input(
-    pattern: str,
-    below: str,
-    tmp_path: Path,
-    bundle: Path,
-    comments: Comments,
-    write_comments: Write,
-    glossator: Run,
-) -> None:
+def test_output_inside_the_input(pattern: str, below: str, tmp_path: Path, bundle: Path) -> None:
     root = tmp_path / "in"
-    write_comments(root / "a.parquet", comments(6))
+    write_comments(root / "a.parquet", make_comments(6))
     flags = ("label", "--input", root / pattern if pattern else root, "--model", bundle, "--json")
     for day in ("2026-11-24", "2026-11-24", "2026-11-25"):
         date = ("--date", day) if "{date}" in below else ()
@@ -68,11 +66,9 @@ def test_output_inside_the_input(
     assert manifest(out)["skipped"] == expected
 
 
-def test_output_inside_the_input_of_an_object_store(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write
-) -> None:
+def test_output_inside_the_input_of_an_object_store(tmp_path: Path, bundle: Path) -> None:
     fs = fsspec.filesystem("memory")
-    data = write_comments(tmp_path / "a.parquet", comments(6)).read_bytes()
+    data = write_comments(tmp_path / "a.parquet", make_comments(6)).read_bytes()
     fs.pipe_file("/inside/in/a.parquet", data)
     try:
         states = [
@@ -86,11 +82,9 @@ def test_output_inside_the_input_of_an_object_store(
         fs.rm("/inside", recursive=True)
 
 
-def test_killed_run_inside_the_input(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write, glossator: Run
-) -> None:
+def test_killed_run_inside_the_input(tmp_path: Path, bundle: Path) -> None:
     root = tmp_path / "in"
-    write_comments(root / "a.parquet", comments(6))
+    write_comments(root / "a.parquet", make_comments(6))
     flags = ("label", "--input", root, "--model", bundle)
     good(glossator(*flags, "--output", root / "killed"))
     (root / "killed" / "_SUCCESS").unlink()
@@ -101,12 +95,10 @@ def test_killed_run_inside_the_input(
     assert manifest(root / "labels")["skipped"] == {"not Parquet": 1, "output of Glossator": 1}
 
 
-def test_what_was_skipped_is_told(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write, glossator: Run
-) -> None:
+def test_what_was_skipped_is_told(tmp_path: Path, bundle: Path) -> None:
     root = tmp_path / "in"
-    write_comments(root / "000000_0", comments(3))
-    write_comments(root / "_year=2026" / "b.PARQUET", comments(4))
+    write_comments(root / "000000_0", make_comments(3))
+    write_comments(root / "_year=2026" / "b.PARQUET", make_comments(4))
     for name in ("notes.txt", "data.csv", "_SUCCESS"):
         (root / name).write_text("a,b\n")
     run = glossator("label", "--input", root, "--output", tmp_path / "out", "--model", bundle)
@@ -117,56 +109,42 @@ def test_what_was_skipped_is_told(
 
 
 @pytest.mark.parametrize("name", ["std::string.parquet", "zip::a.parquet", "a[1]?.parquet"])
-def test_name_that_looks_like_another_thing(
-    name: str,
-    tmp_path: Path,
-    bundle: Path,
-    comments: Comments,
-    write_comments: Write,
-    glossator: Run,
-) -> None:
-    path = write_comments(tmp_path / "in" / name, comments(5))
+def test_name_that_looks_like_another_thing(name: str, tmp_path: Path, bundle: Path) -> None:
+    path = write_comments(tmp_path / "in" / name, make_comments(5))
     for i, item in enumerate((path.parent, path)):
         out = tmp_path / f"out-{i}"
         good(glossator("label", "--input", item, "--output", out, "--model", bundle))
         assert [row["source_file"] for row in rows(out)] == [str(path)] * 5
 
 
-def test_name_that_is_not_utf8(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write
-) -> None:
-    path = write_comments(tmp_path / "in" / "a.parquet", comments(5))
+def test_name_that_is_not_utf8(tmp_path: Path, bundle: Path) -> None:
+    path = write_comments(tmp_path / "in" / "a.parquet", make_comments(5))
     os.rename(path, os.fsencode(path.parent) + b"/b\xff.parquet")  # noqa: PTH104
     outcome = label(bundle, path.parent, tmp_path / "out")
     assert {row["source_file"] for row in rows(tmp_path / "out")} == {
         f"{path.parent}/b\\xff.parquet"
     }
-    assert len(summary.examples(outcome, 2, colour=False).strip().splitlines()) > 2
+    assert len(summary.examples(outcome, 2, colour=False)) > 2
     with pytest.raises(UsageError, match=r"o\\xffut is not UTF-8") as error:
         label(bundle, path.parent, tmp_path / "o\udcffut")
     assert error.value.parameter == "output"
 
 
 def test_secrets_are_written_nowhere(
-    tmp_path: Path,
-    bundle: Path,
-    comments: Comments,
-    write_comments: Write,
-    glossator: Run,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fs = fsspec.filesystem("memory")
-    data = write_comments(tmp_path / "a.parquet", [*comments(5), None]).read_bytes()
+    data = write_comments(tmp_path / "a.parquet", [*make_comments(5), None]).read_bytes()
     uri = "memory://signed/a.parquet?X-Amz-Signature=hush1&token=hush2"
     fs.pipe_file("/signed/a.parquet?X-Amz-Signature=hush1&token=hush2", data)
     plans: list[str] = []
-    save = job.save_plan
+    save = publish.save_plan
 
     def spy(plan: Any, staging: str) -> None:
         save(plan, staging)
         plans.append((Path(staging) / "_plan.json").read_text())
 
-    monkeypatch.setattr(job, "save_plan", spy)
+    monkeypatch.setattr(publish, "save_plan", spy)
     out = tmp_path / "out"
     try:
         flags = ("label", "--input", uri, "--output", out, "--model", bundle, "--show", 2)
@@ -187,7 +165,7 @@ def test_secrets_are_written_nowhere(
         fs.store.pop("/signed/a.parquet?X-Amz-Signature=hush1&token=hush2", None)
 
 
-def test_empty_day_is_published(tmp_path: Path, bundle: Path, glossator: Run) -> None:
+def test_empty_day_is_published(tmp_path: Path, bundle: Path) -> None:
     day, out = tmp_path / "day", tmp_path / "out"
     day.mkdir()
     flags = ("label", "--input", day, "--output", out, "--model", bundle, "--key", "id")
@@ -206,11 +184,9 @@ def test_empty_day_is_published(tmp_path: Path, bundle: Path, glossator: Run) ->
     assert "nothing was done" in good(glossator(*flags))
 
 
-def test_second_day_does_not_replace_the_first(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write, glossator: Run
-) -> None:
+def test_second_day_does_not_replace_the_first(tmp_path: Path, bundle: Path) -> None:
     for day in ("2026-11-24", "2026-11-25"):
-        write_comments(tmp_path / "in" / f"{day}.parquet", comments(3))
+        write_comments(tmp_path / "in" / f"{day}.parquet", make_comments(3))
     out = tmp_path / "out"
     flags = ("label", "--output", out, "--model", bundle)
     run = glossator(*flags, "--input", tmp_path / "in" / "{date}.parquet", "--date", "2026-11-24")
@@ -225,11 +201,9 @@ def test_second_day_does_not_replace_the_first(
     assert "nothing was done" in good(glossator(*flags, "--input", one, "--date", "2026-11-24"))
 
 
-def test_table_is_refused_unless_asked_for(
-    tmp_path: Path, bundle: Path, comments: Comments, write_comments: Write
-) -> None:
+def test_table_is_refused_unless_asked_for(tmp_path: Path, bundle: Path) -> None:
     table = tmp_path / "table"
-    write_comments(table / "part-0.parquet", comments(3))
+    write_comments(table / "part-0.parquet", make_comments(3))
     (table / "_delta_log").mkdir()
     with pytest.raises(UsageError, match="is a table of Delta Lake, whose plain files may hold"):
         label(bundle, table, tmp_path / "out")

@@ -18,7 +18,7 @@ from column_runs import Label, texts, why, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossator.pipeline.values import check_int96
+from glossator.pipeline.inputs.values import check_int96
 
 EPOCH = datetime(1970, 1, 1)
 OPEN_END = 253_402_214_400
@@ -97,7 +97,7 @@ def test_int96_that_can_not_be_looked_at_while_planning_is_verified_while_readin
     def fail(*_: object) -> bool:
         raise OSError("the store does not answer")
 
-    monkeypatch.setattr("glossator.pipeline.resolve._scan", fail)
+    monkeypatch.setattr("glossator.pipeline.inputs.resolve._scan", fail)
     table, rejects = label("--key=at")
     assert table["at"].cast(pa.int64()).to_pylist() == [1]
     assert why(rejects) == [("a.parquet", 1, "read", "key")]

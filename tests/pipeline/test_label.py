@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sample_comments import answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task, select_tasks
-from glossator.pipeline.columns import Columns
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.label import SplitLabelling, Tally, label_split, label_texts
-from glossator.pipeline.plan import make_plan
-from glossator.pipeline.schema import output_schema, task_type
-
-Answer = Callable[..., dict[str, Any]]
-Comments = Callable[..., list[str]]
+from glossator.pipeline.outputs.schema import output_schema, task_type
 
 ODD = [
     "😀 good 👍🏽👩‍👩‍👧 service",
@@ -56,10 +53,8 @@ def large(texts: list[str]) -> pa.Array:
     return pa.array(texts, pa.large_string())
 
 
-def test_a_batch_says_what_each_text_alone_would(
-    labeller: Labeller, comments: Comments, answer_alone: Answer
-) -> None:
-    texts = [*comments(400, seed=5), *ODD]
+def test_a_batch_says_what_each_text_alone_would(labeller: Labeller) -> None:
+    texts = [*make_comments(400, seed=5), *ODD]
     random.Random(2).shuffle(texts)
     rows = label(labeller, large(texts))
     assert rows == [answer_alone(labeller, text) for text in texts]
@@ -69,16 +64,16 @@ def test_a_batch_says_what_each_text_alone_would(
 
 
 def test_same_text_many_times_is_labelled_once(
-    labeller: Labeller, comments: Comments, monkeypatch: pytest.MonkeyPatch
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = [*comments(20, seed=6), *ODD]
+    few = [*make_comments(20, seed=6), *ODD]
     texts = [random.Random(i).choice(few) for i in range(300)]
     asked: list[str] = []
     original = labeller.label
 
-    def watched(batch: Any, top: int = 5) -> Any:
+    def watched(batch: Any, *more: Any) -> Any:
         asked.extend(batch)
-        return original(batch, top)
+        return original(batch, *more)
 
     monkeypatch.setattr(labeller, "label", watched)
     together = label(labeller, large(texts))
@@ -87,13 +82,10 @@ def test_same_text_many_times_is_labelled_once(
 
 
 def test_more_distinct_texts_than_one_call_takes(
-    labeller: Labeller,
-    comments: Comments,
-    answer_alone: Answer,
-    monkeypatch: pytest.MonkeyPatch,
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glossator.pipeline.label.MAX_TEXTS", 7)
-    texts = [*comments(30, seed=7), *ODD] * 2
+    monkeypatch.setattr(labeller, "max_texts", 7)
+    texts = [*make_comments(30, seed=7), *ODD] * 2
     assert label(labeller, large(texts)) == [answer_alone(labeller, text) for text in texts]
 
 
@@ -133,9 +125,7 @@ TEXT = st.text(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(TEXT, min_size=1, max_size=8))
-def test_any_text_is_labelled_as_if_alone(
-    labeller: Labeller, answer_alone: Answer, texts: list[str]
-) -> None:
+def test_any_text_is_labelled_as_if_alone(labeller: Labeller, texts: list[str]) -> None:
     rows = label(labeller, large(texts))
     for text, row in zip(texts, rows, strict=True):
         check_words(text, row)
@@ -205,10 +195,10 @@ def test_no_texts(labeller: Labeller, texts: pa.Array) -> None:
     assert tally.labels["sentiment"] == {"neg": 0, "pos": 0}
 
 
-def test_tally_counts_labels_and_texts(labeller: Labeller, comments: Comments) -> None:
+def test_tally_counts_labels_and_texts(labeller: Labeller) -> None:
     tally, counted = Tally(), Counter[str]()
     themes: Counter[str] = Counter()
-    batches = [[*comments(50, seed=i), *ODD, *ODD] for i in range(3)]
+    batches = [[*make_comments(50, seed=i), *ODD, *ODD] for i in range(3)]
     for texts in batches:
         columns = label_texts(labeller, large(texts), 5, tally)
         for row in by_task(labeller, columns):
@@ -237,12 +227,7 @@ def labelling(bundle: Path, staging: Path, **changes: Any) -> SplitLabelling:
     return SplitLabelling(**{**fields, **changes})
 
 
-def test_split_becomes_files(
-    bundle: Path,
-    tmp_path: Path,
-    write_comments: Callable[..., Path],
-    answer_alone: Answer,
-) -> None:
+def test_split_becomes_files(bundle: Path, tmp_path: Path) -> None:
     texts: list[str | None] = ["good", None, " ", "bad 好", "good"]
     path = write_comments(tmp_path / "in.parquet", texts, first_id=70)
     plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
@@ -264,3 +249,26 @@ def test_model_that_was_replaced_is_refused(bundle: Path, tmp_path: Path) -> Non
     plan_of = labelling(bundle, tmp_path, digest="0" * 64)
     with pytest.raises(UsageError, match="planned with 000000000000: it was replaced meanwhile"):
         plan_of.labeller()
+
+
+def test_rows_are_told_of_in_the_midst_of_a_split(bundle: Path, tmp_path: Path) -> None:
+    """Rows that share a text are done together, and those without one when their piece is."""
+    texts: list[str | None] = [*make_comments(900, seed=2), None, " "] * 2
+    path = write_comments(tmp_path / "in.parquet", texts)
+    plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
+    heard: list[int] = []
+    label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), heard.append)
+    assert heard == sorted(heard) and heard[-1] == len(texts)
+    assert len(set(heard)) > 10
+
+
+def test_what_hears_of_rows_may_end_the_work(bundle: Path, tmp_path: Path) -> None:
+    path = write_comments(tmp_path / "in.parquet", make_comments(500, seed=2))
+    plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
+
+    def stop(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), stop)
+    assert not [path for path in (tmp_path / "staging").rglob("*") if path.is_file()]

@@ -12,12 +12,20 @@ from typing import Any
 import fsspec
 import pytest
 from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
+from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.lock import lock
-from glossator.pipeline.publish import begin, check_output, publish, published, recover, staging
-from glossator.pipeline.staging import completed_records, load_plan, save_plan
+from glossator.pipeline.outputs.lock import lock
+from glossator.pipeline.outputs.publish import (
+    begin,
+    check_output,
+    publish,
+    published,
+    recover,
+    staging,
+)
+from glossator.pipeline.outputs.staging import completed_records, load_plan, save_plan
 
 
 @pytest.fixture
@@ -184,11 +192,11 @@ def test_what_killed_runs_left_goes_at_the_next_publication(left: str, out: Path
 
 
 @pytest.fixture
-def plan(tmp_path: Path, comments: Any, write_comments: Any) -> Any:
+def plan(tmp_path: Path) -> Any:
     """Of a file of one split."""
-    from glossator.pipeline.plan import make_plan
+    from glossator.pipeline.inputs.plan import make_plan
 
-    path = write_comments(tmp_path / "in.parquet", comments(5))
+    path = write_comments(tmp_path / "in.parquet", make_comments(5))
     return make_plan([str(path)], text=None, keys=["id"], identity="x")
 
 

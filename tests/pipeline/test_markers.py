@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import markers, publish
-from glossator.pipeline.discover import Found, discover
-from glossator.pipeline.layout import JOURNAL
-from glossator.pipeline.manifest import MANIFEST as MANIFEST_NAME
-from glossator.pipeline.plan import make_plan
+from glossator.pipeline.inputs import markers
+from glossator.pipeline.inputs.discover import Found, discover
+from glossator.pipeline.inputs.plan import make_plan
+from glossator.pipeline.outputs import publish
+from glossator.pipeline.outputs.layout import JOURNAL
+from glossator.pipeline.outputs.manifest import MANIFEST as MANIFEST_NAME
 
 Put = Callable[[str, bytes], str]
 MANIFEST = b'{\n "format": "glossator-output-1",\n "run_id": "0123456789abcdef"}'

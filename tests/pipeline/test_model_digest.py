@@ -5,25 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bundle_edits import edit_index
+from command_lines import glossator
+from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.labelling import Labelling
 
-Comments = Callable[..., list[str]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Write = Callable[..., Path]
-
 
 def test_the_digest_is_that_of_the_index_and_stands_in_the_manifest(
-    bundle: Path, tmp_path: Path, comments: Comments, write_comments: Write, glossator: Run
+    bundle: Path, tmp_path: Path
 ) -> None:
-    source = write_comments(tmp_path / "in.parquet", comments(30))
+    source = write_comments(tmp_path / "in.parquet", make_comments(30))
     digest = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
     arguments = ("label", "--input", source, "--model", bundle, "--model-digest", digest)
     run = glossator(*arguments, "--output", tmp_path / "out")
@@ -31,10 +27,8 @@ def test_the_digest_is_that_of_the_index_and_stands_in_the_manifest(
     assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["model"] == digest
 
 
-def test_another_model_is_refused_before_work(
-    bundle: Path, tmp_path: Path, comments: Comments, write_comments: Write, glossator: Run
-) -> None:
-    source = write_comments(tmp_path / "in.parquet", comments(30))
+def test_another_model_is_refused_before_work(bundle: Path, tmp_path: Path) -> None:
+    source = write_comments(tmp_path / "in.parquet", make_comments(30))
     digest = hashlib.sha256((bundle / "bundle.json").read_bytes()).hexdigest()
     changed = tmp_path / "changed"
     shutil.copytree(bundle, changed)

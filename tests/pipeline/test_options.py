@@ -14,9 +14,9 @@ from apache_beam.options.pipeline_options import (
 )
 
 from glossator.model.errors import UsageError
+from glossator.pipeline.engines.runners import runner_of
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.options import LabelOptions, beam_options, identity
-from glossator.pipeline.runners import runner_of
 
 
 def options(**given: object) -> LabelOptions:

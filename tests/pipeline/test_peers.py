@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glossator.pipeline import peers
+from glossator.pipeline.engines import peers
 
 pytestmark = pytest.mark.skipif(
     not peers.TABLES[0].exists(), reason="only Linux lists whose a socket is"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glossator.model.errors import UsageError
-from glossator.pipeline.plan import CUTS_PER_ROW_GROUP, Plan, make_plan, row_ranges
+from glossator.pipeline.inputs.plan import CUTS_PER_ROW_GROUP, Plan, make_plan, row_ranges
 
 
 def write(path: Path, rows: int = 3, **columns: pa.Array) -> Path:

@@ -14,10 +14,10 @@ import pytest
 from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
 
 from glossator.model.errors import UsageError
-from glossator.pipeline import publish as publishing
 from glossator.pipeline.errors import ReconcileError
-from glossator.pipeline.lock import lock
-from glossator.pipeline.publish import (
+from glossator.pipeline.outputs import publish as publishing
+from glossator.pipeline.outputs.lock import lock
+from glossator.pipeline.outputs.publish import (
     check_output,
     publish,
     published,
@@ -255,7 +255,7 @@ def test_output_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
-from glossator.pipeline.lock import lock
+from glossator.pipeline.outputs.lock import lock
 with lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

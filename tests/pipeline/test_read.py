@@ -18,10 +18,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glossator.pipeline.check import check
 from glossator.pipeline.errors import CorruptRange, SourceChangedError, StoreError
-from glossator.pipeline.plan import Plan, make_plan
-from glossator.pipeline.read import Piece, Span, Unread, read
+from glossator.pipeline.inputs.check import check
+from glossator.pipeline.inputs.plan import Plan, make_plan
+from glossator.pipeline.inputs.read import Piece, Span, Unread, read
 
 
 def plan(path: Path, *keys: str, text: str = "text", rows_per_split: int = 50_000) -> Plan:
@@ -63,7 +63,7 @@ def test_pieces_are_the_file(
         path = Path(folder, "a.parquet")
         pq.write_table(table, path, row_group_size=row_group)
         planned = plan(path, "n", rows_per_split=split_rows)
-        with patch("glossator.pipeline.decode.MAX_BATCH_ROWS", 7):
+        with patch("glossator.pipeline.inputs.decode.MAX_BATCH_ROWS", 7):
             read_back = pieces(planned, max_rows=max_rows, max_bytes=max_bytes)
     assert [t for split in read_back for p in split for t in p.text.to_pylist()] == texts
     rows = [n for split in read_back for p in split for n in p.keys["n"].to_pylist()]
@@ -204,7 +204,7 @@ def damaged(tmp_path: Path) -> Plan:
 def test_corrupt_page_condemns_its_split_alone(
     damaged: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glossator.pipeline.decode.MAX_BATCH_ROWS", 100)
+    monkeypatch.setattr("glossator.pipeline.inputs.decode.MAX_BATCH_ROWS", 100)
     for i, split in enumerate(damaged.splits):
         if i != 2:
             assert sum(len(p.text) for p in read(split, damaged.columns)) == 2000
@@ -259,7 +259,7 @@ def remote(
 ) -> Iterator[tuple[Plan, bool]]:
     """A plan of a small file in memory://, and whether it is read as a large one."""
     streamed = request.param == "streamed"
-    monkeypatch.setattr("glossator.pipeline.decode.SMALL_BYTES", 0 if streamed else 1 << 20)
+    monkeypatch.setattr("glossator.pipeline.inputs.decode.SMALL_BYTES", 0 if streamed else 1 << 20)
     memory = fsspec.filesystem("memory")
     with memory.open("/read/a.parquet", "wb") as file:
         pq.write_table(pa.table({"text": ["one", "two"] * 50}), file, store_schema=False)
@@ -323,7 +323,7 @@ def test_replaced_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glossator.pipeline.decode.SMALL_BYTES", 0)
+    monkeypatch.setattr("glossator.pipeline.inputs.decode.SMALL_BYTES", 0)
     pq.write_table(pa.table({"text": ["one", "two"] * 10_000}), tmp_path / "a.parquet")
     planned = plan(tmp_path / "a.parquet")
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from glossator.pipeline.columns import Columns
 from glossator.pipeline.errors import CorruptRange, ReconcileError
-from glossator.pipeline.manifest import build, parse, reconcile
-from glossator.pipeline.plan import Plan, Range, Source, Split, make_plan
-from glossator.pipeline.read import Piece, Span, Unread, read
-from glossator.pipeline.staging import SplitRecord, completed_records
-from glossator.pipeline.write import SplitWriter, rejects
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import Plan, Range, Source, Split, make_plan
+from glossator.pipeline.inputs.read import Piece, Span, Unread, read
+from glossator.pipeline.outputs.manifest import build, parse, reconcile
+from glossator.pipeline.outputs.staging import SplitRecord, completed_records
+from glossator.pipeline.outputs.write import SplitWriter, rejects
 
 KEYS = pa.schema({"id": pa.int64()})
 LABEL = pa.struct({"label": pa.dictionary(pa.int8(), pa.string()), "score": pa.float32()})
@@ -221,8 +221,8 @@ def test_damaged_file_is_accounted_for_to_the_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Damage late in a split, after pieces of it were written already."""
-    monkeypatch.setattr("glossator.pipeline.decode.MAX_BATCH_ROWS", 100)
-    monkeypatch.setattr("glossator.pipeline.read._CHECKED_ROWS", 100)
+    monkeypatch.setattr("glossator.pipeline.inputs.decode.MAX_BATCH_ROWS", 100)
+    monkeypatch.setattr("glossator.pipeline.inputs.read._CHECKED_ROWS", 100)
     path = tmp_path / "a.parquet"
     table = pa.table({"text": [f"comment {i * 7919}" for i in range(8000)], "id": range(8000)})
     pq.write_table(table, path, row_group_size=2000, data_page_size=2048, use_dictionary=False)
@@ -269,7 +269,7 @@ def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
     source = Source("/in/a.parquet", 1, "f", 18, "d")
     splits = (
         replace(SPLIT, ranges=(replace(RANGE, start=0, stop=14),)),
-        Split(4, "b", (replace(RANGE, start=14, stop=18),)),
+        Split(4, "part-00004-0123456789ab", (replace(RANGE, start=14, stop=18),)),
     )
     plan = Plan((source,), splits, Columns("text", KEYS), "0" * 16)
     records = [write(tmp_path, split) for split in splits]
@@ -301,8 +301,8 @@ def test_records_that_do_not_account_for_the_plan(tmp_path: Path) -> None:
     reconcile(plan, [first, second])
     name = first.part
     for records, message in (
-        ([first], "split b .* has 0 records"),
-        ([first, second, second], "split b .* has 2 records"),
+        ([first], "split part-00004-0123456789ab .* has 0 records"),
+        ([first, second, second], "split part-00004-0123456789ab .* has 2 records"),
         ([first, second, replace(second, part="c")], "not planned: c"),
         ([replace(first, rows_read=13), second], rf"split {name}.*labelled \+ rej.*13 is not 14"),
         ([replace(first, rows_read=13, rows_labelled=12), second], "its ranges .*13 is not 14"),

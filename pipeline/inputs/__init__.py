@@ -1,0 +1,1 @@
+"""From inputs to rows: which files, which rows of them, which columns, as Arrow."""

@@ -1,0 +1,301 @@
+"""The account of a run: what went in, what came out, and that the two agree."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
+from typing import Annotated, Any
+
+from glossator.model.errors import UsageError
+from glossator.model.typed_json import Count, Matches, Sha256, TypedJsonError, from_json, loads
+from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.inputs.plan import Plan, Source, Split
+from glossator.pipeline.metrics import of_split, summed
+from glossator.pipeline.outputs.gates import Check
+from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, SplitRecord
+
+MANIFEST = "_manifest.json"
+"""The manifest's name in the output."""
+FORMAT = "glossator-output-1"
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A part or a rejects file."""
+
+    name: Annotated[str, Matches(f"({REJECTS}/)?{PART_FILE}")]
+    """Relative to the output."""
+    rows: Count
+    bytes: Count
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts over all splits."""
+
+    rows_read: Count
+    """All that were read are labelled or rejected: the sum of the next two."""
+    rows_labelled: Count
+    rows_rejected: Count
+    rows_unreadable: Count
+    """Rows in corrupt splits: never read, so in neither of the above."""
+    files_unreadable: Count
+    rejects: dict[str, Count]
+    """Lines in the rejects by reason; a corrupt split or unreadable file is one."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `_manifest.json` says."""
+
+    run_id: Annotated[str, Matches(RUN_ID)]
+    model: str
+    """The model's digest."""
+    options: dict[str, Any]
+    inputs: tuple[Source, ...]
+    parts: tuple[OutputFile, ...]
+    rejects: tuple[OutputFile, ...]
+    totals: Totals
+    checks: tuple[Check, ...]
+    """What was checked before it was published, and with what limits."""
+    labels: dict[str, dict[str, float]]
+    """For each task the share of the labelled rows that have each label."""
+    metrics: dict[str, Any]
+    """Counters and distributions over all splits, as the engine shows them for this run's."""
+    timings: dict[str, float]
+    """Of the job that published: all of it, and from when its first worker was ready."""
+    versions: dict[str, str]
+    skipped: dict[str, int] = field(default_factory=dict)
+    """What of the inputs was passed over, by reason."""
+    empty: tuple[str, ...] = ()
+    """The inputs whose `_SUCCESS` says that there was nothing to read."""
+
+    @property
+    def files(self) -> tuple[OutputFile, ...]:
+        """All files that belong to the output, but for those that describe it."""
+        return self.parts + self.rejects
+
+    def to_json(self) -> str:
+        """The text of `_manifest.json`."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n"
+
+
+def parse(text: str | bytes, where: str) -> Manifest:
+    """Read the text of a manifest; `where` is its place, for the message.
+
+    Raises:
+        UsageError: it is damaged, or forged, or not of the format known here.
+    """
+    try:
+        fields = loads(text)
+        found = fields.pop("format", None)
+        if found != FORMAT:
+            raise UsageError(
+                f"{where}: its format is {found!r}, not {FORMAT!r}: it was written by something"
+                " else or by another version; choose another output",
+                parameter="output",
+            )
+        manifest = from_json(Manifest, fields)
+        _require_folders(manifest)
+    except TypedJsonError as error:
+        raise UsageError(
+            f"{where}: is damaged: {error}: put it back from a copy, or empty the folder",
+            parameter="output",
+        ) from error
+    return manifest
+
+
+def _require_folders(manifest: Manifest) -> None:
+    for kind, files, folder in (
+        ("parts", manifest.parts, ""),
+        ("rejects", manifest.rejects, REJECTS),
+    ):
+        for file in files:
+            if file.name.rpartition("/")[0] != folder:
+                raise TypedJsonError(f"{file.name} is among the {kind}")
+
+
+def build(
+    plan: Plan,
+    records: Iterable[SplitRecord],
+    *,
+    checks: Sequence[Check] = (),
+    model: str,
+    options: Mapping[str, Any],
+    timings: Mapping[str, float],
+    versions: Mapping[str, str],
+) -> Manifest:
+    """The manifest of a run whose splits are all done.
+
+    Raises:
+        ReconcileError: the records don't account for the plan.
+    """
+    records = sorted(records, key=lambda record: record.index)
+    reconcile(plan, records)
+    totals = _totals(records)
+    return Manifest(
+        run_id=plan.run_id,
+        model=model,
+        options=dict(options),
+        inputs=plan.sources,
+        parts=tuple(
+            OutputFile(f"{r.part}.parquet", r.rows_labelled, r.part_bytes, r.part_sha256)
+            for r in records
+        ),
+        rejects=tuple(
+            OutputFile(
+                f"{REJECTS}/{r.part}.parquet",
+                sum(r.rejects.values()),
+                r.rejects_bytes,
+                r.rejects_sha256,
+            )
+            for r in records
+            if r.rejects_bytes is not None and r.rejects_sha256 is not None
+        ),
+        totals=totals,
+        checks=tuple(checks),
+        labels=_shares(records, totals.rows_labelled),
+        metrics=summed(of_split(record) for record in records),
+        timings=dict(timings),
+        versions=dict(versions),
+        skipped=dict(plan.skipped),
+        empty=plan.empty,
+    )
+
+
+def reconcile(plan: Plan, records: Iterable[SplitRecord]) -> None:
+    """Check that every planned row is accounted for exactly once.
+
+    Raises:
+        ReconcileError: says which split or file, and the numbers.
+    """
+    by_part: dict[str, list[SplitRecord]] = defaultdict(list)
+    for record in records:
+        by_part[record.part].append(record)
+    for split in plan.splits:
+        found = by_part.pop(split.name, [])
+        if len(found) != 1:
+            raise ReconcileError(f"{_which(split)} has {len(found)} records, not one")
+        _reconcile_split(split, found[0])
+    if by_part:
+        raise ReconcileError(f"records of splits that were not planned: {', '.join(by_part)}")
+    _reconcile_ranges(plan)
+
+
+def _reconcile_split(split: Split, record: SplitRecord) -> None:
+    planned = [(r.source, r.start, r.stop) for r in split.ranges]
+    found = [(r.source, r.start, r.stop) for r in record.ranges]
+    if planned != found:
+        here = next(i for i, pair in enumerate(zip_longest(planned, found)) if len(set(pair)) > 1)
+        raise ReconcileError(
+            f"{_which(split)}: ranges do not hold: number {here} is"
+            f" {_at(found, here)} in its record, not {_at(planned, here)}"
+        )
+    for range_ in record.ranges:
+        if range_.rows_read + range_.rows_unreadable != range_.stop - range_.start:
+            raise ReconcileError(
+                f"{_which(split)}: rows read + unreadable = planned does not hold in"
+                f" {range_.source}: {range_.rows_read} + {range_.rows_unreadable} is not"
+                f" {range_.stop - range_.start}"
+            )
+    unreadable = sum(range_.error is not None for range_ in split.ranges)
+    without_row = unreadable + sum(range_.rows_unreadable > 0 for range_ in record.ranges)
+    for what, left, right in (
+        (
+            "rows read = labelled + rejected",
+            record.rows_read,
+            record.rows_labelled + record.rows_rejected,
+        ),
+        ("rows read = those of its ranges", record.rows_read, _sum(record, "rows_read")),
+        (
+            "rows rejected = those of its ranges",
+            record.rows_rejected,
+            _sum(record, "rows_rejected"),
+        ),
+        (
+            "rows unreadable = of its ranges",
+            record.rows_unreadable,
+            _sum(record, "rows_unreadable"),
+        ),
+        ("files unreadable", record.files_unreadable, unreadable),
+        (
+            "lines of rejects = rows rejected + what has no row",
+            sum(record.rejects.values()),
+            record.rows_rejected + without_row,
+        ),
+    ):
+        if left != right:
+            raise ReconcileError(f"{_which(split)}: {what} does not hold: {left} is not {right}")
+
+
+def _sum(record: SplitRecord, count: str) -> int:
+    return sum(getattr(range_, count) for range_ in record.ranges)
+
+
+def _at(ranges: Sequence[tuple[str, int, int]], place: int) -> str:
+    if place >= len(ranges):
+        return "missing"
+    source, start, stop = ranges[place]
+    return f"{source}, rows {start} to {stop}"
+
+
+def _reconcile_ranges(plan: Plan) -> None:
+    """The ranges of each file cover its rows without gap or overlap."""
+    ends = {source.uri: 0 for source in plan.sources}
+    unreadable = {source.uri for source in plan.sources if source.error is not None}
+    all_of_them = ((range_, split) for split in plan.splits for range_ in split.ranges)
+    for range_, split in sorted(all_of_them, key=lambda pair: (pair[0].source, pair[0].start)):
+        if range_.start != ends.get(range_.source):
+            raise ReconcileError(
+                f"{_which(split)}: its range of {range_.source} starts at row {range_.start},"
+                f" those before it end at {ends.get(range_.source)}"
+            )
+        ends[range_.source] = range_.stop
+        if range_.error is not None:
+            unreadable.discard(range_.source)
+    for source in plan.sources:
+        if ends[source.uri] != source.rows:
+            raise ReconcileError(
+                f"{source.uri} has {source.rows} rows, its ranges end at {ends[source.uri]}"
+            )
+    if unreadable:
+        raise ReconcileError(f"no split has the unreadable {', '.join(sorted(unreadable))}")
+
+
+def _which(split: Split) -> str:
+    if not split.ranges:
+        return f"split {split.name} (without rows)"
+    first = split.ranges[0]
+    if len(split.ranges) == 1:
+        return f"split {split.name} ({first.source}, rows {first.start} to {first.stop})"
+    return f"split {split.name} ({len(split.ranges)} files from {first.source} on)"
+
+
+def _totals(records: Iterable[SplitRecord]) -> Totals:
+    rejects: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    for record in records:
+        rejects.update(record.rejects)
+        sums.update(
+            rows_read=record.rows_read,
+            rows_labelled=record.rows_labelled,
+            rows_rejected=record.rows_rejected,
+            rows_unreadable=record.rows_unreadable,
+            files_unreadable=record.files_unreadable,
+        )
+    return Totals(**sums, rejects=dict(sorted(rejects.items())))
+
+
+def _shares(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, float]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        for task, labels in record.labels.items():
+            counts[task].update(labels)
+    return {
+        task: {label: count / rows if rows else 0.0 for label, count in sorted(labels.items())}
+        for task, labels in sorted(counts.items())
+    }

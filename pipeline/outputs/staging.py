@@ -1,0 +1,204 @@
+"""What lies in a run's staging folder beside parts: its plan and the records of splits.
+
+The plan travels by this file and not inside the job: the job is as small for a million splits as
+for one, and whoever reads the folder at night sees what was to be done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+import pyarrow as pa
+
+from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
+from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
+from glossator.pipeline.errors import JobError
+from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.plan import Plan, Source, Split
+
+PLAN = "_plan.json"
+REJECTS = "_rejects"
+"""The folder of the rejects, below that of the parts."""
+RECORDS = "_records"
+"""The folder of the records, in staging."""
+WORKERS = "_workers"
+"""The folder, in staging, in which each process that labels has a file."""
+REFUSAL = "_refused.json"
+"""In staging: why a run that is whole was not published."""
+RUN_ID = r"[0-9a-f]{16}"
+"""A run's id, and the name of its folder in staging, as a regular expression."""
+PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
+"""The name of a part, and of a rejects file in its folder, as a regular expression."""
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class RangeRecord:
+    """What became of the rows of one range."""
+
+    source: str
+    start: int
+    stop: int
+    rows_read: int
+    """All of them are labelled or rejected."""
+    rows_rejected: int
+    rows_unreadable: int
+    """Rows that the footer promises and the data does not hold: one reject stands for them."""
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """What became of a split. Its file is written last: it says that the split is done."""
+
+    index: int
+    part: str
+    """The split's name: its files are `<part>.parquet` and `_rejects/<part>.parquet`."""
+    ranges: tuple[RangeRecord, ...]
+    """As the plan has them."""
+    rows_read: int
+    rows_labelled: int
+    rows_rejected: int
+    rows_unreadable: int
+    """The sum over the ranges, as the others."""
+    files_unreadable: int
+    """Files whose footer can't be read."""
+    rejects: dict[str, int]
+    """Lines in the rejects file by reason."""
+    part_bytes: int
+    part_sha256: str
+    rejects_bytes: int | None
+    rejects_sha256: str | None
+    labels: dict[str, dict[str, int]]
+    """How often each label of each task was given."""
+    metrics: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as its file holds it."""
+        return {**vars(self), "ranges": [vars(range_) for range_ in self.ranges]}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
+        """The inverse of `to_json`.
+
+        Raises:
+            TypedJsonError: it is not one of these.
+        """
+        return from_json(cls, dict(record))
+
+
+def save_plan(plan: Plan, staging: str) -> None:
+    """Write the plan of a run; the same plan gives the same bytes."""
+    content = {
+        "run_id": plan.run_id,
+        "skipped": dict(plan.skipped),
+        "empty": plan.empty,
+        "columns": plan.columns.to_json(),
+        # of flat records: `asdict` would copy each of their values
+        "sources": [vars(source) for source in plan.sources],
+        "splits": [
+            {**vars(split), "ranges": [vars(range_) for range_ in split.ranges]}
+            for split in plan.splits
+        ],
+    }
+    fs, root = open_store(staging)
+    put_bytes(fs, f"{root}/{PLAN}", json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    """What `_plan.json` holds."""
+
+    run_id: Annotated[str, Matches(RUN_ID)]
+    columns: dict[str, Any]
+    sources: tuple[Source, ...]
+    splits: tuple[Split, ...]
+    skipped: dict[str, Count]
+    empty: tuple[str, ...]
+
+
+def load_plan(staging: str) -> Plan:
+    """The plan of a run; the inverse of `save_plan`.
+
+    Raises:
+        JobError: it is damaged, or that of another run.
+    """
+    fs, root = open_store(staging)
+    where = f"{staging}/{PLAN}"
+    text = read_bytes(fs, f"{root}/{PLAN}")
+    if text is None:
+        raise JobError(f"{where}: is not there any more: run it again")
+    try:
+        content = from_json(_PlanFile, loads(text))
+        columns = Columns.from_json(content.columns)
+    except (TypedJsonError, TypeError, KeyError, ValueError, OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise JobError(f"{where}: is damaged: {reason}: run it again") from error
+    if content.run_id != PurePosixPath(root).name:
+        raise JobError(f"{where}: is the plan of run {content.run_id}: run it again")
+    for split in content.splits:
+        if re.fullmatch(PART_FILE, f"{split.name}.parquet") is None:
+            raise JobError(f"{where}: is damaged: a split is called {split.name!r}: run it again")
+    return Plan(
+        content.sources,
+        content.splits,
+        columns,
+        content.run_id,
+        skipped=content.skipped,
+        empty=content.empty,
+    )
+
+
+def completed_records(staging: str) -> dict[str, SplitRecord]:
+    """The records by part of the splits that need not be done again.
+
+    A record doesn't count if it is damaged, or if a file of it is not there in its full size.
+    """
+    fs, root = open_store(staging)
+    names = [name for name in file_sizes(fs, f"{root}/{RECORDS}") if name.endswith(".json")]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        texts = list(pool.map(lambda name: fs.cat_file(f"{root}/{RECORDS}/{name}"), names))
+    sizes = {
+        **file_sizes(fs, root),
+        **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
+    }
+    found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
+    return {record.part: record for record in found if record}
+
+
+def completed_record(staging: str, part: str) -> SplitRecord | None:
+    """The record of one split if it need not be done again: another attempt may have done it."""
+    fs, root = open_store(staging)
+    fs.invalidate_cache()
+    try:
+        text = fs.cat_file(f"{root}/{RECORDS}/{part}.json")
+    except FileNotFoundError:
+        return None
+    sizes = {}
+    for name in (f"{part}.parquet", f"{REJECTS}/{part}.parquet"):
+        with suppress(FileNotFoundError):
+            sizes[name] = fs.info(f"{root}/{name}")["size"]
+    return _whole(part, text, sizes)
+
+
+def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
+    """The record in `text` if it is one of that part, and its files are there in full size."""
+    try:
+        record = SplitRecord.from_json(loads(text))
+    except TypedJsonError:
+        return None
+    rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
+    found = (record.part, sizes.get(f"{part}.parquet"), rejected)
+    return record if found == (part, record.part_bytes, record.rejects_bytes) else None
+
+
+def pending_splits(staging: str) -> list[Split]:
+    """The splits of the plan that have no record yet, in the plan's order."""
+    done = completed_records(staging)
+    return [split for split in load_plan(staging).splits if split.name not in done]
