@@ -17,7 +17,7 @@ from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.columns import Columns
-from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread, read
 from glossator.pipeline.labelling import LOADED, Labelling
 from glossator.pipeline.outputs.kinds import SHAPES, lists

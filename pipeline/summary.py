@@ -15,7 +15,8 @@ from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.discover import counted
-from glossator.pipeline.inputs.plan import Range, Source, Split
+from glossator.pipeline.inputs.plan import Source
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.job import Outcome
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from glossator.model.errors import GlossatorError
 from glossator.pipeline.inputs.pages import (
     DELTA_BYTE_ARRAY,
     DICTIONARY,
@@ -46,7 +47,7 @@ class SmallerBatches(Exception):  # noqa: N818 - it is no error: reading goes on
         self.rows = rows
 
 
-class TooLarge(Exception):  # noqa: N818 - turned into a reject
+class TooLarge(GlossatorError):  # noqa: N818 - turned into a reject
     """Not even one row can be decoded within the bound."""
 
 

@@ -21,7 +21,7 @@ from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.check import check, cut
 from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
 from glossator.pipeline.inputs.decode import Batches, Opened, SmallFiles, decode, open_range
-from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.values import row_bytes, without
 
 MAX_ROWS = 65_536
