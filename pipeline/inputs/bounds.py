@@ -28,7 +28,7 @@ MAX_BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""
 MAX_DECODED_BYTES = 192 << 20
 """What decoding may take at once in one thread: pages, dictionaries and a batch of rows."""
-_MAX_BATCH_BYTES = 24 << 20
+_MAX_BATCH_BYTES = 8 << 20
 """What a batch of more than one row may take of that: some more is made of it later."""
 _SMALL_BYTES = 4 << 20
 """A page of values that is no larger isn't looked into: they take no more than it does."""

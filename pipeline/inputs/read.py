@@ -418,8 +418,10 @@ def _pieces(
             rows, size = rows + take, int(sizes[take - 1])
             item = _tail(item, take)
             if rows == max_rows or size >= max_bytes:
-                yield _piece(held, keys)
-                held, rows, size = [], 0, 0
+                piece = _piece(held, keys)
+                held, rows, size = [], 0, 0  # what was joined isn't held meanwhile
+                yield piece
+                del piece
     if held:
         yield _piece(held, keys)
 
