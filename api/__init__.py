@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glossator.model.errors import GlossatorError, UsageError
     from glossator.model.labeller import Labeller
     from glossator.pipeline.compose import LabelComments
-    from glossator.pipeline.errors import JobError
+    from glossator.pipeline.errors import JobError, RefusedError
     from glossator.pipeline.tables import Outputs, label_table
 
     __version__: str
@@ -32,6 +32,7 @@ __all__ = [
     "LabelComments",
     "Labeller",
     "Outputs",
+    "RefusedError",
     "UsageError",
     "__version__",
     "label_table",
@@ -45,6 +46,7 @@ _HOMES = {
     "LabelComments": "pipeline.compose",
     "Labeller": "model.labeller",
     "Outputs": "pipeline.tables",
+    "RefusedError": "pipeline.errors",
     "UsageError": "model.errors",
     "label_table": "pipeline.tables",
     "load": "model.bundle",

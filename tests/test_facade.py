@@ -16,6 +16,7 @@ PUBLIC = {
     "LabelComments",
     "Labeller",
     "Outputs",
+    "RefusedError",
     "UsageError",
     "__version__",
     "label_table",

@@ -31,8 +31,11 @@ SMALL_ROWS = 256
 """A file of fewer rows may share a split, and so a part, with others."""
 FEW_FILES = 64
 """So many small files, one after the other, still have a part each."""
-FILES_PER_SPLIT = 2048
-"""Of many small files, about so many share a split."""
+SHARED_ROWS = 4096
+"""Many small files share splits of at least so many rows: enough that the network's batches are
+filled, and few enough that there is work for every thread."""
+FILES_BETWEEN_ENDS = 512
+"""On the average, of the files at whose name a shared split may end."""
 MAX_FILES_PER_SPLIT = 8192
 
 _THREADS = 16
@@ -253,18 +256,18 @@ def _is_small(source: Source, rows_per_split: int) -> bool:
 def _packed(run: Sequence[Source], rows_per_split: int) -> Iterator[list[_Range]]:
     """Consecutive small files as the ranges of splits.
 
-    Where a split ends follows from the names near by: a file that comes late or goes changes the
-    split that it is in, and not all that come after.
+    Where a split ends follows from names: a file that comes late or goes changes the split that it
+    is in and few that come after, not all.
     """
     group: list[_Range] = []
     rows = 0
     for source in run:
         group.append((source, 0, source.rows))
         rows += source.rows
-        ends = int.from_bytes(hashlib.sha256(source.uri.encode()).digest()[:8], "big")
+        number = int.from_bytes(hashlib.sha256(source.uri.encode()).digest()[:8], "big")
         if (
             len(run) <= FEW_FILES
-            or ends % FILES_PER_SPLIT == 0
+            or (rows >= SHARED_ROWS and number % FILES_BETWEEN_ENDS == 0)
             or len(group) >= MAX_FILES_PER_SPLIT
             or rows >= rows_per_split
         ):
