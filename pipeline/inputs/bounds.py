@@ -26,8 +26,11 @@ from glossator.pipeline.inputs.pages import (
 
 MAX_BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""
-MAX_DECODED_BYTES = 192 << 20
-"""What decoding may take at once in one thread: pages, dictionaries and a batch of rows."""
+MAX_DECODED_BYTES = 208 << 20
+"""What decoding may take at once in one thread: pages, dictionaries and a batch of rows.
+
+Bytes as they are in the file come on top. DuckDB writes a row group's texts as pages of 100 MB.
+"""
 _MAX_BATCH_BYTES = 8 << 20
 """What a batch of more than one row may take of that: some more is made of it later."""
 _SMALL_BYTES = 4 << 20
@@ -98,11 +101,14 @@ class Meter:
         )
 
     def _fits(self, rows: int) -> bool:
-        total = batch = 0
-        for column in self._columns.values():
-            total += column.bytes(rows)
-            batch += column.batch_bytes(rows)
-        return total <= MAX_DECODED_BYTES and (rows == 1 or batch <= _MAX_BATCH_BYTES)
+        columns = self._columns.values()
+        batch = sum(column.batch_bytes(rows) for column in columns)
+        held = sum(column.held_bytes for column in columns)
+        # one page is looked into at a time, and before the next batch
+        looked_into = max((column.looked_into_bytes for column in columns), default=0)
+        if held + max(looked_into, batch) > MAX_DECODED_BYTES:
+            return False
+        return rows == 1 or batch <= _MAX_BATCH_BYTES
 
 
 class Leaf(NamedTuple):
@@ -140,9 +146,9 @@ class Column:
         self._repetition = leaf.repetition
         self._nullable = leaf.nullable
         self._width = leaf.width
-        self._dictionary = 0
-        self._page = 0
-        self._looked_into = 0
+        self._dictionary = self._page = 0
+        self.looked_into_bytes = 0
+        """Of a page while it is looked into."""
         self._longest = 0
         """Bytes of the longest value in the pages that are measured by that."""
         self._pages: list[tuple[int, int]] = []
@@ -165,22 +171,27 @@ class Column:
             if content is None:
                 looked_into = self._needs_content(page)
                 if not page.is_dictionary:
-                    self._page = max(self._page, page.stored + page.size)
-                    self._looked_into = max(self._looked_into, page.size * looked_into)
+                    self._page = max(self._page, page.size)
                 else:  # decompressed, and copied into values
-                    taken = page.stored + 2 * page.size + _VALUE_BYTES * page.values
+                    taken = 2 * page.size + _VALUE_BYTES * page.values
                     self._dictionary = max(self._dictionary, taken)
-                check()
+                if looked_into and not page.is_dictionary:
+                    self.looked_into_bytes = max(self.looked_into_bytes, page.size)
+                check()  # before its content is waited for
                 if looked_into:
                     chunk.want()
                     continue
             self._measure(page, content, codec)
             check()
 
+    @property
+    def held_bytes(self) -> int:
+        """What is held from one batch to the next."""
+        return self._dictionary + self._page
+
     def bytes(self, rows: int) -> int:
-        """What is held at most while a batch of so many rows is decoded."""
-        # a page is looked into before the next batch
-        return self._dictionary + self._page + max(self._looked_into, self.batch_bytes(rows))
+        """What this column takes while a batch of so many rows is decoded."""
+        return self.held_bytes + max(self.looked_into_bytes, self.batch_bytes(rows))
 
     def batch_bytes(self, rows: int) -> int:
         """What a batch of so many rows takes at most."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import duckdb
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -340,3 +341,15 @@ def test_files_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     pieces.close()
     list(read(planned.splits[0], planned.columns))
     assert opened() == 0
+
+
+def test_pages_that_hold_a_whole_row_group_are_read(tmp_path: Path) -> None:
+    """DuckDB writes a row group's texts as one page of up to 100 MB."""
+    path = tmp_path / "a.parquet"
+    query = "SELECT i AS id, repeat(md5(i::VARCHAR), 20) AS text FROM range(122880) t(i)"
+    duckdb.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+    assert pq.read_metadata(path).row_group(0).column(1).total_uncompressed_size > 75 << 20
+    planned = plan(path, "id")
+    read_back = [piece for split in pieces(planned) for piece in split]
+    assert [n for p in read_back for n in p.keys["id"].to_pylist()] == list(range(122_880))
+    assert {len(text) for p in read_back for text in p.text.to_pylist()} == {640}
