@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from glossator.model.errors import GlossatorError
 
 if TYPE_CHECKING:
-    from glossator.pipeline.inputs.plan import Range
+    from glossator.pipeline.inputs.ranges import Range
 
 
 class JobError(GlossatorError):

@@ -17,7 +17,7 @@ from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.columns import Columns
-from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread, read
 from glossator.pipeline.labelling import LOADED, Labelling
 from glossator.pipeline.outputs.kinds import SHAPES, lists
@@ -182,12 +182,17 @@ def _label_piece(
     kept = np.flatnonzero(~piece.rejected())
     texts = piece.text.take(pa.array(kept))
     columns = [
-        *piece.keys.take(kept).columns,
+        *_taken(piece.keys, kept).columns,
         piece.source_file(kept),
         piece.source_row(kept),
         *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
     return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
+
+
+def _taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """These rows; a copy only if some are missing, for keys may be large."""
+    return table if len(rows) == table.num_rows else table.take(rows)
 
 
 def _struct(predictions: TaskPredictions, texts: pa.Array) -> pa.StructArray:

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from glossator.pipeline.engines.workers import Heartbeat
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.inputs.plan import Split
+from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.label import SplitLabelling, label_split
 from glossator.pipeline.outputs.staging import SplitRecord, completed_record
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from glossator.model.errors import GlossatorError
 from glossator.model.explain import Mark, marked
 from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
-from glossator.pipeline.inputs.columns import column_at, find_text, projection
+from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.discover import counted
-from glossator.pipeline.inputs.values import as_text as as_text_column
+from glossator.pipeline.inputs.plan import Source
+from glossator.pipeline.inputs.ranges import Range, Split
+from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.job import Outcome
 
 _BAR = 24
@@ -87,12 +91,14 @@ def examples(outcome: Outcome, count: int, *, colour: bool) -> list[str]:
     part = next((part for part in manifest.parts if part.rows), None)
     if part is None or not count:
         return []
-    table = _rows(f"{outcome.output}/{part.name}", part.rows, count)
-    text_column, tasks = manifest.options["text"], manifest.options["tasks"]
+    tasks = manifest.options["tasks"]
+    sources = {source.uri: source for source in manifest.inputs}
     result = []
-    for row in table.to_pylist():
-        source = row["source_file"]
-        text = _text(outcome.locations.get(source, source), row["source_row"], text_column)
+    for row in _rows(f"{outcome.output}/{part.name}", part.rows, count, tasks):
+        source = sources[row["source_file"]]
+        text = _text(source, row["source_row"], manifest.options["text"], outcome.locations)
+        if text is None:
+            continue
         result.append("")
         for task in tasks:
             answer = padded(_answer(row[task]), 14)
@@ -100,26 +106,33 @@ def examples(outcome: Outcome, count: int, *, colour: bool) -> list[str]:
     return result
 
 
-def _rows(uri: str, rows: int, count: int) -> pa.Table:
+def _rows(uri: str, rows: int, count: int, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """So many rows of a part, without its keys, which may be of any size."""
+    wanted = list(range(0, rows, max(1, rows // count)))[:count]
     fs, path = open_store(uri)
     with fs.open(path, "rb") as file:
-        table = pq.read_table(file)
-    step = max(1, rows // count)
-    return table.take(list(range(0, rows, step))[:count])
+        columns = ["source_file", "source_row", *tasks]
+        found: list[dict[str, Any]] = []
+        first = 0
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=columns):
+            here = [row - first for row in wanted if first <= row < first + batch.num_rows]
+            found += batch.take(pa.array(here, pa.int64())).to_pylist()
+            first += batch.num_rows
+            if first > wanted[-1]:
+                break
+    return found
 
 
-def _text(uri: str, row: int, column: str) -> str:
-    """One text of an input file, without reading more than its beginning."""
-    fs, path = open_store(uri)
-    with fs.open(path, "rb") as file:
-        parquet = pq.ParquetFile(file)
-        path_in_file = find_text(parquet.schema_arrow, column)
-        for batch in parquet.iter_batches(_ROWS, columns=projection([path_in_file])):
-            if row < batch.num_rows:
-                text = column_at(batch, path_in_file).slice(row, 1)
-                return str(as_text_column(text)[0].as_py())
-            row -= batch.num_rows
-    raise IndexError(f"{uri} has no row {row} more")
+def _text(source: Source, row: int, column: str, locations: Mapping[str, str]) -> str | None:
+    """One text of an input file, as far as the model reads it; None if it can't be had again."""
+    split = Split(0, "", (Range(source.uri, row, row + 1, source.footer_sha256),))
+    try:
+        for piece in read(split, Columns(column, pa.schema([])), locations=locations):
+            if isinstance(piece, Piece):
+                return str(piece.text[0].as_py())
+    except GlossatorError:  # what is published is published, and has only to be shown
+        return None
+    return None
 
 
 def _answer(answer: dict[str, Any]) -> str:

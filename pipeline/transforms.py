@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from glossator.pipeline import metrics
 from glossator.pipeline.engines.workers import Heartbeat, first_ready
-from glossator.pipeline.inputs.plan import Split
+from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.outputs import gates, manifest
 from glossator.pipeline.outputs.publish import discard, publish, published, recover, state

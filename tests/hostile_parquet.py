@@ -5,7 +5,7 @@ The numbers of fields and enumerations are those of parquet.thrift of apache/par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,16 @@ class Page:
         number = 5 if self.kind == DATA_PAGE else 7
         header = {1: i32(self.kind), 2: i32(self.size), 3: i32(len(self.content))}
         return struct({**header, number: struct(about)})[1] + self.content
+
+
+@dataclass
+class Raw(Page):
+    """A page whose header is given as it is written."""
+
+    raw: bytes = b""
+
+    def bytes(self) -> bytes:
+        return self.raw + self.content
 
 
 @dataclass
@@ -229,9 +239,9 @@ def huge_text_in_a_dictionary(path: Path) -> Path:
 
 
 def many_huge_texts(path: Path) -> Path:
-    """100 texts of 60 MB."""
+    """30 texts of 60 MB."""
     page = texts(b"a" * (60 * MB), 1)
-    return write(path, 100, [Column("text", [page] * 100), ids(100)])
+    return write(path, 30, [Column("text", [page] * 30), ids(30)])
 
 
 def huge_blank(path: Path) -> Path:
@@ -245,9 +255,11 @@ def huge_undecodable(path: Path) -> Path:
 
 
 def small_rows_then_large(path: Path) -> Path:
-    """A million tiny rows, then 1,000 of 1 MB, in one row group."""
+    """A million tiny rows, then 900 of 1 MB, in one row group."""
     tiny, large = texts(b"good", 20_000), texts(LARGE, 1)
-    return write(path, 1_001_000, [Column("text", [tiny] * 50 + [large] * 1000), ids(1_001_000)])
+    nothing, size = zstd([bytes(8 * 1_000_900)])
+    zeros = Column("id", [Page(1_000_900, nothing, size)], INT64)
+    return write(path, 1_000_900, [Column("text", [tiny] * 50 + [large] * 900), zeros])
 
 
 def page_of_two_gigabytes(path: Path) -> Path:
@@ -278,27 +290,20 @@ def dictionary_that_says_many(path: Path) -> Path:
     return write(path, 10, [Column("text", [dictionary, data]), ids(10)])
 
 
-def repeated_twice(path: Path) -> Path:
-    """A header that says a size twice, of which readers may take the one or the other."""
+def size_said_twice(path: Path) -> Path:
+    """A page header that has a field twice, with two types: readers pass over the second."""
     page = texts(LARGE, 1024)
-    raw = bytearray(page.bytes())
-    small = bytes([2 << 4 | 6]) + zigzag(10)  # the same field, as an integer of 64 bits
-    at = 2 + len(zigzag(page.size)) + 1
-    assert raw[2] == 1 << 4 | 5
-    raw[at:at] = b""
-    head = struct({1: i32(0)})[1][:-1]
-    first = bytes([1 << 4 | 5]) + zigzag(page.size)
-    again = bytes([6]) + zigzag(2) + zigzag(10)
     about = struct({1: i32(1024), 2: i32(PLAIN), 3: i32(RLE), 4: i32(RLE)})
-    rest = bytes([1 << 4 | 5]) + zigzag(len(page.content)) + bytes([2 << 4 | 12]) + about[1]
-    del raw, small
-    made = head + first + again + rest + b"\0" + page.content
-
-    class Twice(Page):
-        def bytes(self) -> bytes:
-            return made
-
-    return write(path, 1024, [Column("text", [Twice(1024, b"", page.size)]), ids(1024)])
+    header = [
+        bytes([1 << 4 | 5]) + zigzag(DATA_PAGE),
+        bytes([1 << 4 | 5]) + zigzag(page.size),
+        bytes([6]) + zigzag(2) + zigzag(10),  # again, as an integer of 64 bits
+        bytes([1 << 4 | 5]) + zigzag(len(page.content)),
+        bytes([2 << 4 | 12]) + about[1],
+        b"\0",
+    ]
+    raw = Raw(1024, page.content, page.size, raw=b"".join(header))
+    return write(path, 1024, [Column("text", [raw]), ids(1024)])
 
 
 def list_of_nulls(path: Path, values: int = 200_000_000) -> Path:
@@ -386,6 +391,14 @@ def shared_prefixes(path: Path) -> Path:
     return path
 
 
+def dictionary_type(path: Path) -> Path:
+    """100 different texts of 1 MB, whose column Arrow would give as a dictionary."""
+    values = [f"{i} {'good ' * (MB // 5)}" for i in range(100)]
+    table = pa.table({"text": pa.array(values).dictionary_encode(), "id": range(100)})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_batch_size=1)
+    return path
+
+
 FILES: dict[str, Callable[[Path], Path]] = {
     made.__name__: made
     for made in (
@@ -404,7 +417,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
         page_that_says_two_gigabytes,
         page_that_says_less,
         dictionary_that_says_many,
-        repeated_twice,
+        size_said_twice,
         list_of_nulls,
         rows_without_data,
         deep,
@@ -414,11 +427,6 @@ FILES: dict[str, Callable[[Path], Path]] = {
         wide,
         many_row_groups,
         shared_prefixes,
+        dictionary_type,
     )
 }
-
-
-def all_files(folder: Path) -> Iterator[Path]:
-    """Writes each of them, named after what it is."""
-    for name, made in FILES.items():
-        yield made(folder / f"{name}.parquet")

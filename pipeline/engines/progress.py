@@ -12,7 +12,7 @@ from typing import Protocol
 
 from glossator.model.store import file_sizes, is_local, open_store
 from glossator.pipeline.engines.workers import heartbeats, rows_by_split
-from glossator.pipeline.inputs.plan import Split
+from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.outputs.staging import RECORDS
 
 LOOK_SECS = 1.0

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from glossator.model.errors import GlossatorError
 from glossator.pipeline.inputs.pages import (
     DELTA_BYTE_ARRAY,
     DICTIONARY,
@@ -27,7 +28,7 @@ MAX_BATCH_ROWS = 1024
 """Decoded at once: few enough that long texts stay small, many enough to be fast."""
 MAX_DECODED_BYTES = 192 << 20
 """What decoding may take at once in one thread: pages, dictionaries and a batch of rows."""
-_MAX_BATCH_BYTES = 24 << 20
+_MAX_BATCH_BYTES = 8 << 20
 """What a batch of more than one row may take of that: some more is made of it later."""
 _SMALL_BYTES = 4 << 20
 """A page of values that is no larger isn't looked into: they take no more than it does."""
@@ -46,7 +47,7 @@ class SmallerBatches(Exception):  # noqa: N818 - it is no error: reading goes on
         self.rows = rows
 
 
-class TooLarge(Exception):  # noqa: N818 - turned into a reject
+class TooLarge(GlossatorError):  # noqa: N818 - turned into a reject
     """Not even one row can be decoded within the bound."""
 
 

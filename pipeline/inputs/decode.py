@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,13 +26,15 @@ from glossator.pipeline.inputs.bounds import (
     TooLarge,
 )
 from glossator.pipeline.inputs.columns import Binding, Reader, aligned, reading_options
-from glossator.pipeline.inputs.footer import parse_footer
+from glossator.pipeline.inputs.footer import parse_footer, read_footer
 from glossator.pipeline.inputs.pages import Chunk
-from glossator.pipeline.inputs.plan import SMALL_BYTES, Range, read_footer
+from glossator.pipeline.inputs.ranges import Range
 
 Batches = tuple[pa.RecordBatch, ...]
 """The same rows from each of a binding's readers."""
 
+SMALL_BYTES = 1 << 20
+"""A file that is no larger is fetched at once."""
 _HARMLESS_BYTES = 16 << 20
 """A small file that can't take more is decoded at once."""
 _SMALL_FOOTER_BYTES = 64 << 10
@@ -137,6 +139,15 @@ def _in_memory(data: bytes) -> _File:
     return data[-length:], len(data), data, lambda: io.BytesIO(data)
 
 
+def decode_rows(range_: Range, location: str, readers: Sequence[Reader]) -> Iterator[Batches]:
+    """The rows of a range from each of the readers, side by side, in small batches.
+
+    Raises:
+        TooLarge, pa.ArrowException, OSError: they can't be had.
+    """
+    return _Attempt(open_range(range_, location), readers).batches(range_)
+
+
 def decode(opened: Opened, binding: Binding) -> Iterator[Batches]:
     """The rows of its range in order, in small batches.
 
@@ -145,7 +156,7 @@ def decode(opened: Opened, binding: Binding) -> Iterator[Batches]:
             have been yielded before: none of the range's rows counts as read.
         OSError: the store failed; a retry may succeed.
     """
-    first, range_ = _Attempt(opened, binding), opened.range_
+    first, range_ = _Attempt(opened, binding.readers), opened.range_
     try:
         yield from first.batches(range_)
     except TooLarge as error:
@@ -211,7 +222,7 @@ def _corruption(opened: Opened, binding: Binding) -> str | None:
 
     All is fetched and decoded once more: an answer that was damaged on its way is not corruption.
     """
-    attempt = _Attempt(open_range(opened.range_, opened.location), binding)
+    attempt = _Attempt(open_range(opened.range_, opened.location), binding.readers)
     try:
         for _ in attempt.batches(opened.range_):
             pass
@@ -227,9 +238,9 @@ def _corruption(opened: Opened, binding: Binding) -> str | None:
 class _Attempt:
     """One try to decode a range."""
 
-    def __init__(self, opened: Opened, binding: Binding) -> None:
+    def __init__(self, opened: Opened, readers: Sequence[Reader]) -> None:
         self._opened = opened
-        self._binding = binding
+        self._readers = readers
         self.store_failed = False
         """Whether it was the store that failed: Arrow reports that as it does corruption."""
 
@@ -249,7 +260,7 @@ class _Attempt:
         """The rows of a batch, of a file that is in memory."""
         meter = Meter(MAX_BATCH_ROWS)
         groups, _ = _overlapping(self._opened.metadata, range_.start, range_.stop)
-        for number, reader in enumerate(self._binding.readers):
+        for number, reader in enumerate(self._readers):
             for chunk in _chunks(self._opened.metadata, groups, reader, number, meter):
                 chunk.see(chunk.at, content[chunk.at : chunk.end])
         return meter.fitting_rows()
@@ -260,10 +271,7 @@ class _Attempt:
         meter = Meter(rows)
         with ExitStack() as files:
             batches = aligned(
-                [
-                    self._read(files, groups, number, meter)
-                    for number in range(len(self._binding.readers))
-                ]
+                [self._read(files, groups, number, meter) for number in range(len(self._readers))]
             )
             while left:
                 some = next(batches, None)
@@ -279,7 +287,7 @@ class _Attempt:
         self, files: ExitStack, groups: list[int], number: int, meter: Meter
     ) -> Iterator[pa.RecordBatch]:
         """The batches of one reader."""
-        opened, reader = self._opened, self._binding.readers[number]
+        opened, reader = self._opened, self._readers[number]
         source: Any
         if opened.content is not None:
             source = pa.BufferReader(opened.content)

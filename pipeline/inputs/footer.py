@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from glossator.model.store import is_local
+from glossator.pipeline.inputs.discover import MAGIC
+
+_GUESS_BYTES = 64 << 10
 _MAX_NESTING = 100
 """Levels of a schema. Arrow calls itself at each, and a thread's stack is 8 MB at most."""
 _LARGE_BYTES = 64 << 10
@@ -16,6 +21,28 @@ _STACK_BYTES_PER_BYTE = 256
 _MIN_ELEMENT_BYTES = 8
 """In a footer, for each element of its longest list."""
 _ONE_LARGE = threading.Lock()
+
+
+def read_footer(fs: Any, path: str, size: int) -> bytes:
+    """The last bytes of a Parquet file, from its metadata on; empty if there is no footer."""
+    tail = _read_range(fs, path, max(0, size - _GUESS_BYTES), size)
+    if len(tail) != min(size, _GUESS_BYTES):
+        raise OSError(f"{path}: its last {len(tail)} bytes came, its size is {size}: read again")
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail[-4:] not in MAGIC or length > size:
+        return b""
+    if length > len(tail):
+        tail = _read_range(fs, path, size - length, size)
+    return tail[-length:]
+
+
+def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
+    if not is_local(fs):
+        data: bytes = fs.cat_file(path, start=start, end=stop)
+        return data
+    with open(path, "rb") as file:  # noqa: PTH123 - for tens of thousands of files, faster
+        file.seek(start)
+        return file.read(stop - start)
 
 
 def parse_footer(footer: bytes) -> pq.FileMetaData:

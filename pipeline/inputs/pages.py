@@ -29,6 +29,7 @@ _CODECS = {
     "GZIP": "gzip",
     "BROTLI": "brotli",
     "ZSTD": "zstd",
+    "LZ4": "lz4_raw",
     "LZ4_RAW": "lz4_raw",
 }
 

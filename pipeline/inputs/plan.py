@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
-from glossator.model.store import is_local
-from glossator.pipeline.inputs.columns import Columns, FileColumns
-from glossator.pipeline.inputs.discover import MAGIC, InputFile, discover
-from glossator.pipeline.inputs.footer import parse_footer
+from glossator.pipeline.inputs.columns import Columns, FileColumns, Reader
+from glossator.pipeline.inputs.decode import SMALL_BYTES, Batches, decode_rows
+from glossator.pipeline.inputs.discover import InputFile, discover
+from glossator.pipeline.inputs.footer import parse_footer, read_footer
 from glossator.pipeline.inputs.partitions import partitions_of
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
@@ -28,8 +29,6 @@ CUTS_PER_ROW_GROUP = 32
 
 SMALL_ROWS = 256
 """A file of fewer rows may share a split, and so a part, with others."""
-SMALL_BYTES = 1 << 20
-"""Nor is a file small that is larger: of a small one all is fetched at once."""
 FEW_FILES = 64
 """So many small files, one after the other, still have a part each."""
 SHARED_ROWS = 4096
@@ -39,7 +38,6 @@ FILES_BETWEEN_ENDS = 512
 """On the average, of the files at whose name a shared split may end."""
 MAX_FILES_PER_SPLIT = 8192
 
-_FOOTER_GUESS_BYTES = 64 << 10
 _THREADS = 16
 _FILES_PER_TASK = 8
 _QUICK_SECS = 5e-4
@@ -62,41 +60,6 @@ class Source:
     """Empty where the footer can't be read."""
     error: str | None = None
     """Why the footer can't be read; None if it can."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Consecutive rows of one input file."""
-
-    source: str
-    """The `Source`'s URI."""
-    start: int
-    stop: int
-    """Exclusive."""
-    footer_sha256: str
-    error: str | None = None
-    """Why the file can't be read: this range has no rows and yields one reject."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows are planned."""
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
-class Split:
-    """The unit of work, of retry and of resume: a range of rows of a file, or many small files."""
-
-    index: int
-    name: str
-    """The output's file names without suffix; derived from the input and the model alone."""
-    ranges: tuple[Range, ...]
-    """In the order in which their rows are written."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows are planned."""
-        return sum(range_.rows for range_ in self.ranges)
 
 
 @dataclass(frozen=True)
@@ -165,13 +128,19 @@ def make_plan(
         raise UsageError(
             f"{unreadable[0].uri} can't be read: {unreadable[0].error}", parameter="inputs"
         )
-    listed = {file.uri: file for file in found.files}
+    planned = {file.source.uri: file.source for file in files}
+
+    def rows_of(uri: str, readers: Sequence[Reader]) -> Iterator[Batches]:
+        source = planned[uri]
+        range_ = Range(uri, 0, source.rows, source.footer_sha256)
+        return decode_rows(range_, found.locations.get(uri, uri), readers)
+
     columns = resolve(
         [file.columns for file in files if file.columns is not None],
         text,
         keys,
         strict=strict,
-        open_file=lambda uri: listed[uri].fs.open(listed[uri].path, "rb"),
+        rows_of=rows_of,
     )
     splits = _splits(files, [identity, columns.text, str(columns.keys)], rows_per_split)
     sources = tuple(file.source for file in files)
@@ -183,28 +152,6 @@ def make_plan(
         ]
     )[:16]
     return Plan(sources, splits, columns, run_id, found.skipped, found.empty, found.locations)
-
-
-def read_footer(fs: Any, path: str, size: int) -> bytes:
-    """The last bytes of a Parquet file, from its metadata on; empty if there is no footer."""
-    tail = _read_range(fs, path, max(0, size - _FOOTER_GUESS_BYTES), size)
-    if len(tail) != min(size, _FOOTER_GUESS_BYTES):
-        raise OSError(f"{path}: its last {len(tail)} bytes came, its size is {size}: read again")
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] not in MAGIC or length > size:
-        return b""
-    if length > len(tail):
-        tail = _read_range(fs, path, size - length, size)
-    return tail[-length:]
-
-
-def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
-    if not is_local(fs):
-        data: bytes = fs.cat_file(path, start=start, end=stop)
-        return data
-    with open(path, "rb") as file:  # noqa: PTH123 - for tens of thousands of files, faster
-        file.seek(start)
-        return file.read(stop - start)
 
 
 def _read_footers(found: Sequence[InputFile]) -> list[_File]:

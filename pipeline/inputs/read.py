@@ -21,7 +21,7 @@ from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.check import check, cut
 from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
 from glossator.pipeline.inputs.decode import Batches, Opened, SmallFiles, decode, open_range
-from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.values import row_bytes, without
 
 MAX_ROWS = 65_536
@@ -418,8 +418,10 @@ def _pieces(
             rows, size = rows + take, int(sizes[take - 1])
             item = _tail(item, take)
             if rows == max_rows or size >= max_bytes:
-                yield _piece(held, keys)
-                held, rows, size = [], 0, 0
+                piece = _piece(held, keys)
+                held, rows, size = [], 0, 0  # what was joined isn't held meanwhile
+                yield piece
+                del piece
     if held:
         yield _piece(held, keys)
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.tasks import OUTPUT_COLUMNS
 from glossator.pipeline.inputs.columns import (
     Columns,
     FileColumns,
     MisfitError,
     Path,
-    aligned,
+    Reader,
     bind,
     column_at,
     find_text,
@@ -39,9 +37,10 @@ from glossator.pipeline.inputs.values import check_int96, int96_leaves, is_text,
 TEXT_NAMES = ("comment", "comment_text", "body", "content", "review", "message")
 """Column names that speak of text, after `text` itself."""
 
+RowsOf = Callable[[str, Sequence[Reader]], Iterator[Sequence[pa.RecordBatch]]]
+"""The rows of the file with this URI, from each of the readers, side by side."""
+
 _THREADS = 16
-_SCAN_ROWS = 1024
-_BUFFER_BYTES = 4 << 20
 
 
 def resolve(
@@ -50,7 +49,7 @@ def resolve(
     keys: Sequence[str],
     *,
     strict: bool = False,
-    open_file: Callable[[str], AbstractContextManager[Any]],
+    rows_of: RowsOf,
 ) -> Columns:
     """The columns of a run over these files.
 
@@ -61,7 +60,7 @@ def resolve(
         text: the text column; None to take the one that is clearly the text.
         keys: columns, struct fields or Hive partitions to carry into the output.
         strict: whether a file that doesn't fit is an error.
-        open_file: opens a file by its URI, to look at INT96 keys.
+        rows_of: reads a file by its URI, to look at INT96 keys.
 
     Raises:
         UsageError: no file fits; `strict` and some file doesn't; a key can't be called so.
@@ -76,7 +75,7 @@ def resolve(
         _fitting(fitting, partial(_has_key, key), "keys", strict)
     columns = _with_types(Columns(text, pa.schema([])), fitting, keys)
     fitting = _fitting(fitting, lambda file: bind(columns, file), "keys", strict)
-    columns = _with_types(_scanned(columns, fitting, open_file), fitting, keys)
+    columns = _with_types(_scanned(columns, fitting, rows_of), fitting, keys)
     _refuse_unwritable(columns.keys)
     return columns
 
@@ -228,7 +227,7 @@ def _key_type(rows: Mapping[pa.DataType, int], partitions: Sequence[str | None])
 def _scanned(
     columns: Columns,
     files: Sequence[FileColumns],
-    open_file: Callable[[str], AbstractContextManager[Any]],
+    rows_of: RowsOf,
 ) -> Columns:
     """The same with what the values of INT96 keys need.
 
@@ -242,9 +241,8 @@ def _scanned(
         if not keys:
             return False
         try:
-            with open_file(file.uri) as opened:
-                return _scan(opened, keys, nanoseconds)
-        except (pa.ArrowException, OSError):
+            return _scan(partial(rows_of, file.uri), keys, nanoseconds)
+        except (pa.ArrowException, OSError, GlossatorError):
             return True  # it may be readable later on: then all is verified
 
     with_int96 = [file for file in files if file.rows and file.nanoseconds is not file.schema]
@@ -254,16 +252,16 @@ def _scanned(
     return replace(columns, nanosecond_keys=found, verify_int96=lost or bool(found))
 
 
-def _scan(opened: Any, keys: Mapping[str, Path], nanoseconds: set[str]) -> bool:
+def _scan(
+    rows_by: Callable[[Sequence[Reader]], Iterator[Sequence[pa.RecordBatch]]],
+    keys: Mapping[str, Path],
+    nanoseconds: set[str],
+) -> bool:
     """Adds to `nanoseconds` the keys that need them; whether some value fits no unit."""
     names = projection(keys.values())
-    files = [
-        pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES, **reading_options(unit))
-        for unit in ("us", "ns", "s")
-    ]
-    batches = [f.iter_batches(_SCAN_ROWS, columns=names, use_threads=False) for f in files]
+    readers = [Reader(names, reading_options(unit)) for unit in ("us", "ns", "s")]
     lost = False
-    for rows in aligned(batches):
+    for rows in rows_by(readers):
         pending = [key for key in keys if key not in nanoseconds]
         if not pending:
             break

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from glossator.model.errors import UsageError
 from glossator.model.typed_json import Count, Matches, Sha256, TypedJsonError, from_json, loads
 from glossator.pipeline.errors import ReconcileError
-from glossator.pipeline.inputs.plan import Plan, Source, Split
+from glossator.pipeline.inputs.plan import Plan, Source
+from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.metrics import of_split, summed
 from glossator.pipeline.outputs.gates import Check
 from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, SplitRecord

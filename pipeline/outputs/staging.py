@@ -21,7 +21,8 @@ from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
 from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.columns import Columns
-from glossator.pipeline.inputs.plan import Plan, Source, Split
+from glossator.pipeline.inputs.plan import Plan, Source
+from glossator.pipeline.inputs.ranges import Split
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from glossator.model.store import atomic_write, open_store, put_bytes
-from glossator.pipeline.inputs.plan import Range, Split
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread
 from glossator.pipeline.outputs.schema import reject_schema
 from glossator.pipeline.outputs.staging import RECORDS, REJECTS, RangeRecord, SplitRecord

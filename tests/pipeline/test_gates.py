@@ -161,7 +161,8 @@ def plan_of() -> Callable[[int, int], tuple[Any, Any]]:
 
     With a bad file there are as many good ones as make the numbers of the cases above.
     """
-    from glossator.pipeline.inputs.plan import Plan, Range, Source, Split
+    from glossator.pipeline.inputs.plan import Plan, Source
+    from glossator.pipeline.inputs.ranges import Range, Split
     from glossator.pipeline.outputs.staging import RangeRecord, SplitRecord
 
     def make(whole: int, pages: int) -> tuple[Plan, list[SplitRecord]]:

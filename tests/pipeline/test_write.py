@@ -13,7 +13,8 @@ import pytest
 
 from glossator.pipeline.errors import CorruptRange, ReconcileError
 from glossator.pipeline.inputs.columns import Columns
-from glossator.pipeline.inputs.plan import Plan, Range, Source, Split, make_plan
+from glossator.pipeline.inputs.plan import Plan, Source, make_plan
+from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Span, Unread, read
 from glossator.pipeline.outputs.manifest import build, parse, reconcile
 from glossator.pipeline.outputs.staging import SplitRecord, completed_records
