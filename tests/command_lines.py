@@ -20,6 +20,8 @@ from unittest import mock
 
 DEADLINE_SECS = 180.0
 """Nothing that a test starts takes so long: what does, hangs."""
+STANDARD_ERROR = 2
+"""The descriptor that a hang is told on; conftest names the one behind pytest's capture."""
 COMMAND = "from glossator.pipeline.cli import main; main()"
 
 
@@ -115,6 +117,16 @@ def glossator(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
+def deadline() -> Iterator[None]:
+    """A hang while the context is open ends this process with every thread's stack."""
+    faulthandler.dump_traceback_later(DEADLINE_SECS, exit=True, file=STANDARD_ERROR)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
 def _kept_process() -> Iterator[None]:
     """The command ends its process and takes over its signals: here both are for the tests."""
 
@@ -123,15 +135,14 @@ def _kept_process() -> Iterator[None]:
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     hook = threading.excepthook
-    faulthandler.dump_traceback_later(DEADLINE_SECS, exit=True, file=sys.__stderr__)
     try:
         with (
+            deadline(),
             mock.patch.object(os, "_exit", leave),
             mock.patch("glossator.pipeline.engines.submit.stop_runner_processes"),
         ):
             yield
     finally:
-        faulthandler.cancel_dump_traceback_later()
         threading.excepthook = hook
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import command_lines
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,3 +71,20 @@ def other_bundle(trained: bundles.Bundle, tmp_path_factory: pytest.TempPathFacto
 def labeller(bundle: Path) -> Labeller:
     """For all of the bundle's tasks."""
     return Labeller(bundles.load(bundle), [task.name for task in TASKS])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _terminal(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lets a hang be told on the standard error that is behind pytest's capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        command_lines.STANDARD_ERROR = os.dup(2)
+    yield
+    os.close(command_lines.STANDARD_ERROR)
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """A hang in this process ends the tests with every thread's stack, instead of never."""
+    with command_lines.deadline():
+        yield

@@ -102,6 +102,7 @@ def test_one_of_many_writes_where_nothing_is_in_memory() -> None:
         fsspec.filesystem("memory").rm("/absent", recursive=True)
 
 
+@pytest.mark.s3
 def test_one_of_many_writes_where_nothing_is_on_s3(bucket: dict[str, bytes]) -> None:
     assert has_conditional_writes(open_store("s3://bucket/x")[0])
     wrote = one_of_many_succeeds("s3://bucket/out/mark.json")

@@ -123,6 +123,7 @@ def labelled_with(
     return shell("-m", "glossator.pipeline", *(word for pair in flags.items() for word in pair))
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("flag", PLACES)
 def test_no_credentials(flag: str, here: dict[str, str], aws: pytest.MonkeyPatch) -> None:
     aws.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -130,6 +131,7 @@ def test_no_credentials(flag: str, here: dict[str, str], aws: pytest.MonkeyPatch
     assert flag in line and PLACES[flag].format("bucket") in line and "again" not in line
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("flag", PLACES)
 def test_wrong_credentials(
     flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, forbidden: str
@@ -140,6 +142,7 @@ def test_wrong_credentials(
     assert flag in line and PLACES[flag].format("bucket") in line and "again" not in line
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("flag", PLACES)
 def test_an_endpoint_that_is_down(flag: str, here: dict[str, str], aws: pytest.MonkeyPatch) -> None:
     known(aws)
@@ -148,6 +151,7 @@ def test_an_endpoint_that_is_down(flag: str, here: dict[str, str], aws: pytest.M
     refused(labelled_with(shell, here, flag), 1, *words)
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("flag", PLACES)
 def test_a_bucket_that_is_not_there(
     flag: str, here: dict[str, str], aws: pytest.MonkeyPatch, moto: str
@@ -160,6 +164,7 @@ def test_a_bucket_that_is_not_there(
         assert "there is no such bucket: create it" in line
 
 
+@pytest.mark.s3
 def test_a_job_on_s3(
     here: dict[str, str], aws: pytest.MonkeyPatch, moto: str, bundle: Path
 ) -> None:
