@@ -14,6 +14,9 @@ from glossator.model.commands import Command
 PORT = 50000
 
 
+_LOOK_SECS = 0.5
+
+
 @click.command(cls=Command)
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option(
@@ -44,7 +47,8 @@ def serve(port: int, allow_uid: tuple[int, ...], allow_any_local_user: bool) -> 
     server, _ = worker_pool.start_server(port, uids)
     whom = "any user of this machine" if uids is None else f"users {sorted(uids)}"
     log.info("starts workers at localhost:%d for %s", port, whom)
-    ended.wait()
+    while not ended.wait(_LOOK_SECS):  # a signal may go to a thread that is not this one
+        pass
     server.stop(None)
 
 
