@@ -16,9 +16,9 @@ import grpc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from real_engines import free_port
+from users import OTHER, needs_another_user
 
 DEADLINE_SECS = 60.0
-OTHER = 65534
 """A user who is not this one."""
 # all is imported before: the other user may not read this Python's files
 ASK_AS = """
@@ -40,7 +40,6 @@ except grpc.RpcError as error:
     print(error.code().name, error.details())
 """
 """A program that calls a pool as another user, and says what became of it."""
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 
 class Runner:
@@ -176,7 +175,7 @@ def test_two_pools_do_not_share_a_port(pool: Serving) -> None:
     assert pool.address.rpartition(":")[2] in said
 
 
-@as_root
+@needs_another_user
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_another_user_is_refused(pool: Serving, nobody: str, host: str) -> None:
     pool.address = pool.address.replace("localhost", host)
@@ -188,7 +187,7 @@ def test_another_user_is_refused(pool: Serving, nobody: str, host: str) -> None:
     assert len(refused) == 2 and all(f"user {OTHER} " in line for line in refused)
 
 
-@as_root
+@needs_another_user
 @pytest.mark.parametrize(
     "pool", [("--allow-uid", str(OTHER)), ("--allow-any-local-user",)], indirect=True
 )
@@ -198,7 +197,7 @@ def test_another_user_who_is_allowed_is_served(pool: Serving, nobody: str) -> No
     assert ask_as(0, pool, "StartWorker", nobody) == "SERVED"
 
 
-@as_root
+@needs_another_user
 @pytest.mark.parametrize("pool", [("--allow-uid", "4711")], indirect=True)
 def test_who_is_allowed_is_that_user_alone(pool: Serving, nobody: str) -> None:
     assert ask_as(OTHER, pool, "StartWorker", nobody).startswith("PERMISSION_DENIED")

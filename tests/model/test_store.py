@@ -79,8 +79,8 @@ def test_uri_below_leads_back_to_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_uri_below_keeps_the_host(given: str, path: str, expected: str) -> None:
-    if given.startswith("s3"):
-        pytest.importorskip("s3fs")
+    for package in {"s3": ("s3fs",), "https": ("aiohttp", "requests")}.get(given.split(":")[0], ()):
+        pytest.importorskip(package)
     kind = fsspec.get_filesystem_class(given.partition("://")[0])
     assert uri_below(given, object.__new__(kind), path) == expected
 

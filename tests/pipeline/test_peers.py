@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from users import OTHER, needs_another_user
 
 from glossator.pipeline.engines import peers
 
@@ -23,8 +24,6 @@ WAYS = {
     "IPv4 by IPv6": (socket.AF_INET, "127.0.0.1", socket.AF_INET6, "::ffff:127.0.0.1"),
 }
 """The server's family and address, the client's family, and where it connects to."""
-OTHER = 65534
-"""A user who is not this one."""
 
 
 @pytest.fixture(params=WAYS)
@@ -70,7 +69,7 @@ def test_closed_connection_is_nobodys(connection: tuple[socket.socket, peers.End
     assert peers.uid_of(peer, port) is None
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@needs_another_user
 def test_another_users_connection() -> None:
     code = (
         # all is imported first: the other user may not read this Python's files

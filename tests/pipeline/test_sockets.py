@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from jobs import wait_for
+from users import OTHER, needs_another_user
 
 Wait = Callable[..., None]
 
@@ -114,8 +114,8 @@ for port in input().split():
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-@pytest.mark.parametrize(("uid", "gets"), [(0, "b'mine'"), (65534, "PERMISSION_DENIED")])
+@needs_another_user
+@pytest.mark.parametrize(("uid", "gets"), [(0, "b'mine'"), (OTHER, "PERMISSION_DENIED")])
 def test_another_user_gets_no_file_from_beams_artifact_service(
     uid: int, gets: str, tmp_path: Path, big_job: Any
 ) -> None:

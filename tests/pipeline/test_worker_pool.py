@@ -11,12 +11,12 @@ import grpc
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from users import OTHER, needs_another_user
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.engines import peers, worker_pool
 from glossator.pipeline.engines.worker_pool import guarded_loopback
 
-OTHER = 65534
 LOOPBACK = {
     "0100007F",
     "0000000000000000FFFF00000100007F",
@@ -76,7 +76,7 @@ def test_it_starts_workers_for_this_user() -> None:
             pool.StartWorker(request, timeout=30)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@needs_another_user
 def test_it_refuses_another_user() -> None:
     given = options("--environment_type=LOOPBACK")
     with guarded_loopback(given):
