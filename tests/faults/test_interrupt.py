@@ -19,7 +19,9 @@ Wait = Callable[..., None]
 AT_ONCE_SECS = 10.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "engine", ["local", "portable", pytest.param("prism", marks=pytest.mark.prism)]
 )

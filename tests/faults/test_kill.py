@@ -70,7 +70,9 @@ def test_killed_again_and_again(tmp_path: Path, big_job: Any, undisturbed: Undis
     finish(big_job, out, undisturbed, files_of)
 
 
-@pytest.mark.parametrize("moment", ["labelling", "publishing", "moving"])
+@pytest.mark.parametrize(
+    "moment", ["labelling", "publishing", pytest.param("moving", marks=pytest.mark.slow)]
+)
 def test_killed_over_an_earlier_publication(
     moment: str, tmp_path: Path, other_bundle: Path, big_job: Any, undisturbed: Undisturbed
 ) -> None:
