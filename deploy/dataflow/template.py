@@ -183,7 +183,8 @@ def parameters(given: Mapping[str, Any]) -> dict[str, str]:
     values = {}
     for parameter in PARAMETERS:
         value = given.get(parameter.option.name or "")
-        if value in (None, (), parameter.option.default):
+        # a default may stand as it would be typed
+        if value in (None, ()) or str(value) == str(parameter.option.default):
             continue
         text = ",".join(value) if parameter.repeated else str(value)
         parameter.check(text)
