@@ -119,7 +119,6 @@ def train(
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
     _require(train_rows, validation_rows, tasks)
-    started = time.monotonic()
     torch.manual_seed(settings.seed)
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(f"{texts}; learning the tokenizer")
@@ -150,7 +149,6 @@ def train(
         "labels": {t.name: _counts(t, data) for t in tasks},
         "sources": _sources(data),
         "history": history,
-        "seconds": round(time.monotonic() - started, 1),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
     bundle = replace(uncalibrated, calibration=fitted, provenance=facts)

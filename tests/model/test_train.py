@@ -159,7 +159,6 @@ def test_provenance_says_what_it_was_made_of(trained: Bundle) -> None:
     assert facts["labels"]["topics"]["food"] == sum(row[1] == 1 for row in topics)
     assert facts["labels"]["stars"] == {"rows": int((~np.isnan(DATA.labels["stars"])).sum())}
     assert facts["versions"]["torch"] == torch.__version__
-    assert 0 < facts["seconds"] < 300
 
 
 def test_metrics_are_those_of_the_test_rows(trained: Bundle) -> None:
@@ -242,7 +241,7 @@ def quick(
     return train(data, tasks, settings, lambda line: None)
 
 
-def test_the_same_seed_gives_the_same_weights() -> None:
+def test_the_same_seed_gives_the_same_bundle() -> None:
     data = small(DATA)
     one, again, other = (
         quick(data, settings=replace(QUICK, seed=seed, dropout=0.3, embedding_dropout=0.1))
@@ -252,6 +251,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert all(np.array_equal(left[name], right[name]) for name in left)
     assert one.calibration == again.calibration
     assert one.metrics == again.metrics
+    assert one.provenance == again.provenance, "nothing that a clock says: digests are the same"
     assert not all(np.array_equal(left[k], v) for k, v in other.weights.items())
 
 
