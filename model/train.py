@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class TrainingConfig:
     """Tokens of a text that are read."""
     embedding: int = 128
     """Numbers for a token."""
-    cell: str = "gru"
+    cell: Literal["gru", "lstm"] = "gru"
     """gru or lstm."""
     hidden: int = 128
     """Units a direction."""
@@ -76,12 +76,15 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1:
             raise UsageError("epochs and batch must be positive")
-        if self.cell not in ("gru", "lstm"):
-            raise UsageError(f"cell {self.cell!r} is not one of gru, lstm")
         if not 1 <= self.max_tokens <= MAX_TOKENS:
             raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:
             raise UsageError(f"vocabulary {self.vocabulary} has no room beside the 256 bytes")
+        self.network(self.vocabulary)  # which refuses sizes out of range
+
+    def network(self, vocabulary: int) -> NetworkConfig:
+        """The sizes of the network for a tokenizer of so many tokens."""
+        return NetworkConfig(vocabulary, self.embedding, self.cell, self.hidden, self.attention)
 
 
 @contextmanager
@@ -121,13 +124,7 @@ def train(
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(f"{texts}; learning the tokenizer")
     tokenizer = Tokenizer.train(train_rows.texts, settings.vocabulary, settings.max_tokens)
-    config = NetworkConfig(
-        vocabulary=tokenizer.size,
-        embedding=settings.embedding,
-        cell="lstm" if settings.cell == "lstm" else "gru",
-        hidden=settings.hidden,
-        attention=settings.attention,
-    )
+    config = settings.network(tokenizer.size)
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
     network, history = _Trainer(config, tasks, scales, tokenizer, settings, report, show).run(
         train_rows, validation_rows

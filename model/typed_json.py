@@ -12,9 +12,11 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union, cast
+
+from glossator.model import strict_json
 
 _T = TypeVar("_T")
 _SHOWN = 60
@@ -51,9 +53,9 @@ def loads(text: str | bytes) -> dict[str, Any]:
         TypedJsonError: it is no JSON, or no object.
     """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of a number of many digits
-        raise TypedJsonError(f"not JSON ({' '.join(str(error).split())})") from error
+        value = strict_json.parse(text.encode() if isinstance(text, str) else text)
+    except ValueError as error:
+        raise TypedJsonError(f"it {error}") from error
     if not isinstance(value, dict):
         raise TypedJsonError(f"it is {_shown(value)}, not an object")
     return value
@@ -70,117 +72,184 @@ def from_json(kind: type[_T], value: object) -> _T:
     Raises:
         TypedJsonError: names the first place that is wrong, e.g. `inputs[3].size`.
     """
-    made: _T = _convert(kind, value, "")
+    try:
+        made: _T = _converter(cast(Hashable, kind))(value)
+    except _WrongError as error:
+        raise TypedJsonError(f"{error.place or 'it'} {error.what}") from error.__cause__
     return made
 
 
-def _convert(kind: Any, value: object, place: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        return _constrained(arguments[0], arguments[1:], value, place)
-    if origin is Union or origin is types.UnionType:
-        return _first_that_fits(arguments, value, place)
-    if origin is Literal:
-        if not any(value == choice and type(value) is type(choice) for choice in arguments):
-            raise _wrong(place, value, f"one of {', '.join(map(repr, arguments))}")
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, place)
-    if origin in (tuple, list):
-        return _sequence(origin, arguments, value, place)
-    if origin is dict:
-        return _mapping(arguments, value, place)
-    return _scalar(kind, value, place)
+class _WrongError(Exception):
+    """What is wrong with a value; its place is put together on the way out."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.place = ""
+
+    def below(self, place: str) -> _WrongError:
+        """The same, seen from what holds the value at `place`."""
+        dot = "." if self.place and not self.place.startswith("[") else ""
+        self.place = f"{place}{dot}{self.place}"
+        return self
 
 
-def _dataclass(kind: Any, value: object, place: str) -> Any:
-    if not isinstance(value, dict):
-        raise _wrong(place, value, "an object")
-    hints, made = _hints(kind), {}
-    for field in dataclasses.fields(kind):
-        if field.name in value:
-            inner = f"{place}.{field.name}".lstrip(".")
-            made[field.name] = _convert(hints[field.name], value[field.name], inner)
-        elif (field.default, field.default_factory) == (dataclasses.MISSING, dataclasses.MISSING):
-            raise TypedJsonError(f"{_place(place)} has no {field.name!r}")
-    if unknown := sorted(value.keys() - hints.keys()):
-        raise TypedJsonError(f"{_place(place)} has an unknown field {_shown(unknown[0])}")
-    try:
-        return kind(**made)
-    except TypedJsonError:
-        raise
-    except ValueError as error:  # its own checks
-        raise TypedJsonError(f"{_place(place)}: {error}") from error
+_Converter = Callable[[object], Any]
 
 
 @functools.cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
+def _converter(kind: Any) -> _Converter:
+    """What makes values of an annotation out of those of JSON; made once, for there are many."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _constrained(arguments[0], arguments[1:])
+    if origin is Union or origin is types.UnionType:
+        return _first_that_fits(arguments)
+    if origin is Literal:
+        return _literal(arguments)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind)
+    if origin in (tuple, list):
+        return _sequence(origin, arguments)
+    if origin is dict:
+        return _mapping(arguments[1])
+    return _scalar(kind)
 
 
-def _sequence(origin: Any, arguments: tuple[Any, ...], value: object, place: str) -> Any:
-    if not isinstance(value, list):
-        raise _wrong(place, value, "a list")
-    if origin is list or arguments[-1] is Ellipsis:
-        kinds = (arguments[0],) * len(value)
-    else:
-        kinds = arguments
-    if len(kinds) != len(value):
-        raise _wrong(place, value, f"a list of {len(kinds)}")
-    return origin(
-        _convert(kind, v, f"{place}[{i}]")
-        for i, (kind, v) in enumerate(zip(kinds, value, strict=True))
-    )
-
-
-def _mapping(arguments: tuple[Any, ...], value: object, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(place, value, "an object")
-    _, kind = arguments
-    return {key: _convert(kind, inner, f"{place}[{_shown(key)}]") for key, inner in value.items()}
-
-
-def _scalar(kind: Any, value: object, place: str) -> Any:
-    if kind is Any:
+def _literal(choices: tuple[Any, ...]) -> _Converter:
+    def convert(value: object) -> Any:
+        if not any(value == choice and type(value) is type(choice) for choice in choices):
+            raise _wrong(value, f"one of {', '.join(map(repr, choices))}")
         return value
-    if kind is type(None):
-        kind = types.NoneType
-    if kind is float and type(value) is int:
-        value = _as_float(value, place)
-    if type(value) is not kind:  # not isinstance: true is no number
-        raise _wrong(place, value, _NAMES.get(kind, str(kind)))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _wrong(place, value, "a finite number")
-    return value
+
+    return convert
 
 
-def _as_float(value: int, place: str) -> float:
+def _dataclass(kind: Any) -> _Converter:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    fields = dataclasses.fields(kind)
+    converters = {field.name: _converter(hints[field.name]) for field in fields}
+    missing = (dataclasses.MISSING, dataclasses.MISSING)
+    required = [field.name for field in fields if (field.default, field.default_factory) == missing]
+
+    def convert(value: object) -> Any:
+        if not isinstance(value, dict):
+            raise _wrong(value, "an object")
+        for name in required:
+            if name not in value:
+                raise _WrongError(f"has no {name!r}")
+        made = {}
+        for name, inner in value.items():
+            if name not in converters:
+                raise _WrongError(f"has an unknown field {_shown(name)}")
+            try:
+                made[name] = converters[name](inner)
+            except _WrongError as error:
+                raise error.below(name) from error.__cause__
+        try:
+            return kind(**made)
+        except TypedJsonError:
+            raise
+        except ValueError as error:  # its own checks
+            raise _WrongError(f"is wrong: {error}") from error
+
+    return convert
+
+
+def _sequence(origin: Any, arguments: tuple[Any, ...]) -> _Converter:
+    endless = origin is list or arguments[-1] is Ellipsis
+    converters = [_converter(argument) for argument in arguments if argument is not Ellipsis]
+
+    def convert(value: object) -> Any:
+        if not isinstance(value, list):
+            raise _wrong(value, "a list")
+        if not endless and len(value) != len(converters):
+            raise _wrong(value, f"a list of {len(converters)}")
+        made = []
+        for i, inner in enumerate(value):
+            try:
+                made.append(converters[0 if endless else i](inner))
+            except _WrongError as error:
+                raise error.below(f"[{i}]") from error.__cause__
+        return origin(made)
+
+    return convert
+
+
+def _mapping(kind: Any) -> _Converter:
+    converter = _converter(kind)
+
+    def convert(value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _wrong(value, "an object")
+        made = {}
+        for key, inner in value.items():
+            try:
+                made[key] = converter(inner)
+            except _WrongError as error:
+                raise error.below(f"[{_shown(key)}]") from error.__cause__
+        return made
+
+    return convert
+
+
+def _scalar(kind: Any) -> _Converter:
+    wanted = types.NoneType if kind is type(None) else kind
+
+    def convert(value: object) -> Any:
+        if wanted is Any:
+            return value
+        if wanted is float and type(value) is int:
+            value = _as_float(value)
+        if type(value) is not wanted:  # not isinstance: true is no number
+            raise _wrong(value, _NAMES.get(wanted, str(wanted)))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _wrong(value, "a finite number")
+        return value
+
+    return convert
+
+
+def _as_float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise _wrong(place, value, "a finite number") from None
+        raise _wrong(value, "a finite number") from None
 
 
-def _constrained(kind: Any, constraints: tuple[Any, ...], value: object, place: str) -> Any:
-    made = _convert(kind, value, place)
-    for constraint in constraints:
-        if isinstance(constraint, Matches) and not re.fullmatch(constraint.pattern, made):
-            raise _wrong(place, value, f"of the form {constraint.pattern}")
-        if isinstance(constraint, AtLeast) and made < constraint.smallest:
-            raise _wrong(place, value, f"{constraint.smallest} or more")
-    return made
+def _constrained(kind: Any, constraints: tuple[Any, ...]) -> _Converter:
+    converter = _converter(kind)
+    patterns = [re.compile(c.pattern) for c in constraints if isinstance(c, Matches)]
+    smallest = [c.smallest for c in constraints if isinstance(c, AtLeast)]
+
+    def convert(value: object) -> Any:
+        made = converter(value)
+        for pattern in patterns:
+            if not pattern.fullmatch(made):
+                raise _wrong(value, f"of the form {pattern.pattern}")
+        for least in smallest:
+            if made < least:
+                raise _wrong(value, f"{least} or more")
+        return made
+
+    return convert
 
 
-def _first_that_fits(kinds: tuple[Any, ...], value: object, place: str) -> Any:
-    failure = None
-    for kind in kinds:
-        try:
-            return _convert(kind, value, place)
-        except TypedJsonError as error:
-            if kind is not types.NoneType:
-                failure = failure or error
-    assert failure is not None
-    raise failure
+def _first_that_fits(kinds: tuple[Any, ...]) -> _Converter:
+    converters = [(kind, _converter(kind)) for kind in kinds]
+
+    def convert(value: object) -> Any:
+        failure = None
+        for kind, converter in converters:
+            try:
+                return converter(value)
+            except _WrongError as error:
+                if kind is not types.NoneType:
+                    failure = failure or error
+        assert failure is not None
+        raise failure
+
+    return convert
 
 
 _NAMES = {
@@ -192,12 +261,8 @@ _NAMES = {
 }
 
 
-def _wrong(place: str, value: object, wanted: str) -> TypedJsonError:
-    return TypedJsonError(f"{_place(place)} is {_shown(value)}, not {wanted}")
-
-
-def _place(place: str) -> str:
-    return place or "it"
+def _wrong(value: object, wanted: str) -> _WrongError:
+    return _WrongError(f"is {_shown(value)}, not {wanted}")
 
 
 def _shown(value: object) -> str:

@@ -8,6 +8,7 @@ are read and before they are decoded.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import pyarrow.parquet as pq
 
@@ -38,6 +39,11 @@ _VALUE_BYTES = 16
 class SmallerBatches(Exception):  # noqa: N818 - it is no error: reading goes on
     """The pages ahead may only be decoded in batches of fewer rows."""
 
+    def __init__(self, rows: int) -> None:
+        """Batches may have so many rows."""
+        super().__init__(rows)
+        self.rows = rows
+
 
 class TooLarge(Exception):  # noqa: N818 - turned into a reject
     """Not even one row can be decoded within the bound."""
@@ -62,28 +68,39 @@ class Meter:
         """Compares what has been seen with the limits.
 
         Raises:
-            SmallerBatches: `rows` is smaller now, and reading has to begin anew from here.
-            TooLarge: it can't be smaller.
+            SmallerBatches: reading has to begin anew from here.
+            TooLarge: not even one row fits.
         """
-        if self._fits():
-            return
-        while self.rows > 1:
-            self.rows //= 2
-            if self._fits():
-                raise SmallerBatches
+        if (rows := self.fitting_rows()) < self.rows:
+            raise SmallerBatches(rows)
+
+    def fitting_rows(self) -> int:
+        """How many rows a batch may have, by what has been seen.
+
+        Raises:
+            TooLarge: not even one fits.
+        """
+        rows = self.rows
+        while not self._fits(rows):
+            if rows == 1:
+                raise TooLarge(self._why())
+            rows //= 2
+        return rows
+
+    def _why(self) -> str:
         largest = max(self._columns.values(), key=lambda column: column.bytes(1))
-        raise TooLarge(
+        return (
             f"column {largest.name!r} takes {largest.bytes(1):,} bytes when a row is decoded, and"
             f" {MAX_DECODED_BYTES:,} are the most for all columns: write the file anew with smaller"
             " pages and row groups, or with shorter values"
         )
 
-    def _fits(self) -> bool:
-        columns = self._columns.values()
-        if sum(column.bytes(self.rows) for column in columns) > MAX_DECODED_BYTES:
-            return False
-        batch = sum(column.batch_bytes(self.rows) for column in columns)
-        return self.rows == 1 or batch <= _MAX_BATCH_BYTES
+    def _fits(self, rows: int) -> bool:
+        total = batch = 0
+        for column in self._columns.values():
+            total += column.bytes(rows)
+            batch += column.batch_bytes(rows)
+        return total <= MAX_DECODED_BYTES and (rows == 1 or batch <= _MAX_BATCH_BYTES)
 
 
 class Column:
@@ -104,11 +121,16 @@ class Column:
         """Rows and bytes of the others."""
         self._window = _Window(rows, self._repetition > 0)
 
-    def see(self, chunk: Chunk, data: bytes, codec: str, meter: Meter) -> None:
+    def see(self, chunk: Chunk, data: bytes, codec: str, check: Callable[[], None]) -> None:
         """Measures the pages whose headers or contents the next bytes of a chunk complete.
 
+        Args:
+            chunk: where the bytes come from.
+            data: the bytes.
+            codec: of the chunk, by its name in the footer.
+            check: is called after each page, and before the content of one is waited for.
+
         Raises:
-            SmallerBatches, TooLarge: see `Meter.check`.
             pa.ArrowInvalid: there is no page where one has to be.
         """
         for page, content in chunk.feed(data):
@@ -120,12 +142,12 @@ class Column:
                 else:  # decompressed, and copied into values
                     taken = page.stored + 2 * page.size + _VALUE_BYTES * page.values
                     self._dictionary = max(self._dictionary, taken)
-                meter.check()  # before its content is waited for
+                check()
                 if looked_into:
                     chunk.want()
                     continue
             self._measure(page, content, codec)
-            meter.check()
+            check()
 
     def bytes(self, rows: int) -> int:
         """What is held at most while a batch of so many rows is decoded."""
@@ -142,6 +164,8 @@ class Column:
         return window.most + rows * (self._width + self._longest)
 
     def _needs_content(self, page: Page) -> bool:
+        if page.size > MAX_DECODED_BYTES:  # it is refused
+            return False
         if page.is_dictionary:
             return self._is_bytes and page.size > _FEW
         if self._repetition:

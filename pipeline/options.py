@@ -79,7 +79,7 @@ class LabelOptions:
         if "{date}" in "".join(self.inputs) and "{date}" not in self.output:
             raise UsageError(
                 f"{self.output} is the same for every date, and the input is not: each day would"
-                " replace the one before; put {date} into the output too",
+                f" replace the one before; write e.g. {self.output.rstrip('/')}/{{date}}",
                 parameter="output",
             )
         for name, value in (("output", self.output), ("model", self.model)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,16 @@ def is_loopback(host: str) -> bool:
         return _unmapped(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))).is_loopback
     except ValueError:
         return False
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback address of IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def uid_of(peer: Endpoint, port: int, tables: Sequence[Path] = TABLES) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -11,12 +12,14 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local
 from glossator.pipeline.columns import Columns, FileColumns
 from glossator.pipeline.discover import MAGIC, InputFile, discover
 from glossator.pipeline.footer import parse_footer
+from glossator.pipeline.partitions import partitions_of
 from glossator.pipeline.resolve import resolve
 
 CUTS_PER_ROW_GROUP = 32
@@ -34,6 +37,7 @@ MAX_FILES_PER_SPLIT = 2048
 
 _FOOTER_GUESS_BYTES = 64 << 10
 _THREADS = 16
+_FILES_PER_TASK = 8
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,7 @@ def make_plan(
         UsageError: an input matches nothing, or its columns don't fit.
     """
     found = discover(inputs, output=output, table_files=table_files)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        files = list(pool.map(_file, found.files))
+    files = _read_footers(found.files)
     unreadable = [file.source for file in files if file.columns is None]
     if files and len(unreadable) == len(files):
         raise UsageError(
@@ -198,7 +201,35 @@ def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
         return file.read(stop - start)
 
 
-def _file(file: InputFile) -> _File:
+def _read_footers(found: Sequence[InputFile]) -> list[_File]:
+    """The files with what their footers say, many at the same time."""
+    described = _Described()
+    some = [found[i : i + _FILES_PER_TASK] for i in range(0, len(found), _FILES_PER_TASK)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tasks = pool.map(lambda files: [_file(file, described) for file in files], some)
+        return [file for files in tasks for file in files]
+
+
+class _Described:
+    """What files' footers say of their columns: of files of one schema it is found out once."""
+
+    def __init__(self) -> None:
+        self._known: deque[tuple[Any, pq.ParquetSchema, FileColumns]] = deque(maxlen=8)
+
+    def columns(self, uri: str, footer: bytes, metadata: pq.FileMetaData) -> FileColumns:
+        """As `FileColumns.of`; files of one schema share its objects."""
+        schema, arrow = metadata.schema, (metadata.metadata or {}).get(b"ARROW:schema")
+        for known_arrow, known, columns in list(self._known):
+            if known_arrow == arrow and known.equals(schema):
+                return replace(
+                    columns, uri=uri, rows=metadata.num_rows, partitions=partitions_of(uri)
+                )
+        columns = FileColumns.of(uri, footer, metadata)
+        self._known.appendleft((arrow, schema, columns))
+        return columns
+
+
+def _file(file: InputFile, described: _Described) -> _File:
     source = Source(file.uri, file.size, file.fingerprint, 0, "", error=file.error)
     if file.error is not None:
         return _File(source, None, ())
@@ -218,7 +249,7 @@ def _file(file: InputFile) -> _File:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
         metadata = parse_footer(footer)
-        columns = FileColumns.of(file.uri, footer, metadata)
+        columns = described.columns(file.uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
         return _File(replace(source, error=" ".join(str(error).split())), None, ())
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))

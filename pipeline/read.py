@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glossator.model.store import is_local, open_store
-from glossator.pipeline.causes import each, reaching
+from glossator.pipeline.causes import reaching
 from glossator.pipeline.check import check, cut
 from glossator.pipeline.columns import Binding, Columns, FileColumns, MisfitError, bind
 from glossator.pipeline.decode import Batches, Opened, decode, open_range
@@ -158,14 +157,13 @@ def _decoded(
         if opened is None:
             yield known[range_]
             continue
-        binding = binder.bind(opened)
+        binding, opened = binder.bind(opened)
         if isinstance(binding, str):
             yield from _misfit(range_, binding)
             continue
-        batches = decode if alone else _decode_whole
         row = range_.start
         try:
-            for some in each("input", range_.source, batches(opened, binding)):
+            for some in decode(opened, binding) if alone else _decode_whole(opened, binding):
                 span = Span(range_, row, some[0].num_rows)
                 yield _Decoded(span, some, binding)
                 row += span.rows
@@ -173,6 +171,9 @@ def _decoded(
             if row > range_.start:
                 raise
             yield Unread(range_, error.reason, error.detail)
+        except Exception:
+            with reaching("input", range_.source):
+                raise
 
 
 def _decode_whole(opened: Opened, binding: Binding) -> Iterator[Batches]:
@@ -219,30 +220,50 @@ def _opened(
         yield from ((range_, future.result()) for range_, future in ahead)
 
 
+class _Known(NamedTuple):
+    """What was found of files of a schema."""
+
+    about: tuple[Any, ...]
+    schema: pq.ParquetSchema
+    binding: Binding | str
+    has_dictionaries: bool
+
+
 class _Binder:
     """Binds files, of which many have the same schema."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        self._known: deque[tuple[Any, pq.ParquetSchema, Binding | str]] = deque(maxlen=8)
+        self._known: deque[_Known] = deque(maxlen=8)
 
-    def bind(self, opened: Opened) -> Binding | str:
-        """How to read a file; if its columns don't fit, why."""
-        schema = opened.metadata.schema
-        has_rows = opened.metadata.num_rows > 0
+    def bind(self, opened: Opened) -> tuple[Binding | str, Opened]:
+        """How to read a file, or why its columns don't fit; and the file to read."""
+        metadata = opened.metadata
         # a path holds partitions; Arrow's own schema is beside that of Parquet
-        about = (opened.metadata.metadata, PurePosixPath(opened.range_.source).parent, has_rows)
-        for known, other, binding in self._known:
-            if known == about and schema.equals(other):
-                return binding
-        found: Binding | str
+        folder = opened.range_.source.rpartition("/")[0]
+        about = (metadata.metadata, folder, metadata.num_rows > 0)
+        for known in self._known:
+            if known.about == about and metadata.schema.equals(known.schema):
+                break
+        else:
+            known = _Known(about, metadata.schema, *self._bind(opened))
+            self._known.appendleft(known)
+        return known.binding, opened.without_arrow_schema() if known.has_dictionaries else opened
+
+    def _bind(self, opened: Opened) -> tuple[Binding | str, bool]:
+        try:
+            # of these Arrow would collect a row group's distinct values, however many they are
+            kinds = opened.metadata.schema.to_arrow_schema().types
+            has_dictionaries = any("dictionary<" in str(kind) for kind in kinds)
+        except UnicodeDecodeError:  # of a column's name
+            has_dictionaries = False
+        if has_dictionaries:
+            opened = opened.without_arrow_schema()
         try:
             file = FileColumns.of(opened.range_.source, opened.footer, opened.metadata)
-            found = bind(self._columns, file)
+            return bind(self._columns, file), has_dictionaries
         except MisfitError as error:
-            found = str(error)[:_MAX_DETAIL]
-        self._known.appendleft((about, schema, found))
-        return found
+            return str(error)[:_MAX_DETAIL], has_dictionaries
 
 
 def _checked(

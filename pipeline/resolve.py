@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -153,12 +153,15 @@ def _fitting(
 ) -> list[FileColumns]:
     """The files that pass a check."""
     fit, misfits = [], []
+    found: dict[Hashable, str | None] = {}
     for file in files:
-        try:
-            check(file)
+        alike = _alike(file)
+        if alike not in found:
+            found[alike] = _misfit(file, check)
+        if (why := found[alike]) is None:
             fit.append(file)
-        except MisfitError as error:
-            misfits.append(f"{file.uri}: {error}")
+        else:
+            misfits.append(f"{file.uri}: {why}")
     if not fit and len(files) > 1:
         raise UsageError(
             f"none of the {len(files):,} files fits; {misfits[0]}", parameter=parameter
@@ -168,13 +171,31 @@ def _fitting(
     return fit
 
 
+def _alike(file: FileColumns) -> Hashable:
+    """The same for files of which all is the same that a check looks at."""
+    partitions = tuple(file.partitions.items())
+    return id(file.schema), id(file.nanoseconds), partitions, file.rows > 0, file.error
+
+
+def _misfit(file: FileColumns, check: Callable[[FileColumns], object]) -> str | None:
+    try:
+        check(file)
+    except MisfitError as error:
+        return str(error)
+    return None
+
+
 def _with_types(columns: Columns, files: Sequence[FileColumns], keys: Sequence[str]) -> Columns:
     """The same with the keys' types, to which those of the files promote."""
     fields = []
+    groups: dict[Hashable, list[FileColumns]] = {}
+    for file in files:
+        groups.setdefault(_alike(file), []).append(file)
     for key in keys:
         rows: dict[pa.DataType, int] = {}
         partitions = []
-        for file in files:
+        for some in groups.values():
+            file = some[0]
             try:
                 path = key_source(file, key)
             except MisfitError:
@@ -184,7 +205,7 @@ def _with_types(columns: Columns, files: Sequence[FileColumns], keys: Sequence[s
                 continue
             nanoseconds = key in columns.nanosecond_keys
             kind = plain_type(type_at(file.nanoseconds if nanoseconds else file.schema, path))
-            rows[kind] = rows.get(kind, 0) + file.rows
+            rows[kind] = rows.get(kind, 0) + sum(one.rows for one in some)
         fields.append(pa.field(key, _key_type(rows, partitions)))
     return replace(columns, keys=pa.schema(fields))
 

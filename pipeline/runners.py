@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.flink import EMBEDDED, Cluster
+from glossator.pipeline.peers import is_loopback
 
 POOL = "localhost:50000"
 """Where the worker pool stands beside each TaskManager, if nothing else is said."""
@@ -63,6 +66,8 @@ class Runner:
     """A Flink cluster with an address."""
     start_minutes: float = 10.0
     """So long its workers may take to get ready, if nothing else is said; 0 for ever."""
+    own_servers: bool = True
+    """Whether all that talks to Beam's servers in this process runs here, as this user."""
     threads: int = 1
     """How many splits each process that labels has under way at once."""
     logs: str = "look at the engine's own logs"
@@ -96,6 +101,7 @@ def runner_of(options: PipelineOptions, run_id: str, workers: int) -> Runner:
     given = options.get_all_options()
     name = _name(given["runner"]) or "DirectRunner"
     template = bool(given["template_location"])
+    own = _has_workers_here(given)
     waits = not (given["no_wait_until_finish"] or template)
     if name == "FlinkRunner" and given["flink_master"] not in EMBEDDED:
         cluster = Cluster(given["flink_master"], given["flink_conf_dir"])
@@ -104,7 +110,7 @@ def runner_of(options: PipelineOptions, run_id: str, workers: int) -> Runner:
             " TaskManager (is it up, has its python glossator?), and at the TaskManagers' at"
             f" {cluster.url}/#/task-manager"
         )
-        return Runner(name, cloud.job_name, waits, cluster=cluster, logs=logs)
+        return Runner(name, cloud.job_name, waits, cluster=cluster, own_servers=own, logs=logs)
     if name == "DataflowRunner":
         return Runner(
             name,
@@ -123,10 +129,19 @@ def runner_of(options: PipelineOptions, run_id: str, workers: int) -> Runner:
             name,
             cloud.job_name,
             waits=True,
+            own_servers=True,
             threads=workers if ours and given["direct_num_workers"] == 1 else 1,
             logs="is a store that it reads or writes not answering?",
         )
-    return Runner(name, cloud.job_name, waits)
+    return Runner(name, cloud.job_name, waits, own_servers=own)
+
+
+def _has_workers_here(given: Mapping[str, Any]) -> bool:
+    """Whether workers are processes of this user on this machine, by Beam's options."""
+    if given["environment_type"] == "EXTERNAL":
+        host = str(given["environment_config"]).rpartition(":")[0]
+        return is_loopback(host)
+    return given["environment_type"] in ("LOOPBACK", "PROCESS")
 
 
 def _name(runner: str | None) -> str | None:

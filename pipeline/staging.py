@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -79,7 +79,7 @@ class SplitRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""
-        return asdict(self)
+        return {**vars(self), "ranges": [vars(range_) for range_ in self.ranges]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
@@ -98,8 +98,12 @@ def save_plan(plan: Plan, staging: str) -> None:
         "skipped": dict(plan.skipped),
         "empty": plan.empty,
         "columns": plan.columns.to_json(),
-        "sources": [asdict(source) for source in plan.sources],
-        "splits": [asdict(split) for split in plan.splits],
+        # of flat records: `asdict` would copy each of their values
+        "sources": [vars(source) for source in plan.sources],
+        "splits": [
+            {**vars(split), "ranges": [vars(range_) for range_ in split.ranges]}
+            for split in plan.splits
+        ],
     }
     fs, root = open_store(staging)
     put_bytes(fs, f"{root}/{PLAN}", json.dumps(content, ensure_ascii=False, indent=1).encode())

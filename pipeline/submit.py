@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.flink import Cluster, Job
+from glossator.pipeline.loopback import own_servers_only
 from glossator.pipeline.progress import Progress, Reporter
 from glossator.pipeline.runners import Runner
 from glossator.pipeline.running import GIVEN_UP
@@ -56,7 +57,8 @@ class Submission:
             Exception: whatever Beam raises for a job that failed.
             JobError: it ended otherwise than done.
         """
-        with WAITED_FOR.holding(self, beside=not self._runner.in_process):
+        servers = own_servers_only() if self._runner.own_servers else contextlib.nullcontext()
+        with servers, WAITED_FOR.holding(self, beside=not self._runner.in_process):
             try:
                 state = self._run(root, check)
                 if self._runner.waits and state not in (PipelineState.DONE, None):

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -178,7 +177,7 @@ def start_server(
     server = grpc.server(ThreadPoolExecutor(), options=options)
     try:
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
-        if _has_ipv6():  # both, or somebody else could answer to the other one's `localhost`
+        if peers.has_ipv6():  # both, or somebody else could answer to the other one's `localhost`
             server.add_insecure_port(f"[::1]:{bound}")
     except RuntimeError as error:
         raise UsageError(
@@ -189,15 +188,6 @@ def start_server(
     )
     server.start()
     return server, bound
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tried:
-            tried.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

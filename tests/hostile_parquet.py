@@ -99,7 +99,9 @@ class Column:
     statistics: tuple[int, bytes] | None = None
 
 
-def write(path: Path, rows: int, columns: list[Column], footer: dict[int, Any] | None = None) -> Path:
+def write(
+    path: Path, rows: int, columns: list[Column], footer: dict[int, Any] | None = None
+) -> Path:
     """A file of one row group."""
     body, chunks = bytearray(b"PAR1"), []
     for column in columns:

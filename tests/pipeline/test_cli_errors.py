@@ -75,11 +75,15 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
     "no key column": ({"key": "user"}, ("--key: ", "no column 'user'; its columns are id, text")),
     "key of a task's name": (
         {"input": "task.parquet", "text": "text", "key": "stars"},
-        ("--key: ", "key 'stars': the output has the task's column 'stars'", "leave out the task"),
+        (
+            "--key: ",
+            "column 'stars': the output has the task's column 'stars'",
+            "leave out the task",
+        ),
     ),
     "key of an added name": (
         {"input": "task.parquet", "text": "text", "key": "source_row"},
-        ("--key: key 'source_row': the output has a column 'source_row': rename",),
+        ("--key: column 'source_row': the output has a column 'source_row': rename",),
     ),
     "date is missing": ({"output": "out/{date}"}, ("--date: out/{date} has {date} in it",)),
     "bad date": ({"date": "tomorrow"}, ("--date: tomorrow is not a date: write it YYYY-MM-DD",)),

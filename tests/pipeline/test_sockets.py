@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +39,11 @@ def listening(pid: int) -> set[str]:
     """Those of its sockets at which others may call: TCP, and Unix sockets by path or by name."""
     own, found = inodes(pid), set()
     for kind in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == LISTENS and fields[9] in own:
                 found.add(f"{kind} {fields[1]}")
-    for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
         if int(fields[3], 16) & ACCEPTS and fields[6] in own:
             found.add(f"unix {fields[-1]}")
@@ -72,7 +74,66 @@ def test_a_local_run_listens_nowhere(
     assert seen(big_job, tmp_path / "out", wait_for, f"--workers={workers}") == set()
 
 
-def test_a_socket_would_be_seen(tmp_path: Path, big_job: Any, wait_for: Wait) -> None:
-    """Beam's own local workers listen, for those who ask for them."""
-    flags = ("--direct_running_mode=multi_threading",)
-    assert len(seen(big_job, tmp_path / "out", wait_for, *flags)) >= 4
+ENGINES = {
+    "Beam's local workers": ("--direct_running_mode=multi_threading",),
+    "embedded job server": ("--runner=PortableRunner", "--job_endpoint=embed"),
+}
+LOOPBACK = (
+    "0100007F:",
+    "0000000000000000FFFF00000100007F:",
+    "00000000000000000000000001000000:",
+)
+"""As the kernel of a little-endian machine writes 127.0.0.1, once as an IPv6 address, and ::1."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines_of_beam_in_this_process_listen_on_loopback(
+    engine: str, tmp_path: Path, big_job: Any, wait_for: Wait
+) -> None:
+    found = seen(big_job, tmp_path / "out", wait_for, *ENGINES[engine])
+    assert len(found) >= 4
+    assert [place for place in found if not place.split()[1].startswith(LOOPBACK)] == []
+
+
+CALL = """
+import os, sys
+import grpc
+from apache_beam.portability.api import beam_artifact_api_pb2 as api
+from apache_beam.portability.api import beam_artifact_api_pb2_grpc as services
+from apache_beam.portability.api import beam_runner_api_pb2 as model
+file = model.ArtifactFilePayload(path=sys.argv[1]).SerializeToString()
+artifact = model.ArtifactInformation(type_urn="beam:artifact:type:file:v1", type_payload=file)
+os.setuid(int(sys.argv[2]))
+print("ready", flush=True)
+for port in input().split():
+    stub = services.ArtifactRetrievalServiceStub(grpc.insecure_channel(f"localhost:{port}"))
+    try:
+        for part in stub.GetArtifact(api.GetArtifactRequest(artifact=artifact), timeout=20):
+            print(part.data)
+    except grpc.RpcError as error:
+        print(error.code().name)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize(("uid", "gets"), [(0, "b'mine'"), (65534, "PERMISSION_DENIED")])
+def test_another_user_gets_no_file_from_beams_artifact_service(
+    uid: int, gets: str, tmp_path: Path, big_job: Any, wait_for: Wait
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    secret.chmod(0o600)
+    caller = subprocess.Popen(
+        [sys.executable, "-c", CALL, secret, str(uid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert caller.stdout is not None and caller.stdout.readline() == "ready\n"
+    process = big_job.start(tmp_path / "out", "--direct_running_mode=multi_threading")
+    wait_for(lambda: any((tmp_path / "out").glob("_staging/*/_records/*.json")), process)
+    ports = {str(int(place.rpartition(":")[2], 16)) for place in listening(process.pid)}
+    answers = caller.communicate(" ".join(ports) + "\n", timeout=90)[0].split()
+    big_job.end(process)
+    assert len(answers) == len(ports) and gets in answers
+    assert uid == 0 or set(answers) <= {gets, "UNIMPLEMENTED"}

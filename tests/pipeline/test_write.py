@@ -269,7 +269,7 @@ def two_splits(tmp_path: Path) -> tuple[Plan, list[SplitRecord]]:
     source = Source("/in/a.parquet", 1, "f", 18, "d")
     splits = (
         replace(SPLIT, ranges=(replace(RANGE, start=0, stop=14),)),
-        Split(4, "b", (replace(RANGE, start=14, stop=18),)),
+        Split(4, "part-00004-0123456789ab", (replace(RANGE, start=14, stop=18),)),
     )
     plan = Plan((source,), splits, Columns("text", KEYS), "0" * 16)
     records = [write(tmp_path, split) for split in splits]
@@ -301,8 +301,8 @@ def test_records_that_do_not_account_for_the_plan(tmp_path: Path) -> None:
     reconcile(plan, [first, second])
     name = first.part
     for records, message in (
-        ([first], "split b .* has 0 records"),
-        ([first, second, second], "split b .* has 2 records"),
+        ([first], "split part-00004-0123456789ab .* has 0 records"),
+        ([first, second, second], "split part-00004-0123456789ab .* has 2 records"),
         ([first, second, replace(second, part="c")], "not planned: c"),
         ([replace(first, rows_read=13), second], rf"split {name}.*labelled \+ rej.*13 is not 14"),
         ([replace(first, rows_read=13, rows_labelled=12), second], "its ranges .*13 is not 14"),
