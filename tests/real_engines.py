@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,11 @@ def free_port() -> int:
     return port
 
 
-@pytest.fixture(scope="session")
-def flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlink]:
-    """Two TaskManagers of two slots. Whoever kills a part of it has to start it again."""
+@contextmanager
+def started_cluster(home: Path) -> Iterator[LocalFlink]:
+    """Two TaskManagers of two slots, until the context is left."""
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
         pytest.skip("no Java: install openjdk-17-jre-headless")
-    home = tmp_path_factory.mktemp("flink")
     ports = ("--port", free_port(), "--pool-port", free_port())
     started = local_flink("start", home, "--task-managers", 2, "--slots", 2, *ports)
     if started.returncode == 2 and "cannot find apache" in started.stderr:
@@ -92,6 +92,13 @@ def flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFli
     yield LocalFlink(home, account["master"], home / "conf", account["pool"], home / "log")
     stopped = local_flink("stop", home)
     assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlink]:
+    """A cluster for all tests. Whoever kills a part of it has to start it again."""
+    with started_cluster(tmp_path_factory.mktemp("flink")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

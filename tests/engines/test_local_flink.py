@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_engines import free_port, local_flink
+from real_engines import LocalFlink, free_port, local_flink, started_cluster
 
 from glossator.deploy.flink.distribution import _SCRIPTS, VERSION
 from glossator.model.package_index import cache_folder
@@ -85,21 +85,28 @@ LOOPBACK = {
 }
 
 
-def test_every_port_of_it_is_on_loopback(flink_cluster: Any) -> None:
-    ports = listening(set(flink_cluster.pids.values()))
-    for where in (flink_cluster.master, flink_cluster.pool):
+@pytest.fixture(scope="module")
+def idle_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlink]:
+    """One on which no job has run: Beam opens ports of its own in TaskManagers for jobs."""
+    with started_cluster(tmp_path_factory.mktemp("idle")) as cluster:
+        yield cluster
+
+
+def test_every_port_of_it_is_on_loopback(idle_cluster: Any) -> None:
+    ports = listening(set(idle_cluster.pids.values()))
+    for where in (idle_cluster.master, idle_cluster.pool):
         assert int(where.rpartition(":")[2]) in ports
     assert len(ports) > 5  # RPC, blobs, data and metrics, too
     assert set().union(*ports.values()) <= LOOPBACK
 
 
-def test_no_port_of_flinks_listens_to_those_without_the_key(flink_cluster: Any) -> None:
+def test_no_port_of_flinks_listens_to_those_without_the_key(idle_cluster: Any) -> None:
     """By TLS, which every one of them speaks and which asks for a certificate."""
-    pids = flink_cluster.pids
+    pids = idle_cluster.pids
     pids.pop("worker-pool")
-    without = ssl.create_default_context(cafile=flink_cluster.conf / "rest-ca.pem")
-    holding = ssl.create_default_context(cafile=flink_cluster.conf / "rest-ca.pem")
-    holding.load_cert_chain(flink_cluster.conf / "rest-client.pem")
+    without = ssl.create_default_context(cafile=idle_cluster.conf / "rest-ca.pem")
+    holding = ssl.create_default_context(cafile=idle_cluster.conf / "rest-ca.pem")
+    holding.load_cert_chain(idle_cluster.conf / "rest-client.pem")
     for port in listening(set(pids.values())):
         with pytest.raises(OSError):
             exchange(without, port)
