@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jobs
 import pytest
 from jobs import files_of, publication_of
 
@@ -49,15 +49,8 @@ def test_files_may_not_grow(most: int, tmp_path: Path, other_bundle: Path, small
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own, with room for one publication of the big job but not for two."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True, timeout=30)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a disk of its own can't be mounted here: {error}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True, timeout=30)
+    with jobs.small_disk(tmp_path / "disk", "16m") as disk:
+        yield disk
 
 
 def test_disk_that_is_full(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import jobs
 import pytest
 from command_lines import shell
 from sample_comments import make_comments, write_comments
@@ -186,15 +187,8 @@ def test_a_job_on_s3(
 @pytest.fixture
 def small_folder(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own for temporary files, with hardly any room."""
-    disk = tmp_path / "temporary"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True, timeout=30)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a disk of its own can't be mounted here: {error}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True, timeout=30)
+    with jobs.small_disk(tmp_path / "temporary", "64k") as disk:
+        yield disk
 
 
 def test_a_full_folder_for_temporary_files(
