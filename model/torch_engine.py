@@ -3,8 +3,8 @@
 Texts are computed in blocks of texts whose length in tokens is rounded up, so the shape of every
 operation follows from a text's own length: a matrix product's last bits depend on the shapes the
 library is given, never on what stands in the other rows. Incomplete blocks are filled with empty
-rows. It runs on one thread; call it from as many threads as there are cores. The operations
-release the GIL.
+rows. It runs on one thread; call it from as many threads as there are cores. The recurrence
+releases the GIL.
 
 Speed comes from three things: the embedding is folded into the input projection, so a token
 costs one row look-up and one recurrent product; texts of like length share a block, so little
@@ -13,7 +13,9 @@ padding is computed; and only the tasks that were asked for are computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ParamSpec
 
 import numpy as np
 import torch
@@ -26,11 +28,73 @@ from glossator.model.engine import EngineResult, OnProgress, Scores
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokens
 
+_P = ParamSpec("_P")
+
 _ROWS = ((32, 64), (64, 32), (1 << 62, 16))
 """Up to so many tokens a text: so many texts in a block. Multiples of every vector width, so that
 no operation has a ragged end; fewer of the long texts, which are rare and would wait for others."""
 _BLOCK_BYTES = 1 << 26
 """Of a block's largest arrays. Texts so long that they need more have blocks of fewer rows."""
+
+
+def _compiled(function: Callable[_P, None]) -> Callable[_P, None]:
+    """The same function, run by torch without Python in between.
+
+    Each of its steps is so short that threads would spend their time on handing Python's lock
+    to each other; so they need it once a block.
+    """
+    with warnings.catch_warnings():  # its successors need a compiler where it runs
+        warnings.simplefilter("ignore", DeprecationWarning)
+        script: Callable[_P, None] = torch.jit.script(function)
+    return script
+
+
+@_compiled
+def _gru_steps(
+    table: Tensor, recurrent: Tensor, new_bias: Tensor, inputs: Tensor, outputs: Tensor
+) -> None:
+    """H = (1 - z)·n + z·h, with r and z sigmoids and n = tanh(x_n + r·(W_hn·h + b_hn)).
+
+    Args:
+        table: [2V, 3H] the embedding through the input projection, forward then backward.
+        recurrent: [2, H, 3H].
+        new_bias: [2, 1, H], b_hn.
+        inputs: [T, 2·R] rows of the table, forward then backward.
+        outputs: [T, 2, R, H] receives the states.
+    """
+    rows, hidden = outputs.shape[2], outputs.shape[3]
+    state = torch.zeros(2, rows, hidden)
+    gates = torch.empty(2, rows, 3 * hidden)
+    x = torch.empty(2 * rows, 3 * hidden)
+    x_view = x.view(2, rows, 3 * hidden)
+    x_gates, x_new = x_view[..., : 2 * hidden], x_view[..., 2 * hidden :]
+    h_gates, h_new = gates[..., : 2 * hidden], gates[..., 2 * hidden :]
+    reset, update = h_gates[..., :hidden], h_gates[..., hidden:]
+    for t in range(inputs.shape[0]):
+        torch.index_select(table, 0, inputs[t], out=x)
+        torch.bmm(state, recurrent, out=gates)
+        h_gates.add_(x_gates).sigmoid_()
+        # 2·σ(2x) - 1 is tanh(x), and the library's sigmoid is the faster one
+        h_new.add_(new_bias).mul_(reset).add_(x_new).sigmoid_().mul_(2).sub_(1)
+        state = torch.lerp(h_new, state, update, out=outputs[t])
+
+
+@_compiled
+def _lstm_steps(table: Tensor, recurrent: Tensor, inputs: Tensor, outputs: Tensor) -> None:
+    """C = f·c + i·g and h = o·tanh(c), with i, f, o sigmoids and g a tanh; as `_gru_steps`."""
+    rows, hidden = outputs.shape[2], outputs.shape[3]
+    state = torch.zeros(2, rows, hidden)
+    memory = torch.zeros(2, rows, hidden)
+    gates = torch.empty(2, rows, 4 * hidden)
+    x = torch.empty(2 * rows, 4 * hidden)
+    i, f, g, o = gates.view(2, rows, 4, hidden).unbind(2)
+    for t in range(inputs.shape[0]):
+        torch.index_select(table, 0, inputs[t], out=x)
+        torch.bmm(state, recurrent, out=gates)
+        gates.add_(x.view_as(gates)).sigmoid_()
+        memory.mul_(f).addcmul_(i, g.mul_(2).sub_(1))
+        tanh = (memory * 2).sigmoid_().mul_(2).sub_(1)
+        state = torch.mul(o, tanh, out=outputs[t])
 
 
 class TorchEngine:
@@ -64,7 +128,7 @@ class TorchEngine:
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
             for weight in (w_ih, w_hh, b_ih, b_hh):
-                weight[new] *= 2  # exact, and what _tanh_of_half_ wants
+                weight[new] *= 2  # exact: tanh(x) is taken of 2x
             bias = b_ih + b_hh
             if not self._lstm:
                 # the reset gate multiplies W_hn·h + b_hn: that bias can't be folded away
@@ -147,49 +211,14 @@ class TorchEngine:
         backward = ids.gather(1, mirror) + self._vocabulary
         inputs = torch.stack([ids.T, backward.T], dim=1).view(width, 2 * height)
         outputs = torch.empty(width, 2, height, self._hidden)
-        step = self._lstm_steps if self._lstm else self._gru_steps
-        step(inputs, outputs)
+        if self._lstm:
+            _lstm_steps(self._table, self._recurrent, inputs, outputs)
+        else:
+            _gru_steps(self._table, self._recurrent, self._new_bias, inputs, outputs)
         row = torch.arange(height)[:, None]
         index = torch.stack([own * 2 * height + row, (mirror * 2 + 1) * height + row], dim=2)
         states = outputs.view(-1, self._hidden).index_select(0, index.view(-1))
         return states.view(height, width, 2 * self._hidden)
-
-    def _gru_steps(self, inputs: Tensor, outputs: Tensor) -> None:
-        """H = (1 - z)·n + z·h, with r and z sigmoids and n = tanh(x_n + r·(W_hn·h + b_hn)).
-
-        Args:
-            inputs: [T, 2·R] rows of the table, forward then backward.
-            outputs: [T, 2, R, H] receives the states.
-        """
-        hidden, rows = self._hidden, outputs.shape[2]
-        state = torch.zeros(2, rows, hidden)
-        gates = torch.empty(2, rows, 3 * hidden)
-        x = torch.empty(2 * rows, 3 * hidden)
-        x_view = x.view(2, rows, 3 * hidden)
-        x_gates, x_new = x_view[..., : 2 * hidden], x_view[..., 2 * hidden :]
-        h_gates, h_new = gates[..., : 2 * hidden], gates[..., 2 * hidden :]
-        reset, update = h_gates[..., :hidden], h_gates[..., hidden:]
-        for t in range(len(inputs)):
-            torch.index_select(self._table, 0, inputs[t], out=x)
-            torch.bmm(state, self._recurrent, out=gates)
-            h_gates.add_(x_gates).sigmoid_()
-            _tanh_of_half_(h_new.add_(self._new_bias).mul_(reset).add_(x_new))
-            state = torch.lerp(h_new, state, update, out=outputs[t])
-
-    def _lstm_steps(self, inputs: Tensor, outputs: Tensor) -> None:
-        """C = f·c + i·g and h = o·tanh(c), with i, f, o sigmoids and g a tanh; as `_gru_steps`."""
-        hidden, rows = self._hidden, outputs.shape[2]
-        state = torch.zeros(2, rows, hidden)
-        memory = torch.zeros(2, rows, hidden)
-        gates = torch.empty(2, rows, 4 * hidden)
-        x = torch.empty(2 * rows, 4 * hidden)
-        i, f, g, o = gates.view(2, rows, 4, hidden).unbind(2)
-        for t in range(len(inputs)):
-            torch.index_select(self._table, 0, inputs[t], out=x)
-            torch.bmm(state, self._recurrent, out=gates)
-            gates.add_(x.view_as(gates)).sigmoid_()
-            memory.mul_(f).addcmul_(i, g.mul_(2).sub_(1))
-            state = torch.mul(o, _tanh_of_half_(memory * 2), out=outputs[t])
 
 
 class _Head:
@@ -217,11 +246,6 @@ class _Head:
         normed = functional.layer_norm(pooled, pooled.shape[1:], *self._norm)
         logits = functional.linear(normed, *self._output)
         return logits, weights, torch.special.entr(weights).sum(dim=1)
-
-
-def _tanh_of_half_(doubled: Tensor) -> Tensor:
-    """tanh(x) from 2x, in place: 2·σ(2x) - 1, as the library's sigmoid is the faster one."""
-    return doubled.sigmoid_().mul_(2).sub_(1)
 
 
 def blocks(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast
 
@@ -59,6 +60,30 @@ def loads(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypedJsonError(f"it is {_shown(value)}, not an object")
     return value
+
+
+def dumps(content: Mapping[str, Any]) -> str:
+    """The JSON of an object, a line for each record in it: it can be read, and is soon written."""
+    return "".join(_lines(content, "")) + "\n"
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    """Its JSON, where what holds no object or list within another is on one line."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, (Mapping, list, tuple)) or not any(
+        isinstance(one, (Mapping, list, tuple)) and one for one in inner
+    ):
+        yield json.dumps(value, ensure_ascii=False)
+        return
+    is_object = isinstance(value, Mapping)
+    before = f"{'{' if is_object else '['}\n{indent} "
+    for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield before
+        if is_object:
+            yield f"{json.dumps(key, ensure_ascii=False)}: "
+        yield from _lines(one, f"{indent} ")
+        before = f",\n{indent} "
+    yield f"\n{indent}{'}' if is_object else ']'}"
 
 
 def from_json(kind: type[_T], value: object) -> _T:
@@ -138,14 +163,15 @@ def _dataclass(kind: Any) -> _Converter:
         for name in required:
             if name not in value:
                 raise _WrongError(f"has no {name!r}")
+        if unknown := value.keys() - converters.keys():
+            raise _WrongError(f"has an unknown field {_shown(min(unknown))}")
         made = {}
-        for name, inner in value.items():
-            if name not in converters:
-                raise _WrongError(f"has an unknown field {_shown(name)}")
-            try:
+        name = ""
+        try:
+            for name, inner in value.items():
                 made[name] = converters[name](inner)
-            except _WrongError as error:
-                raise error.below(name) from error.__cause__
+        except _WrongError as error:
+            raise error.below(name) from error.__cause__
         try:
             return kind(**made)
         except TypedJsonError:
@@ -165,12 +191,13 @@ def _sequence(origin: Any, arguments: tuple[Any, ...]) -> _Converter:
             raise _wrong(value, "a list")
         if not endless and len(value) != len(converters):
             raise _wrong(value, f"a list of {len(converters)}")
-        made = []
-        for i, inner in enumerate(value):
-            try:
-                made.append(converters[0 if endless else i](inner))
-            except _WrongError as error:
-                raise error.below(f"[{i}]") from error.__cause__
+        made: list[Any] = []
+        each = itertools.repeat(converters[0]) if endless else converters
+        try:
+            for inner, converter in zip(value, each, strict=False):
+                made.append(converter(inner))
+        except _WrongError as error:
+            raise error.below(f"[{len(made)}]") from error.__cause__
         return origin(made)
 
     return convert
@@ -197,6 +224,8 @@ def _scalar(kind: Any) -> _Converter:
     wanted = types.NoneType if kind is type(None) else kind
 
     def convert(value: object) -> Any:
+        if type(value) is wanted and wanted is not float:  # first, for there are many
+            return value
         if wanted is Any:
             return value
         if wanted is float and type(value) is int:
@@ -236,16 +265,18 @@ def _constrained(kind: Any, constraints: tuple[Any, ...]) -> _Converter:
 
 
 def _first_that_fits(kinds: tuple[Any, ...]) -> _Converter:
-    converters = [(kind, _converter(kind)) for kind in kinds]
+    converters = [_converter(kind) for kind in kinds if kind is not types.NoneType]
+    optional = types.NoneType in kinds
 
     def convert(value: object) -> Any:
+        if optional and value is None:
+            return None
         failure = None
-        for kind, converter in converters:
+        for converter in converters:
             try:
                 return converter(value)
             except _WrongError as error:
-                if kind is not types.NoneType:
-                    failure = failure or error
+                failure = failure or error
         assert failure is not None
         raise failure
 

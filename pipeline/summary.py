@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -71,11 +71,12 @@ def account(outcome: Outcome) -> dict[str, Any]:
     """The same for machines: the manifest without its lists of files."""
     result: dict[str, Any] = {"state": outcome.state, "output": redacted(outcome.output)}
     if manifest := outcome.manifest:
+        described = asdict(replace(manifest, inputs=(), parts=(), rejects=()))
         result |= {
             "seconds": round(outcome.seconds, 3),
             "resumed_splits": outcome.resumed_splits,
             "parts": len(manifest.parts),
-            **{k: v for k, v in asdict(manifest).items() if k not in _LISTS},
+            **{k: v for k, v in described.items() if k not in _LISTS},
             "engine": outcome.counted,
         }
     if outcome.job_name:

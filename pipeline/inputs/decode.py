@@ -112,14 +112,15 @@ _File = tuple[bytes, int, bytes | None, Callable[[], Any]]
 
 
 def _open_local(path: str) -> _File:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast as a Path
-        size = os.fstat(file.fileno()).st_size
+    file = os.open(path, os.O_RDONLY)  # of tens of thousands of files a file object costs more
+    try:
+        size = os.fstat(file).st_size
         if size <= SMALL_BYTES:
-            return _in_memory(file.read())
-        file.seek(size - 8)
-        length = int.from_bytes(file.read(4), "little") + 8
-        file.seek(max(0, size - length))
-        footer = file.read(length)
+            return _in_memory(os.pread(file, size, 0))
+        length = int.from_bytes(os.pread(file, 4, size - 8), "little") + 8
+        footer = os.pread(file, length, max(0, size - length))
+    finally:
+        os.close(file)
     return footer, size, None, lambda: Path(path).open("rb")
 
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -179,8 +179,13 @@ class _Described:
         schema, arrow = metadata.schema, (metadata.metadata or {}).get(b"ARROW:schema")
         for known_arrow, known, columns in list(self._known):
             if known_arrow == arrow and known.equals(schema):
-                return replace(
-                    columns, uri=uri, rows=metadata.num_rows, partitions=partitions_of(uri)
+                return FileColumns(
+                    uri,
+                    metadata.num_rows,
+                    columns.schema,
+                    columns.nanoseconds,
+                    partitions_of(uri),
+                    columns.error,
                 )
         columns = FileColumns.of(uri, footer, metadata)
         self._known.appendleft((arrow, schema, columns))
@@ -188,9 +193,8 @@ class _Described:
 
 
 def _file(file: InputFile, described: _Described) -> _File:
-    source = Source(file.uri, file.size, file.fingerprint, 0, "", error=file.error)
     if file.error is not None:
-        return _File(source, None, ())
+        return _unreadable(file, file.fingerprint, file.error)
     try:
         footer = read_footer(file.fs, file.path, file.size)
         fingerprint = file.fingerprint or f"modified:{file.fs.modified(file.path).isoformat()}"
@@ -202,17 +206,21 @@ def _file(file: InputFile, described: _Described) -> _File:
         raise UsageError(
             f"{file.uri}: access denied ({error}): check the permissions", parameter="inputs"
         ) from error
-    source = replace(source, fingerprint=fingerprint)
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
         metadata = parse_footer(footer)
         columns = described.columns(file.uri, footer, metadata)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
-        return _File(replace(source, error=" ".join(str(error).split())), None, ())
+        return _unreadable(file, fingerprint, " ".join(str(error).split()))
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     digest = hashlib.sha256(footer).hexdigest()
-    return _File(replace(source, rows=sum(groups), footer_sha256=digest), columns, groups)
+    source = Source(file.uri, file.size, fingerprint, sum(groups), digest)
+    return _File(source, columns, groups)
+
+
+def _unreadable(file: InputFile, fingerprint: str, error: str) -> _File:
+    return _File(Source(file.uri, file.size, fingerprint, 0, "", error), None, ())
 
 
 def _splits(
@@ -264,10 +272,9 @@ def _packed(run: Sequence[Source], rows_per_split: int) -> Iterator[list[_Range]
     for source in run:
         group.append((source, 0, source.rows))
         rows += source.rows
-        number = int.from_bytes(hashlib.sha256(source.uri.encode()).digest()[:8], "big")
         if (
             len(run) <= FEW_FILES
-            or (rows >= SHARED_ROWS and number % FILES_BETWEEN_ENDS == 0)
+            or (rows >= SHARED_ROWS and _may_end_at(source.uri))
             or len(group) >= MAX_FILES_PER_SPLIT
             or rows >= rows_per_split
         ):
@@ -275,6 +282,11 @@ def _packed(run: Sequence[Source], rows_per_split: int) -> Iterator[list[_Range]
             group, rows = [], 0
     if group:
         yield group
+
+
+def _may_end_at(uri: str) -> bool:
+    number = int.from_bytes(hashlib.sha256(uri.encode()).digest()[:8], "big")
+    return number % FILES_BETWEEN_ENDS == 0
 
 
 def row_ranges(row_groups: Sequence[int], rows_per_split: int) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,7 +38,6 @@ _THREADS = 16
 """Small files that are fetched from a remote store at the same time."""
 _MAX_DETAIL = 300
 """Characters of a reason that is repeated in every row of a file."""
-_ONE_READS = threading.Lock()
 
 
 class Span(NamedTuple):
@@ -125,8 +123,6 @@ def read(
     known = {r: Unread(r, "unreadable", r.error) for r in split.ranges if r.error is not None}
     known |= given_up or {}
     items = _decoded(split, columns, locations or {}, known)
-    if len(split.ranges) > 1:
-        items = _in_turn(items)
     yield from _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
 
 
@@ -179,34 +175,6 @@ def _decoded(
         except Exception:
             with reaching("input", range_.source):
                 raise
-
-
-def _in_turn(
-    items: Iterator[_Decoded | _Misfit | Unread],
-) -> Iterator[_Decoded | _Misfit | Unread]:
-    """The same items, got many at a time, while no other thread of this process does so.
-
-    Of a small file each step is so short that two threads spend more time on handing Python's
-    lock to each other than on the files. One had better label meanwhile.
-    """
-    while True:
-        with _ONE_READS:
-            some = list(_some(items))
-        if not some:
-            return
-        yield from some
-
-
-def _some(
-    items: Iterator[_Decoded | _Misfit | Unread],
-) -> Iterator[_Decoded | _Misfit | Unread]:
-    """The next items, so many that they are checked together."""
-    size = 0
-    for item in items:
-        yield item
-        size += _bytes(item)
-        if size > _CHECKED_BYTES:
-            return
 
 
 def _bytes(item: _Decoded | _Misfit | Unread) -> int:

@@ -230,7 +230,7 @@ def _is_marked(fs: Any, folder: str) -> bool:
 
 
 def _is_run(fs: Any, folder: str) -> bool:
-    """Whether a folder in staging is that of a run: by its plan, or by all that is in it.
+    """Whether a folder in staging is that of a run: by all that is in it, or by its plan.
 
     A run that was killed as it began, or as it was removed, may have no plan.
     """
@@ -240,11 +240,12 @@ def _is_run(fs: Any, folder: str) -> bool:
     if is_local(fs) and (Path(folder).is_symlink() or not Path(folder).is_dir()):
         return False
     inside = names(fs, folder)
+    if all(entry in _OF_RUN or is_part(entry) or temporary_of(entry) for entry in inside):
+        return True
     if PLAN in inside:
         with contextlib.suppress(TypedJsonError, UsageError):
-            if loads(read_bytes(fs, f"{folder}/{PLAN}") or b"").get("run_id") == name:
-                return True
-    return all(entry in _OF_RUN or is_part(entry) or temporary_of(entry) for entry in inside)
+            return loads(read_bytes(fs, f"{folder}/{PLAN}") or b"").get("run_id") == name
+    return False
 
 
 def _remove_local_run(folder: Path) -> None:

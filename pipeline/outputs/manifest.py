@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Annotated, Any
 
 from glossator.model.errors import UsageError
-from glossator.model.typed_json import Count, Matches, Sha256, TypedJsonError, from_json, loads
+from glossator.model.typed_json import (
+    Count,
+    Matches,
+    Sha256,
+    TypedJsonError,
+    dumps,
+    from_json,
+    loads,
+)
 from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.inputs.plan import Plan, Source
 from glossator.pipeline.inputs.ranges import Split
@@ -21,6 +29,8 @@ from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, Split
 MANIFEST = "_manifest.json"
 """The manifest's name in the output."""
 FORMAT = "glossator-output-1"
+_LISTS = ("inputs", "parts", "rejects", "checks")
+"""The manifest's lists of records."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +92,13 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `_manifest.json`."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n"
+        # of flat records: `asdict` would copy each of their values
+        flat = {name: [vars(one) for one in getattr(self, name)] for name in _LISTS}
+        content = {"format": FORMAT, **vars(self), "totals": vars(self.totals), **flat}
+        return dumps(content)
 
 
+@functools.lru_cache(maxsize=2)  # of tens of thousands of inputs it takes a while
 def parse(text: str | bytes, where: str) -> Manifest:
     """Read the text of a manifest; `where` is its place, for the message.
 

@@ -6,7 +6,7 @@ for one, and whoever reads the folder at night sees what was to be done.
 
 from __future__ import annotations
 
-import json
+import functools
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 
 from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
-from glossator.model.typed_json import Count, Matches, TypedJsonError, from_json, loads
+from glossator.model.typed_json import Count, Matches, TypedJsonError, dumps, from_json, loads
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.plan import Plan, Source
@@ -109,7 +109,7 @@ def save_plan(plan: Plan, staging: str) -> None:
         ],
     }
     fs, root = open_store(staging)
-    put_bytes(fs, f"{root}/{PLAN}", json.dumps(content, ensure_ascii=False, indent=1).encode())
+    put_bytes(fs, f"{root}/{PLAN}", dumps(content).encode())
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,18 @@ def load_plan(staging: str) -> Plan:
     text = read_bytes(fs, f"{root}/{PLAN}")
     if text is None:
         raise JobError(f"{where}: is not there any more: run it again")
+    return _parse_plan(text, where, PurePosixPath(root).name)
+
+
+@functools.lru_cache(maxsize=1)  # of tens of thousands of files it takes a while
+def _parse_plan(text: bytes, where: str, run_id: str) -> Plan:
     try:
         content = from_json(_PlanFile, loads(text))
         columns = Columns.from_json(content.columns)
     except (TypedJsonError, TypeError, KeyError, ValueError, OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise JobError(f"{where}: is damaged: {reason}: run it again") from error
-    if content.run_id != PurePosixPath(root).name:
+    if content.run_id != run_id:
         raise JobError(f"{where}: is the plan of run {content.run_id}: run it again")
     for split in content.splits:
         if re.fullmatch(PART_FILE, f"{split.name}.parquet") is None:
