@@ -80,7 +80,7 @@ def _echo_table(table: str) -> None:
 
 
 def _settings(changes: tuple[str, ...]) -> Any:
-    from glossator.model.train import TrainingConfig
+    from glossator.model.training_config import TrainingConfig
 
     types: dict[str, Any] = {f.name: type(f.default) for f in fields(TrainingConfig)}
     values: dict[str, Any] = {}

@@ -19,7 +19,8 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, predict
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.model.train import TrainingConfig, train
+from glossator.model.train import train
+from glossator.model.training_config import TrainingConfig
 
 MOOD = Task("mood", "single", ("bad", "good"), target_precision=0.95, limits="Made up.")
 TOPICS = Task("topics", "multi", ("stock", "food", "car"))
@@ -212,7 +213,8 @@ def test_the_model_card_tells_the_numbers(trained: Bundle) -> None:
 
 def test_progress_is_reported(trained: Bundle) -> None:
     history = trained.provenance["history"]
-    assert LINES[0] == "1,200 texts to learn from, 250 to validate; learning the tokenizer"
+    assert LINES[0] == "1,200 texts to learn from, 250 to validate"
+    assert LINES[1] == "learning the tokenizer from 1,200 texts"
     epochs = [line for line in LINES if line.startswith("epoch ") and "mean" in line]
     assert len(epochs) == len(history)
     assert f"mean {history[-1]['mean']:.4f}" in epochs[-1]
