@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from glossator.model import baseline, card
-from glossator.model.architecture import NetworkConfig
+from glossator.model.architecture import Cell, NetworkConfig
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.data import Dataset
@@ -50,12 +50,16 @@ class TrainingConfig:
     """Tokens of a text that are read."""
     embedding: int = 128
     """Numbers for a token."""
-    cell: Literal["gru", "lstm"] = "gru"
-    """gru or lstm."""
+    cell: Cell = "gru"
+    """gru, lstm or qrnn."""
     hidden: int = 128
     """Units a direction."""
     attention: int = 64
-    """Units of each task's attention."""
+    """Units of an attention."""
+    shared_attention: bool = False
+    """One projection for the attention of all tasks, and a query for each."""
+    min_pooling: bool = False
+    """Pools the minimum of the states too."""
     epochs: int = 5
     """At most; it stops early."""
     patience: int = 2
@@ -84,7 +88,15 @@ class TrainingConfig:
 
     def network(self, vocabulary: int) -> NetworkConfig:
         """The sizes of the network for a tokenizer of so many tokens."""
-        return NetworkConfig(vocabulary, self.embedding, self.cell, self.hidden, self.attention)
+        return NetworkConfig(
+            vocabulary,
+            self.embedding,
+            self.cell,
+            self.hidden,
+            self.attention,
+            self.shared_attention,
+            self.min_pooling,
+        )
 
 
 @contextmanager
