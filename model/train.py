@@ -6,6 +6,7 @@ import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,14 @@ def _begun(
     report: Report,
 ) -> tuple[Tokenizer, AttentionRNN]:
     """The tokenizer, and the network before the first step."""
-    regularisation = {
-        "dropout": settings.dropout,
-        "embedding_dropout": settings.embedding_dropout,
-    }
+    made = partial(
+        AttentionRNN,
+        tasks=tasks,
+        dropout=settings.dropout,
+        embedding_dropout=settings.embedding_dropout,
+    )
     if init is not None:
-        network = AttentionRNN(init.config, tasks, **regularisation)
+        network = made(init.config)
         heads = {task.name for task in tasks if task in init.tasks}
         network.load_weights(
             {**network.weights(), **_inherited(init.weights, heads)},
@@ -153,7 +156,7 @@ def _begun(
     report(f"learning the tokenizer from {len(texts):,} texts{more}")
     some = [*texts, *_sample(unlabelled, _TOKENIZER_CHARS)]
     tokenizer = Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
-    network = AttentionRNN(settings.network(tokenizer.size), tasks, **regularisation)
+    network = made(settings.network(tokenizer.size))
     if settings.vectors:
         report("learning what the tokens' neighbours are")
         tokens = tokenizer.encode([*texts, *unlabelled])

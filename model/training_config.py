@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from glossator.model.architecture import NetworkConfig
+from glossator.model.architecture import Cell, NetworkConfig
 from glossator.model.errors import UsageError
 from glossator.model.words import MAX_TOKENS
 
@@ -20,12 +19,16 @@ class TrainingConfig:
     """Tokens of a text that are read."""
     embedding: int = 128
     """Numbers for a token."""
-    cell: Literal["gru", "lstm"] = "gru"
-    """gru or lstm."""
+    cell: Cell = "gru"
+    """gru, lstm or qrnn."""
     hidden: int = 128
     """Units a direction."""
     attention: int = 64
-    """Units of each task's attention."""
+    """Units of an attention."""
+    shared_attention: bool = False
+    """One projection for the attention of all tasks, and a query for each."""
+    min_pooling: bool = False
+    """Pools the minimum of the states too."""
     epochs: int = 5
     """At most; it stops early."""
     patience: int = 2
@@ -56,4 +59,12 @@ class TrainingConfig:
 
     def network(self, vocabulary: int) -> NetworkConfig:
         """The sizes of the network for a tokenizer of so many tokens."""
-        return NetworkConfig(vocabulary, self.embedding, self.cell, self.hidden, self.attention)
+        return NetworkConfig(
+            vocabulary,
+            self.embedding,
+            self.cell,
+            self.hidden,
+            self.attention,
+            self.shared_attention,
+            self.min_pooling,
+        )

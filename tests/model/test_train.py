@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,13 +269,24 @@ def test_training_leaves_torch_as_many_threads_as_it_had() -> None:
         torch.set_num_threads(1)
 
 
-def test_an_lstm_is_trained(unseen: Dataset) -> None:
-    settings = replace(SETTINGS, cell="lstm", epochs=5)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cell": "lstm"}, "bidirectional LSTM 16 + 16, one additive attention of 8 units a task,"),
+        (
+            {"cell": "qrnn", "shared_attention": True, "min_pooling": True},
+            "bidirectional QRNN 16 + 16, an additive attention with one projection of 8 units for "
+            "all tasks and a query for each, beside the maximum, mean and minimum of the states",
+        ),
+    ],
+)
+def test_other_networks_are_trained(unseen: Dataset, changes: dict[str, Any], words: str) -> None:
+    settings = replace(SETTINGS, epochs=5, **changes)
     bundle = quick(DATA, (MOOD,), settings)
-    assert bundle.config.cell == "lstm"
+    assert changes.items() <= bundle.config.to_json().items()
     given = predict(Labeller(bundle), unseen.texts)["mood"].argmax(axis=1)
     assert sk.f1_score(unseen.labels["mood"], given, average="macro") >= 0.9
-    assert "bidirectional LSTM 16 + 16" in bundle.card
+    assert words in bundle.card
 
 
 def test_rows_without_a_label_for_a_task_teach_it_nothing() -> None:
@@ -371,7 +383,7 @@ def test_a_split_without_rows_is_named() -> None:
         ({"epochs": 0}, "must be positive"),
         ({"batch": 0}, "must be positive"),
         ({"vocabulary": 256}, "vocabulary 256 has no room beside the 256 bytes"),
-        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm"),
+        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm, qrnn"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], words: str) -> None:
