@@ -303,7 +303,7 @@ def test_rows_without_a_label_for_a_task_teach_it_nothing() -> None:
 def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     lines: list[str] = []
     # nothing to learn: labels are drawn by lot
-    data = small(DATA, 200)
+    data = small(DATA, 600)
     data.labels["mood"][:] = np.random.default_rng(0).integers(0, 2, len(data))
     settings = replace(SETTINGS, epochs=30, patience=2)
     bundle = train(data, (MOOD,), settings, lines.append)
