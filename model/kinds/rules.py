@@ -31,6 +31,8 @@ class Rules(ABC):
     `predicted` is what `probabilities` gives.
     """
 
+    several: ClassVar[bool] = False
+    """Whether a row may have more than one label: joined in a text, or in columns of their own."""
     headline: ClassVar[tuple[str, ...]]
     """The metrics that the model card shows, the first beside the calibration error."""
 
@@ -49,7 +51,8 @@ class Rules(ABC):
         """The labels in a column of a table; null is missing.
 
         Raises:
-            ValueError: a value is no label; the message goes on after the column's name.
+            WrongValueError: a value is no label.
+            ValueError: the column can hold none; the message goes on after the column's name.
         """
 
     @abstractmethod

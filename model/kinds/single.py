@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from glossator.model.calibrate import Calibration, accept_from, best_scale, cross_entropy
 from glossator.model.kinds.rules import Labels, Rules
 from glossator.model.metrics import Metrics, calibration_error, confusion_matrix, of_confusion
+from glossator.model.values import label_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,14 +45,7 @@ class Single(Rules):
 
     def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
         """[n] the number of each label."""
-        index = {name: i for i, name in enumerate(names)}
-        try:
-            return np.array([-1 if v is None else index[v] for v in column.to_pylist()], np.int64)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"holds {error.args[0]!r}, which is no label of the single task; its labels are "
-                f"{', '.join(names)}"
-            ) from None
+        return label_numbers(column, names)
 
     def observed(self, labels: Labels) -> NDArray[np.bool_]:
         """[n] whether a row has a label."""

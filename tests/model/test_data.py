@@ -176,16 +176,19 @@ def test_selected_rows_keep_their_labels(rows: list[int], mask: list[bool]) -> N
         (
             MOOD,
             ["good", "awful"],
-            r"'mood' \(string\) holds 'awful', which is no label of the single",
+            r"row 1: column 'mood' \(string\) holds 'awful', which is no label of the task: its "
+            "labels are bad, good",
         ),
         (MOOD, [1, 0], r"'mood' \(int64\) holds 1, which is no label"),
         (
             TOPICS,
             [["news", "sport"], []],
-            r"holds 'sport', which is no label of the multi task; its",
+            r"row 0: .* holds 'sport', which is no label of the task: its labels are stock, news",
         ),
-        (TOPICS, [["news", None], []], "holds None, which is no label"),
-        (TOPICS, [3, 4], "'topics' .int64. holds"),
+        (TOPICS, [[], ["news", None]], "row 1: .* holds a null within a list"),
+        (TOPICS, [3, 4], "'topics' .int64. is no list of labels"),
+        (TOPICS, ["news", "chat"], "'topics' .string. is no list of labels; .* name the separator"),
+        (MOOD, [["good"], []], "'mood' .list.* holds neither text nor numbers nor booleans"),
         (STARS, ["5", "4"], "'stars' \\(string\\) is not a number"),
         (STARS, [True, False], "'stars' \\(bool\\) is not a number"),
     ],
@@ -211,11 +214,11 @@ def test_a_split_of_another_name_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(
         UsageError,
-        match=r"column 'split' holds 'dev'; a split is train, valid.*name another column",
+        match=r"row 1: column 'split' .string. holds 'dev'; a split is train, valid.*name another",
     ):
         read(file)
     file = write(tmp_path / "b.parquet", text=["a"], mood=["bad"], split=["validation2"])
-    with pytest.raises(UsageError, match="column 'split' holds 'validation2'"):
+    with pytest.raises(UsageError, match=r"column 'split' .* holds 'validation2'"):
         read(file)
 
 
@@ -227,10 +230,10 @@ def test_a_missing_text_column_is_refused_with_those_there_are(tmp_path: Path) -
 
 def test_a_text_column_that_is_no_text_is_refused(tmp_path: Path) -> None:
     lists = write(tmp_path / "a.parquet", text=[["a"]], mood=["bad"])
-    with pytest.raises(UsageError, match=r"a.parquet.*'text'.* list.*, which is no text"):
+    with pytest.raises(UsageError, match=r"a.parquet: column 'text' \(list.* is no text"):
         read(lists)
-    latin = write(tmp_path / "b.parquet", text=[b"\xe9t\xe9"], mood=["bad"])
-    with pytest.raises(UsageError, match=r"b.parquet.*'text'.*binary.*, which is no text"):
+    latin = write(tmp_path / "b.parquet", text=[b"ok", b"\xe9t\xe9"], mood=["bad", "bad"])
+    with pytest.raises(UsageError, match=r"b.parquet, row 1: .*'text' .binary. holds b'.*no UTF-8"):
         read(latin)
 
 
@@ -239,8 +242,9 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"PAR1 is not enough PAR1")
     with pytest.raises(UsageError, match=r"broken.parquet is not a readable Parquet file"):
         read(str(broken))
-    for missing in (tmp_path / "none.parquet", tmp_path / "*.none", tmp_path):
-        with pytest.raises(UsageError, match=r"no file matches .*; give Parquet files or a glob"):
+    (tmp_path / "empty").mkdir()
+    for missing in (tmp_path / "none.parquet", tmp_path / "*.none", tmp_path / "empty"):
+        with pytest.raises(UsageError, match=r"no file matches .*; give Parquet, CSV or JSON Li"):
             read(str(missing))
 
 
