@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,22 @@ _EVERY_SHOW = 1.0
 """Seconds between looks at it."""
 
 
+_MAX_SOURCES = 50
+"""That the bundle names."""
+_MAX_SOURCE_CHARS = 80
+_RANGES = {
+    "epochs": (1, 1e4),
+    "patience": (1, 1e4),
+    "batch": (1, 1e5),
+    "learning_rate": (1e-8, 1.0),
+    "dropout": (0.0, 0.95),
+    "embedding_dropout": (0.0, 0.95),
+    "smoothing": (0.0, 0.95),
+    "seed": (0, 2**32 - 1),
+}
+"""Least and largest values of settings."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How to train; stands in the bundle's provenance."""
@@ -74,8 +91,10 @@ class TrainingConfig:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise UsageError("epochs and batch must be positive")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # which NaN is not either
+                raise UsageError(f"{name} {value} is not between {low:g} and {high:g}")
         if not 1 <= self.max_tokens <= MAX_TOKENS:
             raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:
@@ -201,8 +220,13 @@ def _counts(task: Task, data: Dataset) -> dict[str, int]:
 
 
 def _sources(data: Dataset) -> dict[str, int]:
-    names, counts = np.unique(data.source, return_counts=True)
-    return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
+    """Texts of each source, of many the most frequent ones."""
+    counts = Counter(name[:_MAX_SOURCE_CHARS] for name in data.source.tolist() if name)
+    kept = sorted(counts.most_common(_MAX_SOURCES))
+    sources = dict(kept)
+    if others := sum(counts.values()) - sum(count for _, count in kept):
+        sources[f"{len(counts) - len(kept):,} others"] = others
+    return sources
 
 
 class _Trainer:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MAX_SHOWN = 64
+"""Labels of which the confusion matrix is kept: it grows with their square, and nobody reads it."""
+
+
 class Decisions(NamedTuple):
     """The label of each of n rows."""
 
@@ -109,14 +113,14 @@ class Single(Rules):
         )
 
     def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Accuracy, macro-F1 over the labels that occur, expected calibration error."""
+        """Accuracy, macro-F1 over the labels that occur, expected calibration error, confusion."""
         chosen = predicted.argmax(axis=1)
         matrix = confusion_matrix(labels, chosen, size=predicted.shape[1])
-        return {
+        metrics = {
             **of_confusion(matrix),
             "ece": calibration_error(predicted.max(axis=1), chosen == labels),
-            "confusion": matrix.tolist(),
         }
+        return {**metrics, "confusion": matrix.tolist()} if len(matrix) <= MAX_SHOWN else metrics
 
     def score(self, metrics: Metrics) -> float:
         """Macro-F1."""

@@ -149,7 +149,8 @@ def test_corpora_look_whether_they_can_be_written(
         ("colour=red", ("no setting 'colour'", "vocabulary", "epochs")),
         ("epochs=many", ("'many' is not a number (int)",)),
         ("epochs", ("'' is not a number",)),
-        ("epochs=0", ("must be positive",)),
+        ("epochs=0", ("epochs 0 is not between 1 and 10000",)),
+        ("learning_rate=nan", ("learning_rate nan is not between",)),
         ("vocabulary=10", ("no room beside the 256 bytes",)),
     ],
 )
