@@ -64,7 +64,7 @@ def load(
     patterns: Sequence[str],
     tasks: Sequence[Task],
     text: str,
-    split: str,
+    split: str | None,
     *,
     weight: str | None = None,
     columns: Collection[str] = (),
@@ -82,7 +82,7 @@ def load(
         text: the column with the text.
         split: the column that says train, validation or test; where a file lacks it or a row is
             null, or no row is of validation, a share of `splits.HELD_OUT` of what would be train
-            is validation, chosen by a hash of the text.
+            is validation, chosen by a hash of the text. None: all rows are of split test.
         weight: the column that says how much a row counts in training; a null counts 1.
         columns: further columns to read, as text.
         allow_leaks: keep such test rows.
@@ -124,14 +124,15 @@ class _Asked:
 
     tasks: Sequence[Task]
     text: str
-    split: str
+    split: str | None
     weight: str | None
     columns: tuple[str, ...]
 
     @property
     def texts(self) -> set[str]:
         """Columns that are read as text."""
-        return {self.text, self.split, "lang", "source", *self.columns} - self.labels
+        split = () if self.split is None else (self.split,)
+        return {self.text, *split, "lang", "source", *self.columns} - self.labels
 
     @property
     def labels(self) -> set[str]:
@@ -156,7 +157,7 @@ class _Part:
 def _check_columns(patterns: Sequence[str], asked: _Asked, has: set[str]) -> None:
     """Columns that were named have to be somewhere."""
     named = [("columns", name) for name in asked.columns if name not in ("lang", "source")]
-    named += [("split", asked.split)] if asked.split != SPLIT else []
+    named += [("split", asked.split)] if asked.split not in (None, SPLIT) else []
     named += [("weight", asked.weight)] if asked.weight is not None else []
     for parameter, name in named:
         if name not in has:
@@ -193,7 +194,9 @@ def _read(file: str, asked: _Asked) -> _Part:
     rows = Dataset(
         texts=read.texts,
         labels=labels,
-        split=read.split(asked.split),
+        split=np.full(len(read.texts), "test", dtype=object)
+        if asked.split is None
+        else read.split(asked.split),
         lang=read.words("lang"),
         source=read.words("source"),
         weight=None if asked.weight is None else read.weights(asked.weight),

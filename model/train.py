@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from glossator.model import baseline, card
+from glossator.model import baseline, card, overview
 from glossator.model.architecture import NetworkConfig
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
@@ -138,6 +138,9 @@ def train(
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
     _require(train_rows, validation_rows, tasks)
+    labels = overview.describe(data, tasks)
+    for line in labels.warnings():
+        report(line)
     torch.manual_seed(settings.seed)
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(f"{texts}; learning the tokenizer")
@@ -166,6 +169,7 @@ def train(
         "settings": asdict(settings),
         "rows": {s: int((data.split == s).sum()) for s in ("train", "validation", "test")},
         "labels": {t.name: _counts(t, data) for t in tasks},
+        "labels_overview": labels.to_json(),
         "sources": _sources(data),
         "history": history,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},

@@ -26,6 +26,7 @@ class Multi(Rules):
     """Tasks with any number of labels."""
 
     several = True
+    fewest = 1
     headline = ("accuracy", "macro_f1")
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -176,11 +177,7 @@ class Multi(Rules):
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
 
 

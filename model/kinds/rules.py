@@ -33,6 +33,8 @@ class Rules(ABC):
 
     several: ClassVar[bool] = False
     """Whether a row may have more than one label: joined in a text, or in columns of their own."""
+    fewest: ClassVar[int] = 0
+    """Different labels that there have to be to learn from."""
     headline: ClassVar[tuple[str, ...]]
     """The metrics that the model card shows, the first beside the calibration error."""
 

@@ -36,6 +36,7 @@ class Decisions(NamedTuple):
 class Single(Rules):
     """Tasks with exactly one label."""
 
+    fewest = 2
     headline = ("accuracy", "macro_f1")
 
     def check_names(self, names: Sequence[str]) -> None:
