@@ -92,6 +92,12 @@ def load(
         UsageError: no file, no such column, a value that its column can't hold, a task without
             any label.
     """
+    for task in tasks:
+        if wrong := [name for name in task.label_columns if name in (text, split)]:
+            raise UsageError(
+                f"task {task.name!r}: its labels can't stand in column {wrong[0]!r}, which holds "
+                "the text or the split: name another"
+            )
     asked = _Asked(tasks, text, split, weight, tuple(columns))
     files = labelled_files.find(patterns)
     parts = [_read(file, asked) for file in files]
@@ -167,12 +173,6 @@ def _check_columns(patterns: Sequence[str], asked: _Asked, has: set[str]) -> Non
                 parameter=parameter,
             )
     for task in asked.tasks:
-        wrong = [name for name in task.label_columns if name in (asked.text, asked.split)]
-        if wrong:
-            raise UsageError(
-                f"task {task.name!r}: its labels can't stand in column {wrong[0]!r}, which holds "
-                "the text or the split: name another"
-            )
         written = task.column or task.columns
         if written and not set(task.label_columns) & has:
             raise UsageError(

@@ -134,8 +134,8 @@ def _uneven(task: str, seen: NDArray[np.bool_], by: str, values: NDArray[Any]) -
         return None
     squares = float(((labelled - rows * share) ** 2 / (rows * share * (1 - share))).sum())
     free = len(names) - 1
-    # more than chance gives: chi-squared has mean `free` and variance 2 · `free`
-    if squares < free + 4 * (2 * free) ** 0.5:
+    # more than chance gives once in 2,000: chi-squared has mean `free` and variance 2 · `free`
+    if squares < free + 8 * (2 * free) ** 0.5:
         return None
     association = (squares / rows.sum()) ** 0.5
     if association < MIN_ASSOCIATION:
