@@ -174,7 +174,7 @@ def evaluate(
         asked,
         text,
         None if on == "all" else split,
-        columns=by,
+        by=by,
         allow_leaks=allow_leaks,
         allow_missing=tasks is None,
     )

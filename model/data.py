@@ -67,7 +67,7 @@ def load(
     split: str | None,
     *,
     weight: str | None = None,
-    columns: Collection[str] = (),
+    by: Collection[str] = (),
     allow_leaks: bool = False,
     allow_missing: bool = False,
 ) -> Dataset:
@@ -84,7 +84,7 @@ def load(
             null, or no row is of validation, a share of `splits.HELD_OUT` of what would be train
             is validation, chosen by a hash of the text. None: all rows are of split test.
         weight: the column that says how much a row counts in training; a null counts 1.
-        columns: further columns to read, as text.
+        by: further columns to read, as text, which `evaluate.evaluate` may slice by.
         allow_leaks: keep such test rows.
         allow_missing: leave a task without any label out of the labels.
 
@@ -98,7 +98,7 @@ def load(
                 f"task {task.name!r}: its labels can't stand in column {wrong[0]!r}, which holds "
                 "the text or the split: name another"
             )
-    asked = _Asked(tasks, text, split, weight, tuple(columns))
+    asked = _Asked(tasks, text, split, weight, tuple(by))
     files = labelled_files.find(patterns)
     parts = [_read(file, asked) for file in files]
     _check_columns(patterns, asked, {name for part in parts for name in part.has})
@@ -162,7 +162,7 @@ class _Part:
 
 def _check_columns(patterns: Sequence[str], asked: _Asked, has: set[str]) -> None:
     """Columns that were named have to be somewhere."""
-    named = [("columns", name) for name in asked.columns if name not in ("lang", "source")]
+    named = [("by", name) for name in asked.columns if name not in ("lang", "source")]
     named += [("split", asked.split)] if asked.split not in (None, SPLIT) else []
     named += [("weight", asked.weight)] if asked.weight is not None else []
     for parameter, name in named:

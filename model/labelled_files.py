@@ -29,13 +29,16 @@ def find(patterns: Sequence[str]) -> list[str]:
     return sorted({file for pattern in patterns for file in _matching(pattern)})
 
 
-def read(file: str, wanted: Collection[str], texts: Collection[str]) -> tuple[pa.Table, list[str]]:
+def read(
+    file: str, text: str, wanted: Collection[str], texts: Collection[str]
+) -> tuple[pa.Table, list[str]]:
     """The columns of a file that are wanted and there, and the names of all that it has.
 
     Args:
         file: its URI; Parquet, unless its suffix says something else.
+        text: the column with the text, which is text whatever it looks like.
         wanted: names of columns.
-        texts: those of them that are text, whatever they look like in a format without types.
+        texts: those of them that are text too in a format without types.
 
     Raises:
         UsageError: the file can't be read, or has two columns of one name.
@@ -46,7 +49,7 @@ def read(file: str, wanted: Collection[str], texts: Collection[str]) -> tuple[pa
         with fs.open(path, "rb") as stream:
             if path.lower().endswith(".gz"):
                 stream = pa.CompressedInputStream(stream, "gzip")
-            table, has = reader(stream, fs.size(path), wanted, texts)
+            table, has = reader(stream, fs.size(path), text, wanted, texts)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{file} is not a readable {kind} file: {reason}") from error
@@ -81,13 +84,17 @@ def _suffix(path: str) -> str:
     return PurePosixPath(path.lower().removesuffix(".gz")).suffix
 
 
-def _parquet(stream: Any, size: int, wanted: Collection[str], texts: Collection[str]) -> _Read:
+def _parquet(
+    stream: Any, size: int, text: str, wanted: Collection[str], texts: Collection[str]
+) -> _Read:
     parquet = pq.ParquetFile(stream)
     names = parquet.schema_arrow.names
     return parquet.read(columns=[name for name in names if name in wanted]), names
 
 
-def _csv(stream: Any, size: int, wanted: Collection[str], texts: Collection[str]) -> _Read:
+def _csv(
+    stream: Any, size: int, text: str, wanted: Collection[str], texts: Collection[str]
+) -> _Read:
     table = pa_csv.read_csv(
         stream,
         read_options=pa_csv.ReadOptions(block_size=_block(size)),
@@ -103,18 +110,20 @@ def _csv(stream: Any, size: int, wanted: Collection[str], texts: Collection[str]
     return table, table.column_names
 
 
-def _json(stream: Any, size: int, wanted: Collection[str], texts: Collection[str]) -> _Read:
+def _json(
+    stream: Any, size: int, text: str, wanted: Collection[str], texts: Collection[str]
+) -> _Read:
     table = pa_json.read_json(
         stream,
         read_options=pa_json.ReadOptions(block_size=_block(size)),
         parse_options=pa_json.ParseOptions(
             newlines_in_values=True,
-            explicit_schema=pa.schema([(name, pa.string()) for name in texts]),
+            explicit_schema=pa.schema([(text, pa.string())]),
         ),
     )
-    # a column of the schema that no line has is there, and null
+    # a text that no line has is there, and null
     names = table.column_names
-    return table, [n for n in names if n not in texts or table[n].null_count < len(table)]
+    return table, [n for n in names if n != text or table[n].null_count < len(table)]
 
 
 def _block(size: int) -> int:
@@ -122,7 +131,7 @@ def _block(size: int) -> int:
     return min(max(8 * size, _MIN_BLOCK), _MAX_BLOCK)
 
 
-_Reader = Callable[[Any, int, Collection[str], Collection[str]], _Read]
+_Reader = Callable[[Any, int, str, Collection[str], Collection[str]], _Read]
 _PARQUET = (".parquet", ".parq", ".pq")
 _READERS: dict[str, tuple[str, _Reader]] = {
     **dict.fromkeys(_PARQUET, ("Parquet", _parquet)),

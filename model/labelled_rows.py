@@ -47,9 +47,9 @@ class LabelledRows:
             file: as `labelled_files.find` gives it.
             text: the column with the text.
             wanted: names of columns to read, where they are there.
-            as_texts: those of them that are read as text.
+            as_texts: those of them that are text, whatever they look like in a CSV file.
         """
-        table, has = labelled_files.read(file, wanted, as_texts)
+        table, has = labelled_files.read(file, text, wanted, as_texts)
         if text not in has:
             raise UsageError(
                 f"{file} has no column {text!r}; it has {', '.join(has)}", parameter="text"

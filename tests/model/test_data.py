@@ -346,11 +346,11 @@ def test_weights_are_read_beside_the_rows(tmp_path: Path) -> None:
 
 def test_further_columns_are_read_as_text(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", text=["a", "b"], mood=["bad"] * 2, year=[1999, None])
-    data = load([file], (MOOD,), "text", "split", columns=["year", "lang"])
+    data = load([file], (MOOD,), "text", "split", by=["year", "lang"])
     assert data.columns["year"].tolist() == ["1999", ""]
     assert data.select(np.array([1, 0])).columns["year"].tolist() == ["", "1999"]
     with pytest.raises(UsageError, match="no file has a column 'month'; there are mood, text, y"):
-        load([file], (MOOD,), "text", "split", columns=["month"])
+        load([file], (MOOD,), "text", "split", by=["month"])
 
 
 def test_a_task_without_labels_may_be_left_out(tmp_path: Path) -> None:

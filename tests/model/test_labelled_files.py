@@ -121,7 +121,7 @@ def test_bytes_that_are_no_utf8_are_named_in_any_column(
     with pytest.raises(
         UsageError, match=rf"a.{suffix}, row 4: column '{column}' .string. holds b'caf\\xe9'"
     ):
-        read(file, columns=["year"])
+        read(file, by=["year"])
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
