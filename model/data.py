@@ -59,6 +59,28 @@ class Dataset:
             columns={name: values[index] for name, values in self.columns.items()},
         )
 
+    def loss_weights(self, task: Task) -> NDArray[np.float32] | None:
+        """How much each label of a task counts in its loss, 1 on average over those there are.
+
+        Returns:
+            [n], or [n, labels] of a balanced task of several; None where all count the same.
+
+        Raises:
+            UsageError: every row with a label of the task has weight 0.
+        """
+        if self.weight is None and not task.balanced:
+            return None
+        labels = self.labels[task.name]
+        weights = task.rules.balance(labels) if task.balanced else np.ones(len(self))
+        if self.weight is not None:
+            weights = (weights.T * self.weight).T
+        mean = weights[task.rules.observed(labels)].mean()
+        if not mean > 0:
+            raise UsageError(
+                f"task {task.name!r}: every row to learn from has weight 0", parameter="weight"
+            )
+        return np.asarray(weights / mean, np.float32)
+
 
 def load(
     patterns: Sequence[str],

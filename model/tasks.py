@@ -54,6 +54,8 @@ class Task:
     """Instead of one column a column of 0 and 1 for each label, in their order."""
     separator: str = ""
     """What stands between labels in a column of text."""
+    balanced: bool = False
+    """Whether in training all labels count the same, however many rows have them."""
 
     def __post_init__(self) -> None:
         where = f"task {shown(self.name)}"
@@ -74,6 +76,10 @@ class Task:
             raise UsageError(
                 f"{where}: limits are no text of up to {MAX_LIMITS_CHARS:,} characters"
             )
+        if not isinstance(self.balanced, bool):
+            raise UsageError(f"{where}: balanced {shown(self.balanced)} is not true or false")
+        if self.balanced and not self.labels:
+            raise UsageError(f"{where}: balanced is about labels, and it has none: remove it")
         self._check_columns(where)
 
     def _check_columns(self, where: str) -> None:
@@ -127,6 +133,7 @@ class Task:
             "column": self.column,
             "columns": dict(zip(self.labels, self.columns, strict=False)),
             "separator": self.separator,
+            "balanced": self.balanced,
         }
         return {k: v for k, v in described.items() if v or k in _ALWAYS}
 

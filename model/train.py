@@ -254,6 +254,7 @@ class _Trainer:
             dropout=settings.dropout,
             embedding_dropout=settings.embedding_dropout,
         )
+        self.weights: dict[str, Tensor] = {}
         self.average = AveragedModel(self.network, multi_avg_fn=_average_)
 
     def run(
@@ -262,6 +263,11 @@ class _Trainer:
         """The network of the best epoch, and the course of training."""
         settings, threads = self.settings, torch.get_num_threads()
         tokens, labels = self.tokenizer.encode(train_rows.texts), self._tensors(train_rows)
+        self.weights = {
+            task.name: torch.from_numpy(weights)
+            for task in self.tasks
+            if (weights := train_rows.loss_weights(task)) is not None
+        }
         generator = np.random.default_rng(settings.seed)
         steps = -(-len(tokens) // settings.batch)
         # with ten steps in all, torch's schedule would divide by its warm-up's length, zero
@@ -327,6 +333,7 @@ class _Trainer:
                     labels[task.name][rows],
                     task.labels,
                     self.settings.smoothing,
+                    self.weights[task.name][rows] if task.name in self.weights else None,
                 )
             )
             is not None

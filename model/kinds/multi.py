@@ -87,12 +87,26 @@ class Multi(Rules):
         counts = labels.sum(axis=0)
         return {name: int(counts[i]) for i, name in enumerate(names)}
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """[n, labels] so that rows with a label count as much in all as rows without it."""
+        seen = self.observed(labels)
+        present = labels == 1
+        count, having = int(seen.sum()), present.sum(axis=0)
+        rows = np.where(present, having, count - having)
+        both = (having > 0) & (having < count)
+        return np.where(seen[:, None] & both, count / (2 * np.maximum(rows, 1)), 1.0)
+
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """The labels as they are."""
         return labels
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Binary cross-entropy in units of log(2)."""
         from torch.nn import functional
@@ -100,7 +114,11 @@ class Multi(Rules):
         seen = ~targets.isnan().any(dim=1)
         if not seen.any():
             return None
-        loss = functional.binary_cross_entropy_with_logits(logits[seen], targets[seen])
+        if weights is not None:
+            weights = (weights if weights.dim() == 2 else weights[:, None])[seen]
+        loss = functional.binary_cross_entropy_with_logits(
+            logits[seen], targets[seen], weight=weights
+        )
         return loss / float(np.log(2))
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:

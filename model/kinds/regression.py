@@ -66,7 +66,12 @@ class Regression(Rules):
         return np.asarray((labels - initial.shift) / initial.scale, np.float32)
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Mean square of the error."""
         from torch.nn import functional
@@ -74,7 +79,8 @@ class Regression(Rules):
         seen = ~targets.isnan()
         if not seen.any():
             return None
-        return functional.mse_loss(logits[seen, 0], targets[seen])
+        loss = functional.mse_loss(logits[seen, 0], targets[seen], reduction="none")
+        return (loss if weights is None else loss * weights[seen]).mean()
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, 1] the numbers, in the unit of the labels."""

@@ -71,13 +71,26 @@ class Rules(ABC):
         """What is fixed before training, from rows that all have a label."""
         return Calibration()
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """How much each row's label counts so that all labels count the same (King & Zeng 2001).
+
+        Returns:
+            [n], or [n, labels] of multi; 1 where a label is missing.
+        """
+        return np.ones(len(labels))
+
     @abstractmethod
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """What the network learns to give for the labels, missing ones included."""
 
     @abstractmethod
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """The mean loss over rows that have a label, in units of a guess; None where none has.
 
@@ -86,6 +99,8 @@ class Rules(ABC):
             targets: [B] or [B, labels], as `targets` gives them.
             names: the labels.
             smoothing: label smoothing of a single task (Szegedy et al. 2016).
+            weights: [B] or [B, labels] how much each counts, as `Dataset.loss_weights` gives them;
+                without them all count the same.
         """
 
     # ------------------------------------------------------------ predictions

@@ -61,12 +61,25 @@ class Single(Rules):
         counts = np.bincount(labels, minlength=len(names))
         return {name: int(counts[i]) for i, name in enumerate(names)}
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """[n] in inverse proportion to how many rows have the label."""
+        seen = self.observed(labels)
+        counts = np.bincount(labels[seen])
+        weights = np.ones(len(labels))
+        weights[seen] = seen.sum() / ((counts > 0).sum() * counts[labels[seen]])
+        return weights
+
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """The labels as they are."""
         return labels
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Cross-entropy in units of log(labels)."""
         from torch.nn import functional
@@ -74,8 +87,12 @@ class Single(Rules):
         seen = targets >= 0
         if not seen.any():
             return None
-        loss = functional.cross_entropy(logits[seen], targets[seen], label_smoothing=smoothing)
-        return loss / float(np.log(len(names)))
+        loss = functional.cross_entropy(
+            logits[seen], targets[seen], label_smoothing=smoothing, reduction="none"
+        )
+        if weights is not None:
+            loss = loss * weights[seen]
+        return loss.mean() / float(np.log(len(names)))
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each row a softmax."""

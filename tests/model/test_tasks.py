@@ -49,6 +49,8 @@ AGE = Task("age", "regression", sensitive=True)
         ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 'high'", "'high' is not in"),
         ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 2", "not in"),
         ("[tasks]\nmood = 3", "is no table"),
+        ("[tasks.t]\nkind = 'multi'\nlabels = ['a']\nbalanced = 'no'", "balanced 'no' is not true"),
+        ("[tasks.mood]\nkind = 'regression'\nbalanced = true", "balanced is about labels"),
         ("[tasks.mood]\nkind = 'regression'\ncolumn = 3", "column 3 is no text"),
         ("[tasks.mood]\nkind = 'regression'\nseparator = ','", "a row has one label: remove sep"),
         ("[tasks.t]\nkind = 'multi'\ncolumns = ['a']", "columns must be a table, LABEL = COLUMN"),
@@ -95,7 +97,7 @@ def test_a_task_says_where_its_labels_are(tmp_path: Path) -> None:
         "[tasks.mood]\nkind = 'single'\nlabels = ['bad', 'good']\ncolumn = 'user-mood'\n"
         "[tasks.topics]\nkind = 'multi'\nlabels = ['a', 'b']\ncolumns = {b = 'is_b', a = 'is_a'}\n"
         "[tasks.themes]\nkind = 'multi'\ncolumns = {price = 'p', taste = 't'}\n"
-        "[tasks.tags]\nkind = 'multi'\nlabels = ['a', 'b']\nseparator = ';'\n"
+        "[tasks.tags]\nkind = 'multi'\nlabels = ['a', 'b']\nseparator = ';'\nbalanced = true\n"
     )
     tasks = load_tasks(tmp_path / "tasks.toml")
     assert {task.name: task.label_columns for task in tasks} == {

@@ -418,3 +418,33 @@ def test_a_bundle_names_the_most_frequent_sources() -> None:
     assert len(sources) <= 51
     assert max(map(len, sources)) <= 80
     assert (sources["often"], sum(sources.values())) == (80, 200)
+
+
+def test_a_rare_label_is_found_more_often_where_labels_are_balanced() -> None:
+    """The same words for both labels, but in one label of twenty one of them more often."""
+    chance = random.Random(0)
+    moods = [int(chance.random() < 0.9) for _ in range(900)]
+    spoons = [chance.random() < (0.3 if mood else 0.9) for mood in moods]
+    texts = [f"{chance.choice(FILLERS)} {'spoon' if has else 'fork'}" for has in spoons]
+    splits = np.array(["train", "train", "validation"] * 300, object)
+    empty = np.full(900, "", object)
+    data = Dataset(texts, {"mood": np.array(moods)}, splits, empty, empty)
+    found = {}
+    for balanced in (False, True):
+        task = replace(MOOD, balanced=balanced)
+        bundle = quick(data, (task,), replace(QUICK, epochs=3, patience=3))
+        given = predict(Labeller(bundle), texts)["mood"].argmax(axis=1)
+        found[balanced] = sk.recall_score(moods, given, pos_label=0)
+        assert bundle.tasks[0].balanced == balanced
+    assert found[False] < 0.2
+    assert found[True] > 0.7
+
+
+def test_rows_of_no_weight_teach_nothing(unseen: Dataset) -> None:
+    data = DATA.select(DATA.split != "test")
+    wrong = (np.arange(len(data)) % 3 > 0) & (data.split == "train")
+    data.labels["mood"][wrong] = 1 - np.abs(data.labels["mood"][wrong])  # two thirds turned round
+    data = replace(data, weight=np.where(wrong, 0, 1).astype(np.float32))
+    bundle = quick(data, (MOOD,), replace(SETTINGS, epochs=8))
+    given = predict(Labeller(bundle), unseen.texts)["mood"].argmax(axis=1)
+    assert sk.f1_score(unseen.labels["mood"], given, average="macro") >= 0.8
