@@ -51,6 +51,7 @@ def train(
 ) -> None:
     """Train a model on labelled Parquet and write it as a bundle."""
     from glossator.model import card
+    from glossator.model import report as page
     from glossator.model.data import load
     from glossator.model.destination import check_bundle_folder, save_bundle
     from glossator.model.tasks import load_tasks
@@ -73,6 +74,11 @@ def train(
     terminal.echo()
     _echo_table(card.summary(trained))
     terminal.echo("", f"wrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
+    if page.available():
+        page.write(page.render(trained, rows), output)
+        terminal.echo(f"{page.NAME} beside it shows it; it quotes texts of the data")
+    else:
+        terminal.echo("no report beside it: pip install 'glossator[report]' brings one")
 
 
 def _echo_table(table: str) -> None:

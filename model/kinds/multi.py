@@ -155,7 +155,9 @@ class Multi(Rules):
         """By label."""
         return np.asarray(other - given)
 
-    def surprise(self, labels: Labels, predicted: NDArray[Any]) -> NDArray[np.float64]:
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
         """The probability of the surest wrong decision."""
         wrong = self.decide(predicted) != (labels == 1)
         sure = np.where(labels == 1, 1 - predicted, predicted)

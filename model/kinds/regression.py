@@ -124,7 +124,9 @@ class Regression(Rules):
         """The value."""
         return np.asarray((other - given) / calibration.scale)
 
-    def surprise(self, labels: Labels, predicted: NDArray[Any]) -> NDArray[np.float64]:
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
         """The absolute error."""
         return np.asarray(np.abs(predicted[:, 0] - labels), np.float64)
 

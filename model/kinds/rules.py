@@ -157,7 +157,9 @@ class Rules(ABC):
     # ------------------------------------------------------------ predictions beside labels
 
     @abstractmethod
-    def surprise(self, labels: Labels, predicted: NDArray[Any]) -> NDArray[np.float64]:
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
         """[n] how sure a wrong answer was, 0 where it is right; of a regression its error.
 
         All rows have a label.

@@ -163,7 +163,9 @@ class Single(Rules):
         """By label."""
         return np.asarray(other - given)
 
-    def surprise(self, labels: Labels, predicted: NDArray[Any]) -> NDArray[np.float64]:
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
         """The confidence of a wrong label."""
         return np.asarray(np.where(predicted.argmax(axis=1) == labels, 0, predicted.max(axis=1)))
 

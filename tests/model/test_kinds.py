@@ -122,7 +122,9 @@ def test_how_sure_a_wrong_answer_was() -> None:
         ("regression", [2.0, -1.0], [[2.0], [1.5]], [0, 2.5], "2"),
     ):
         task = TASKS[kind]
-        assert task.rules.surprise(np.array(labels), np.array(given)) == pytest.approx(expected)
+        assert task.rules.surprise(
+            np.array(labels), np.array(given), Calibration()
+        ) == pytest.approx(expected)
         assert task.rules.label_text(np.array(labels)[0], task.labels) == text
 
 
