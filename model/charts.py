@@ -96,7 +96,7 @@ def intervals(
     rows = sum(len(group) for _, group in groups)
     height = legend + len(groups) * (_LINE + 6) + rows * _LINE + _LINE + 10
     svg = _svg(title, description, height)
-    left, right = 14, 52
+    left, right = 26, 52
     bounds = [bound for _, group in groups for one in group for bound in (one.low, one.high)]
     bounds += [] if guide is None else [guide]
     ticks = _ticks(min(bounds), max(bounds), 5)
@@ -112,11 +112,11 @@ def intervals(
     if guide is not None:
         _line(svg, x(guide), legend, x(guide), bottom, "guide")
     if legend:
-        _legend(svg, left, series)
+        _legend(svg, 8, series)
     y = legend
     for name, group in groups:
         y += _LINE
-        _text(svg, left, y, name)
+        _text(svg, 4, y, name)
         for one in group:
             y += _LINE
             number = series.index(one.series)
