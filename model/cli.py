@@ -75,7 +75,7 @@ def train(
     _echo_table(card.summary(trained))
     terminal.echo("", f"wrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
     if page.available():
-        page.write(page.render(trained, rows), output)
+        page.write(page.render(replace(trained, digest=digest), rows), output)
         terminal.echo(f"{page.NAME} beside it shows it; it quotes texts of the data")
     else:
         terminal.echo("no report beside it: pip install 'glossator[report]' brings one")

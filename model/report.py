@@ -123,7 +123,8 @@ def render(bundle: Bundle, data: Dataset) -> str:
     """The page.
 
     Args:
-        bundle: the trained model, with its metrics and provenance.
+        bundle: the trained model, with its metrics, provenance and, so that a page is known to be
+            of the files beside it, digest.
         data: the rows that it was trained on; quoted and drawn from are those of split test, or
             of validation where there are none.
 
@@ -157,6 +158,7 @@ def render(bundle: Bundle, data: Dataset) -> str:
     facts = bundle.provenance
     return template.render(
         name=str(facts.get("name", "A Glossator model")),
+        digest=bundle.digest[:12],
         parameters=parameter_count(bundle.config, bundle.tasks),
         vocabulary=bundle.config.vocabulary,
         tasks=bundle.tasks,
