@@ -193,43 +193,41 @@ def _weights(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, TokenWeights
         for summary in SUMMARIES
     }
     for rows in _batches(tokens.lengths):
-        found = _differentiated(bundle, network, tokens, rows)
         lengths = tokens.lengths[rows]
-        place = np.arange(lengths.max())
-        mask = place < lengths[:, None]
-        at = (tokens.offsets[rows, None] + place)[mask]
-        for summary, by_task in found.items():
-            for name, weights in by_task.items():
-                result[summary][name][at] = weights[mask]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        at = (tokens.offsets[rows, None] + np.arange(lengths.max()))[mask]
+        for task, found in _differentiated(bundle, network, tokens.ids[at], mask):
+            for summary, weights in zip(SUMMARIES, found, strict=True):
+                result[summary][task.name][at] = weights
     return result
 
 
 def _differentiated(
-    bundle: Bundle, network: AttentionRNN, tokens: Tokens, rows: NDArray[np.int64]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """[B, T] the same for a few texts, from derivatives of what speaks for the answer.
+    bundle: Bundle, network: AttentionRNN, tokens: NDArray[np.int32], mask: NDArray[np.bool_]
+) -> Iterator[tuple[Task, tuple[TokenWeights, ...]]]:
+    """What each of `SUMMARIES` gives each token, from derivatives of what speaks for the answer.
 
-    The answer depends on the attended state Σ α·h alone through the attention, so α times the
+    The answer depends on the attention through the attended state Σ α·h alone, so α times the
     derivative by α is α·h·w: what a state adds to the answer, w being the head's weights on the
     attended part with the normalization's derivative.
+
+    Args:
+        bundle: the model.
+        network: its network.
+        tokens: [m] of a few texts, one after the other.
+        mask: [B, T] where they stand.
     """
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
-    ids = pad_sequence(
-        [
-            torch.from_numpy(tokens.ids[tokens.offsets[i] : tokens.offsets[i + 1]].astype(np.int64))
-            for i in rows
-        ],
-        batch_first=True,
-    )
-    embedded: list[torch.Tensor] = []
+    seen = torch.from_numpy(mask)
+    ids = torch.zeros(mask.shape, dtype=torch.int64)
+    ids[seen] = torch.from_numpy(tokens.astype(np.int64))
+    embedded: list[torch.Tensor] = []  # [m, E]: it is asked for the tokens alone
     hook = network.embedding.register_forward_hook(lambda *call: embedded.append(call[2]))
     try:
-        outputs = network(ids, torch.from_numpy(tokens.lengths[rows]))
+        outputs = network(ids, seen.sum(dim=1))
     finally:
         hook.remove()
-    result: dict[str, dict[str, NDArray[np.float64]]] = {summary: {} for summary in SUMMARIES}
     for task in bundle.tasks:
         logits, attention = outputs[task.name]
         calibration = bundle.calibration[task.name]
@@ -238,13 +236,10 @@ def _differentiated(
         by_input, by_attention = torch.autograd.grad(
             (logits * leaning).sum(), (embedded[0], attention), retain_graph=True
         )
-        for summary, weights in (
-            ("attention", attention),
-            ("contribution", attention * by_attention),
-            ("gradient", (embedded[0] * by_input).sum(dim=2)),
-        ):
-            result[summary][task.name] = weights.detach().double().numpy()
-    return result
+        contribution = attention * by_attention
+        gradient = (embedded[0] * by_input).sum(dim=1)
+        found = (attention[seen], contribution[seen], gradient)
+        yield task, tuple(weights.detach().double().numpy() for weights in found)
 
 
 def _batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
