@@ -66,6 +66,7 @@ def train(
 ) -> None:
     """Train a model on labelled rows and write it as a bundle."""
     from glossator.model import card
+    from glossator.model import report as page
     from glossator.model.data import load
     from glossator.model.destination import check_bundle_folder, save_bundle
     from glossator.model.tasks import load_tasks
@@ -88,6 +89,11 @@ def train(
     terminal.echo()
     _echo_table(card.summary(trained))
     terminal.echo("", f"wrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
+    if page.available():
+        page.write(page.render(replace(trained, digest=digest), rows), output)
+        terminal.echo(f"{page.NAME} beside it shows it; it quotes texts of the data")
+    else:
+        terminal.echo("no report beside it: pip install 'glossator[report]' brings one")
 
 
 def _remarks(rows: Dataset) -> list[str]:

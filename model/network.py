@@ -108,17 +108,18 @@ class AttentionRNN(nn.Module):
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         states = self._encode(ids, lengths, mask)
-        attention = self._attend(states, mask)
+        # a tensor for each task, which is used as it is given: so there are derivatives by it
+        attention = self._attend(states, mask).unbind(1)
         # the mean is what an attention of equal weights would give
         equal = mask.to(states.dtype) / lengths[:, None]
-        *attended, mean = torch.bmm(torch.cat([attention, equal[:, None]], dim=1), states).unbind(1)
+        *attended, mean = torch.bmm(torch.stack([*attention, equal], dim=1), states).unbind(1)
         pools = [states.amax(dim=1), mean]
         if self.config.min_pooling:
             pools.append(states.amin(dim=1))
         return {
             name.removeprefix(_PREFIX): TaskOutput(head(torch.cat([own, *pools], dim=1)), weights)
             for (name, head), own, weights in zip(
-                self.heads.items(), attended, attention.unbind(1), strict=True
+                self.heads.items(), attended, attention, strict=True
             )
         }
 

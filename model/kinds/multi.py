@@ -171,6 +171,54 @@ class Multi(Rules):
         columns = [_binary(features, labels[:, i], asked) for i in range(labels.shape[1])]
         return np.stack(columns, axis=1)
 
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The mean probability of the labels that were given, or where none was, of none."""
+        chosen = self.decide(given)
+        count = chosen.sum(axis=1)
+        none = 1 - other.max(axis=1)
+        return np.asarray(
+            np.where(count > 0, (other * chosen).sum(axis=1) / np.maximum(count, 1), none)
+        )
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the same labels are predicted."""
+        return np.asarray((self.decide(given) == self.decide(other)).all(axis=1))
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """Towards the labels that were given; where none was, away from the likeliest."""
+        chosen = self.decide(given).astype(np.float64)
+        likeliest = np.arange(given.shape[1]) == given.argmax(axis=1)[:, None]
+        count = chosen.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(count > 0, chosen / np.maximum(count, 1), -1.0 * likeliest))
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """By label."""
+        return np.asarray(other - given)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The probability of the surest wrong decision."""
+        wrong = self.decide(predicted) != (labels == 1)
+        sure = np.where(labels == 1, 1 - predicted, predicted)
+        return np.asarray(np.where(wrong, sure, 0).max(axis=1))
+
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """[n · labels] each label's probability, and whether the row has it."""
+        return predicted.ravel(), np.asarray(labels == 1).ravel()
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """The labels."""
+        return ", ".join(names[i] for i in np.flatnonzero(label == 1).tolist()) or "none"
+
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
         """The predicted labels, with their probabilities."""
         chosen = [

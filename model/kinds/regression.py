@@ -116,6 +116,42 @@ class Regression(Rules):
         answer = Ridge(alpha=1.0).fit(features, labels).predict(asked)
         return np.asarray(answer, np.float64)[:, None]
 
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """Minus the distance, in deviations."""
+        return np.asarray(-np.abs(other[:, 0] - given[:, 0]) / calibration.scale)
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the values are within half a deviation."""
+        return np.asarray(np.abs(other[:, 0] - given[:, 0]) <= calibration.scale / 2)
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """Away from the mean, to the side on which the value is."""
+        return np.where(given < calibration.shift, -1.0, 1.0)
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The value."""
+        return np.asarray((other - given) / calibration.scale)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The absolute error."""
+        return np.asarray(np.abs(predicted[:, 0] - labels), np.float64)
+
+    def confidences(self, labels: Labels, predicted: NDArray[Any]) -> None:
+        """A number has no probability."""
+        return None
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """Three digits of the number."""
+        return f"{float(label):.3g}"
+
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
         """Three digits of the number."""
         return f"{predicted[0]:.3g}"

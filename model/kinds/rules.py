@@ -146,11 +146,63 @@ class Rules(ABC):
             names: the labels.
         """
 
+    # ------------------------------------------------------------ two predictions for one text
+
+    @abstractmethod
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] how far other predictions stand by the answers that were given.
+
+        The probability that `other` has for the answer of `given`; of a regression minus the
+        distance, in units of the labels' deviation.
+        """
+
+    @abstractmethod
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """[n] whether both come to one answer; of a regression, within half a deviation."""
+
+    @abstractmethod
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """[n, outputs] the change of the logits that speaks most for the answers given."""
+
+    @abstractmethod
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n, outputs] how far each probability moved; of a regression the value, in deviations."""
+
+    # ------------------------------------------------------------ predictions beside labels
+
+    @abstractmethod
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] how sure a wrong answer was, 0 where it is right; of a regression its error.
+
+        All rows have a label.
+        """
+
+    @abstractmethod
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """[m] probabilities, and whether what they were given for is so; None without such.
+
+        All rows have a label.
+        """
+
     # ------------------------------------------------------------ for readers
 
     @abstractmethod
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
         """One row's prediction in a few words."""
+
+    @abstractmethod
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """One row's label, which is not missing, in a few words."""
 
     @abstractmethod
     def to_json(

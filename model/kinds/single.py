@@ -155,6 +155,46 @@ class Single(Rules):
         result[:, model.classes_] = model.predict_proba(asked)
         return result
 
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The probability of the label that was given."""
+        return np.asarray(np.take_along_axis(other, given.argmax(axis=1)[:, None], 1)[:, 0])
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the most probable label is the same."""
+        return np.asarray(given.argmax(axis=1) == other.argmax(axis=1))
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """The gradient of its log-probability: towards the label, away from its rivals."""
+        chosen = np.arange(given.shape[1]) == given.argmax(axis=1)[:, None]
+        rivals = np.where(chosen, 0, given + 1e-12)
+        return np.asarray(chosen - rivals / rivals.sum(axis=1, keepdims=True))
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """By label."""
+        return np.asarray(other - given)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The confidence of a wrong label."""
+        return np.asarray(np.where(predicted.argmax(axis=1) == labels, 0, predicted.max(axis=1)))
+
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """[n] that of the most probable label, and whether it is right."""
+        return predicted.max(axis=1), np.asarray(predicted.argmax(axis=1) == labels)
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """The label."""
+        return names[int(label)]
+
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
         """Label and confidence; with a question mark where it is not accepted."""
         label, confidence, accepted = (column[0] for column in self.decide(predicted[None], accept))

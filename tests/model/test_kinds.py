@@ -6,14 +6,17 @@ import ast
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
 import glossator.model
+from glossator.model.calibrate import Calibration
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.kinds import RULES, Kind, Single
@@ -76,6 +79,67 @@ def test_predictions_can_be_read_by_people_and_machines(kind: Kind) -> None:
     assert task.rules.text(row, task.labels, 0.5).isprintable()
     json.dumps(task.rules.to_json(row, task.labels, 0.5))
     assert task.rules.limits(task.labels).endswith(".")
+
+
+def logits(kind: Kind) -> NDArray[Any]:
+    return np.random.default_rng(3).normal(size=(40, TASKS[kind].outputs))
+
+
+def test_a_step_along_its_leaning_confirms_an_answer(kind: Kind) -> None:
+    """By differences: a small step raises the answer's probability, or takes a number outwards."""
+    rules, calibration = TASKS[kind].rules, Calibration(scale=0.8, shift=0.1)
+    before = rules.probabilities(logits(kind), calibration)
+    step = 1e-4 * rules.leaning(before, calibration)
+    after = rules.probabilities(logits(kind) + step, calibration)
+    if kind == "regression":
+        assert (np.abs(after - 0.1) > np.abs(before - 0.1)).all()
+    else:
+        gained = rules.agreement(before, after, calibration)
+        assert (gained > rules.agreement(before, before, calibration)).all()
+    assert rules.same(before, after, calibration).all()
+
+
+def test_predictions_that_come_to_something_else_are_not_the_same() -> None:
+    for kind, given, other, expected in (
+        ("single", [[0.6, 0.4], [0.6, 0.4]], [[0.9, 0.1], [0.4, 0.6]], [0.9, 0.4]),
+        (
+            "multi",
+            [[0.9, 0.7, 0.2], [0.1, 0.2, 0.3]],
+            [[0.8, 0.6, 0.3], [0.6, 0.2, 0.3]],
+            [0.7, 0.4],
+        ),
+        ("regression", [[2.0], [2.0]], [[2.5], [4.0]], [-0.25, -1.0]),
+    ):
+        rules, calibration = RULES[kind], Calibration(scale=2.0)
+        one, two = np.array(given), np.array(other)
+        assert rules.agreement(one, two, calibration) == pytest.approx(expected)
+        assert rules.same(one, two, calibration).tolist() == [True, False]
+        moved = rules.shift(one, two, calibration)
+        unit = 2.0 if kind == "regression" else 1.0
+        assert moved == pytest.approx((two - one) / unit)
+
+
+def test_how_sure_a_wrong_answer_was() -> None:
+    for kind, labels, given, expected, text in (
+        ("single", [1, 0], [[0.2, 0.8], [0.3, 0.7]], [0, 0.7], "good"),
+        ("multi", [[1, 0, 0], [0, 1, 0]], [[0.9, 0.1, 0.4], [0.6, 0.1, 0.2]], [0, 0.9], "stock"),
+        ("regression", [2.0, -1.0], [[2.0], [1.5]], [0, 2.5], "2"),
+    ):
+        task = TASKS[kind]
+        assert task.rules.surprise(
+            np.array(labels), np.array(given), Calibration()
+        ) == pytest.approx(expected)
+        assert task.rules.label_text(np.array(labels)[0], task.labels) == text
+
+
+def test_confidences_stand_beside_what_they_are_of() -> None:
+    found = RULES["single"].confidences(np.array([1, 0]), np.array([[0.2, 0.8], [0.3, 0.7]]))
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([0.8, 0.7], [True, False])
+    found = RULES["multi"].confidences(np.array([[1, 0]]), np.array([[0.9, 0.2]]))
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([0.9, 0.2], [True, False])
+    assert RULES["regression"].confidences(np.array([1.0]), np.array([[0.2]])) is None
 
 
 def test_a_label_is_accepted_as_the_output_rounds_it() -> None:

@@ -52,6 +52,8 @@ def test_train_then_evaluate_then_label(training: Path) -> None:
     assert [task.name for task in bundle.tasks] == ["sentiment", "stars"]
     assert bundle.provenance["settings"]["hidden"] == 8
     assert "Tiny" in (out / "MODEL_CARD.md").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"Model {bundle.digest[:12]}" in page and "<h1>Tiny</h1>" in page
     assert bundle.metrics["test"]["sentiment"]["all"]["rows"] == 50
 
     run = glossator("evaluate", "--data", data, "--model", out, "--json")
@@ -154,7 +156,8 @@ def test_train_to_a_store(training: Path, monkeypatch: pytest.MonkeyPatch) -> No
         put.clear()
         run = glossator("train", "--data", data, "--tasks", tasks, "--output", out, *changes)
         assert run.returncode == 0, run.stderr
-        assert put[-1].endswith("/bundle.json") and len(put) == len(set(put)) == 5
+        assert [Path(path).name for path in put[-2:]] == ["bundle.json", "report.html"]
+        assert len(put) == len(set(put)) == 6
         assert f"wrote {out} (model {load(out).digest[:12]})" in run.stdout
     here = training / "here"
     assert (
