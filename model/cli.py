@@ -45,6 +45,22 @@ _allow_leaks = click.option(
 )
 @click.option("--weight", metavar="COLUMN", help="How much a row counts; a null counts 1.")
 @_allow_leaks
+@click.option(
+    "--unlabelled",
+    multiple=True,
+    metavar="FILES",
+    help="More texts, to learn the tokens and their vectors from; may be given more than once.",
+)
+@click.option(
+    "--init",
+    metavar="BUNDLE",
+    help="Begin with the tokenizer, the embedding and the encoder of another bundle.",
+)
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Take the best epoch so far after so long.",
+)
 @click.option("--name", default="A Glossator model", help="The model card's title.")
 @click.option(
     "--set",
@@ -61,30 +77,59 @@ def train(
     split: str,
     weight: str | None,
     allow_leaks: bool,
+    unlabelled: tuple[str, ...],
+    init: str | None,
+    max_minutes: float | None,
     name: str,
     changes: tuple[str, ...],
 ) -> None:
-    """Train a model on labelled rows and write it as a bundle."""
+    """Train a model on labelled rows and write it as a bundle.
+
+    One that was killed goes on where it was when the same command is run again.
+    """
+    from glossator.model import bundle as bundles
     from glossator.model import card
     from glossator.model import report as page
-    from glossator.model.data import load
+    from glossator.model.checkpoint import checkpoint_path
+    from glossator.model.data import load, unlabelled_texts
     from glossator.model.destination import check_bundle_folder, save_bundle
+    from glossator.model.malloc import keep_freed_memory
     from glossator.model.tasks import load_tasks
     from glossator.model.train import train as learn
 
     settings = _settings(changes)
     tasks = load_tasks(tasks_file)
     check_bundle_folder(output)
+    begin_with = None if init is None else bundles.load(init)
+    more = unlabelled_texts(unlabelled, text) if unlabelled else []
+    keep_freed_memory()
+    kept = checkpoint_path(output)
     rows = load(data, tasks, text, split, weight=weight, allow_leaks=allow_leaks)
     report = TerminalReporter()
     for line in _remarks(rows):
         report(line)
-    provenance = {"name": name, "data": list(data)}
+    provenance: dict[str, Any] = {"name": name, "data": list(data)}
+    if more:
+        provenance |= {"unlabelled": {"files": list(unlabelled), "texts": len(more)}}
+    if begin_with is not None:
+        provenance |= {"init": begin_with.digest}
     try:
-        trained = learn(rows, tasks, settings, report, provenance, report.show)
+        trained = learn(
+            rows,
+            tasks,
+            settings,
+            report,
+            provenance,
+            report.show,
+            unlabelled=more,
+            init=begin_with,
+            checkpoint=kept,
+            max_minutes=max_minutes,
+        )
     finally:
         report.close()
     digest = save_bundle(trained, output)
+    kept.unlink(missing_ok=True)
     _echo_table(card.curves(trained))
     terminal.echo()
     _echo_table(card.summary(trained))

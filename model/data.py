@@ -146,6 +146,20 @@ def load(
     return _without_leaks(whole, kept, allow_leaks)
 
 
+def unlabelled_texts(patterns: Sequence[str], text: str) -> list[str]:
+    """The texts of files, whatever else stands there; blank ones are left out.
+
+    Args:
+        patterns: Parquet, CSV and JSON Lines files, as fsspec URIs, globs or folders.
+        text: the column with the text.
+
+    Raises:
+        UsageError: no file, or no such column.
+    """
+    files = labelled_files.find(patterns)
+    return [one for file in files for one in LabelledRows.read(file, text, {text}, {text}).texts]
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What to read."""
