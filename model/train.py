@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glossator.model import baseline, card, overview
+from glossator.model import baseline, card, faithfulness, overview, swaps
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.checkpoint import Checkpoint, training_key
@@ -226,7 +226,10 @@ def _measure(bundle: Bundle, data: Dataset, report: Report) -> dict[str, Any]:
         return {}
     names = [task.name for task in bundle.tasks]
     predicted = predict(Labeller(bundle, names), test.texts)
-    result = {"test": evaluate(bundle.tasks, test, predicted)}
+    result: dict[str, Any] = {"test": evaluate(bundle.tasks, test, predicted)}
+    report("what each attention is worth, and what it changes when people in a text change sex")
+    result["faithfulness"] = faithfulness.measure(bundle, test)
+    result["swaps"] = swaps.measure(bundle, test.texts)
     if not baseline.available():
         report("no baseline beside it: pip install 'glossator[baseline]' brings one")
         return result

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from networks import NETWORKS
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model.bundle import Bundle
 from glossator.model.data import Dataset
 from glossator.model.faithfulness import FRACTIONS, SUMMARIES, measure, sentence
+from glossator.model.network import AttentionRNN
 from glossator.model.tasks import Task
+
+MakeNetwork = Callable[[str], AttentionRNN]
 
 
 def rows(bundle: Bundle, texts: list[str]) -> Dataset:
@@ -61,6 +66,22 @@ def test_erasure_is_what_it_is_by_hand(bundle: Bundle, corpus: list[str], name: 
         gain, low, high = found["attention"][f"{half}_gain"]
         assert gain == pytest.approx(sign * (found["attention"][half] - found["random"][half]))
         assert low <= gain <= high
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_can_be_measured(
+    bundle: Bundle, corpus: list[str], make_network: MakeNetwork, name: str
+) -> None:
+    network = make_network(name)
+    made = replace(bundle, config=network.config, weights=network.weights())
+    found = measure(made, rows(made, corpus), texts=3)["mood"]
+    expected = np.mean([by_hand(made, made.tasks[0], corpus[i]) for i in (0, 13, 26)], axis=0)
+    assert found["attention"]["comprehensiveness"] == pytest.approx(expected[0], abs=1e-5)
+    even = {
+        key: np.zeros_like(array) if "score" in key else array
+        for key, array in made.weights.items()
+    }
+    assert measure(replace(made, weights=even), rows(made, corpus), 3)["mood"]["same"] == 1
 
 
 def test_every_kind_has_figures_that_json_takes(bundle: Bundle, corpus: list[str]) -> None:
