@@ -79,6 +79,7 @@ def train(
     for line in _remarks(rows):
         report(line)
     provenance = {"name": name, "data": list(data)}
+    provenance |= {"weight": weight} if weight is not None else {}
     try:
         trained = learn(rows, tasks, settings, report, provenance, report.show)
     finally:
@@ -190,8 +191,11 @@ def evaluate(
         terminal.echo(line, err=True)
     if left := [task.name for task in asked if task not in measured]:
         terminal.echo(f"left out, for no row has a label: {', '.join(left)}", err=True)
+    slices = by or ("lang", "source")
+    for line in evaluation.left_out(chosen, slices):
+        terminal.echo(line, err=True)
     predicted = evaluation.predict(Labeller(bundle, [task.name for task in measured]), chosen.texts)
-    metrics = evaluation.evaluate(measured, chosen, predicted, by or ("lang", "source"))
+    metrics = evaluation.evaluate(measured, chosen, predicted, slices)
     if as_json:
         terminal.echo_json(metrics)
     else:
