@@ -113,6 +113,8 @@ def train(
         provenance |= {"unlabelled": {"files": list(unlabelled), "texts": len(more)}}
     if begin_with is not None:
         provenance |= {"init": begin_with.digest}
+    if weight is not None:
+        provenance |= {"weight": weight}
     try:
         trained = learn(
             rows,
@@ -249,8 +251,11 @@ def evaluate(
         terminal.echo(line, err=True)
     if left := [task.name for task in asked if task not in measured]:
         terminal.echo(f"left out, for no row has a label: {', '.join(left)}", err=True)
+    slices = by or ("lang", "source")
+    for line in evaluation.left_out(chosen, slices):
+        terminal.echo(line, err=True)
     predicted = evaluation.predict(Labeller(bundle, [task.name for task in measured]), chosen.texts)
-    metrics = evaluation.evaluate(measured, chosen, predicted, by or ("lang", "source"))
+    metrics = evaluation.evaluate(measured, chosen, predicted, slices)
     if as_json:
         terminal.echo_json(metrics)
     else:

@@ -17,6 +17,8 @@ from glossator.model.tasks import Task
 
 MAX_SLICES = 50
 """Of one column: its most frequent values."""
+_MAX_SLICE_CHARS = 60
+"""Of a value in a slice's name."""
 
 
 def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float32]]:
@@ -56,7 +58,7 @@ def evaluate(
         predicted: what `predict` gave for them.
         by: lang, source or columns that the data was loaded with, to slice by.
     """
-    slices = {name: rows for column in by for name, rows in _slices(data, column)}
+    slices = {name: rows for column in by for name, rows in _slices(data, column).items()}
     results: dict[str, dict[str, Metrics]] = {}
     for task in tasks:
         labels = data.labels[task.name]
@@ -70,15 +72,30 @@ def evaluate(
     return results
 
 
-def _slices(data: Dataset, column: str) -> list[tuple[str, NDArray[np.bool_]]]:
-    """The names of a column's slices, and [n] whether a row is in each."""
-    values = {"lang": data.lang, "source": data.source, **data.columns}[column]
-    counts = Counter(value for value in values.tolist() if value)
-    prefix = "" if column == "lang" else f"{column}="
+def left_out(data: Dataset, by: Sequence[str]) -> list[str]:
+    """Which columns have more values than slices are made of, a line each."""
+    counts = {column: len(set(_values(data, column).tolist()) - {""}) for column in by}
     return [
-        (f"{prefix}{value}", np.asarray(values == value))
-        for value in sorted(value for value, _ in counts.most_common(MAX_SLICES))
+        f"column {column!r} has {count:,} values: the {MAX_SLICES} most frequent are measured"
+        for column, count in counts.items()
+        if count > MAX_SLICES
     ]
+
+
+def _slices(data: Dataset, column: str) -> dict[str, NDArray[np.bool_]]:
+    """The names of a column's slices, and [n] whether a row is in each."""
+    values = _values(data, column)
+    counts = Counter(value for value in values.tolist() if value)
+    slices: dict[str, NDArray[np.bool_]] = {}
+    for value in sorted(value for value, _ in counts.most_common(MAX_SLICES)):
+        prefix = "" if column == "lang" and value != "all" else f"{column}="
+        name = prefix + " ".join(value.split())[:_MAX_SLICE_CHARS]
+        slices[name] = np.asarray(values == value) | slices.get(name, False)
+    return slices
+
+
+def _values(data: Dataset, column: str) -> NDArray[Any]:
+    return {"lang": data.lang, "source": data.source, **data.columns}[column]
 
 
 def measure(task: Task, labels: Labels, predicted: NDArray[Any]) -> Metrics:

@@ -73,7 +73,7 @@ def complete(given: NDArray[Any], texts: Sequence[str]) -> tuple[NDArray[Any], s
 
 
 def _by_hash(text: str) -> str:
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(_plain(text), digest_size=8).digest()
     return "validation" if int.from_bytes(digest, "big") < HELD_OUT * 2**64 else "train"
 
 
@@ -96,7 +96,8 @@ def find_leaks(
         The counts; [n] whether a row is of test and such a text's.
     """
     numbers: dict[bytes, int] = {}
-    group = np.array([numbers.setdefault(_same(text), len(numbers)) for text in texts], np.int64)
+    same = [hashlib.blake2b(_plain(text), digest_size=16).digest() for text in texts]
+    group = np.array([numbers.setdefault(one, len(numbers)) for one in same], np.int64)
     count = len(numbers)
     inside = np.stack([_any(group[split == name], count) for name in SPLITS])
     several = inside.sum(axis=0) > 1
@@ -108,10 +109,9 @@ def find_leaks(
     return leaks, np.asarray(spoilt)
 
 
-def _same(text: str) -> bytes:
+def _plain(text: str) -> bytes:
     """What texts have in common that a reader would call the same."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return hashlib.blake2b(plain.encode(), digest_size=16).digest()
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode()
 
 
 def _any(groups: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -199,7 +199,11 @@ def _check_labels(labels: Sequence[Any], where: str) -> None:
     if len(labels) > MAX_LABELS:
         raise UsageError(f"{where}: {len(labels):,} labels are more than {MAX_LABELS:,}")
     for label in labels:
-        if not isinstance(label, str) or not label.isprintable() or label.strip() != label:
+        if not isinstance(label, str):
+            raise UsageError(
+                f"{where}: label {shown(label)} is no printable text: put it in quotes"
+            )
+        if not label.isprintable() or label.strip() != label:
             raise UsageError(
                 f"{where}: label {shown(label)} is no printable text without space at its ends"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -99,9 +100,8 @@ def train(
         {
             "settings": asdict(settings),
             "tasks": [task.to_json() for task in tasks],
-            "unlabelled": len(unlabelled),
-            "init": init.digest if init else "",
             "tokenizer": tokenizer.to_json(),
+            "network": _digest(network),
             "torch": torch.__version__,
         },
     )
@@ -171,6 +171,14 @@ def _begun(
         vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
         _set_embedding(network, vectors)
     return tokenizer, network
+
+
+def _digest(network: AttentionRNN) -> str:
+    """Of all that it holds."""
+    digest = hashlib.sha256(repr(network.config).encode())
+    for name, array in network.weights().items():
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _inherited(weights: Mapping[str, Any], heads: Collection[str]) -> dict[str, Any]:

@@ -135,6 +135,10 @@ def test_a_missing_split_is_chosen_by_a_hash_of_the_text(tmp_path: Path) -> None
     ]
     assert data.split.tolist() == ["validation" if s < 0.1 else "train" for s in shares]
     assert 0.07 < (data.split == "validation").mean() < 0.13
+    # what a reader would call the same text is never torn apart
+    same = [f" Text  NUMBER {i}" for i in range(2000)]
+    file = write(tmp_path / "c.parquet", text=same, mood=["good"] * 2000)
+    assert read(file).split.tolist() == data.split.tolist()
     # in another order, in other company, in a file that has the column
     other = write(
         tmp_path / "b.parquet",

@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle
 from glossator.model.data import Dataset
-from glossator.model.evaluate import evaluate, logits, measure, predict, score
+from glossator.model.evaluate import evaluate, left_out, logits, measure, predict, score
 from glossator.model.labeller import Labeller
 from glossator.model.metrics import INTERVALS
 from glossator.model.tasks import Task
@@ -219,3 +219,33 @@ def test_many_labels_take_no_more_memory_than_their_rows() -> None:
     assert found["macro_f1"][0] == pytest.approx(sk.f1_score(labels, chosen, average="macro"))
     assert "confusion" not in found, "a million numbers in a bundle's index"
     assert len(json.dumps(found)) < 1000
+
+
+def test_slices_are_of_any_column_and_of_its_most_frequent_values() -> None:
+    labels, given = answers(SINGLE, 300)
+    long = "very long " * 50
+    data = Dataset(
+        texts=["x"] * 300,
+        labels={"mood": labels},
+        split=np.array(["test"] * 300),
+        lang=np.array(["all", "en", ""] * 100, object),
+        source=np.array(["shop", "forum"] * 150, object),
+        columns={"page": np.array([f"p{min(i, 249)}" for i in range(300)], object)}
+        | {"note": np.array([long, "a\nb", ""] * 100, object)},
+    )
+
+    def slices(*by: str) -> dict[str, int]:
+        found = evaluate((SINGLE,), data, {"mood": given}, by)["mood"]
+        return {name: metrics["rows"] for name, metrics in found.items()}
+
+    default = evaluate((SINGLE,), data, {"mood": given})["mood"]
+    assert list(default) == ["all", "lang=all", "en", "source=forum", "source=shop"]
+    shop = data.source == "shop"
+    assert default["source=shop"] == measure(SINGLE, labels[shop], given[shop])
+    assert slices() == {"all": 300}
+    assert slices("note") == {"all": 300, "note=a b": 100, f"note={long[:60]}": 100}
+    pages = slices("page")
+    assert (len(pages), pages["page=p249"]) == (51, 51)
+    assert left_out(data, ("page", "note", "lang")) == [
+        "column 'page' has 250 values: the 50 most frequent are measured"
+    ]
