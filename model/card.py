@@ -157,7 +157,12 @@ def _limits(task: Task) -> str:
     return f"{task.limits} It {task.rules.limits(task.labels)}{sensitive}".strip()
 
 
+def _cell(text: str) -> str:
+    """A text that ends neither its cell nor its row."""
+    return " ".join(text.replace("|", r"\|").split())
+
+
 def _table(rows: list[list[str]]) -> str:
-    head, *body = (" | ".join(row) for row in rows)
+    head, *body = (" | ".join(map(_cell, row)) for row in rows)
     rule = " | ".join("---" for _ in rows[0])
     return "\n".join(f"| {line} |" for line in (head, rule, *body))

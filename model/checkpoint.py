@@ -82,5 +82,7 @@ def training_key(data: Dataset, facts: Mapping[str, Any]) -> str:
         digest.update(len(content).to_bytes(8, "little") + content)
     for name in sorted(data.labels):
         digest.update(name.encode() + data.labels[name].tobytes())
+    if data.weight is not None:
+        digest.update(data.weight.tobytes())
     digest.update("\n".join(data.split.tolist()).encode())
     return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -13,6 +13,16 @@ from glossator.model.commands import Command, Group
 from glossator.model.errors import UsageError
 from glossator.model.reporting import TerminalReporter
 
+if TYPE_CHECKING:
+    from glossator.model.data import Dataset
+
+
+_allow_leaks = click.option(
+    "--allow-leaks",
+    is_flag=True,
+    help="Keep test rows whose text is in another split too, or has labels that contradict.",
+)
+
 
 @click.command(cls=Command)
 @click.option(
@@ -20,7 +30,8 @@ from glossator.model.reporting import TerminalReporter
     multiple=True,
     required=True,
     metavar="FILES",
-    help="Labelled Parquet files or globs; may be given more than once.",
+    help="Labelled Parquet, CSV or JSON Lines: files, globs or folders; may be given more than "
+    "once.",
 )
 @click.option("--tasks", "tasks_file", required=True, metavar="FILE", help="tasks.toml")
 @click.option("--output", required=True, metavar="BUNDLE", help="The folder to write, or its URI.")
@@ -32,6 +43,8 @@ from glossator.model.reporting import TerminalReporter
     metavar="COLUMN",
     help="Says train, validation or test; without it a tenth is held out by a hash.",
 )
+@click.option("--weight", metavar="COLUMN", help="How much a row counts; a null counts 1.")
+@_allow_leaks
 @click.option("--name", default="A Glossator model", help="The model card's title.")
 @click.option(
     "--set",
@@ -46,10 +59,12 @@ def train(
     output: str,
     text: str,
     split: str,
+    weight: str | None,
+    allow_leaks: bool,
     name: str,
     changes: tuple[str, ...],
 ) -> None:
-    """Train a model on labelled Parquet and write it as a bundle."""
+    """Train a model on labelled rows and write it as a bundle."""
     from glossator.model import card
     from glossator.model import report as page
     from glossator.model.data import load
@@ -60,10 +75,10 @@ def train(
     settings = _settings(changes)
     tasks = load_tasks(tasks_file)
     check_bundle_folder(output)
-    rows = load(data, tasks, text, split)
+    rows = load(data, tasks, text, split, weight=weight, allow_leaks=allow_leaks)
     report = TerminalReporter()
-    if rows.dropped:
-        report(f"{rows.dropped:,} rows without a text are left out")
+    for line in _remarks(rows):
+        report(line)
     provenance = {"name": name, "data": list(data)}
     try:
         trained = learn(rows, tasks, settings, report, provenance, report.show)
@@ -79,6 +94,12 @@ def train(
         terminal.echo(f"{page.NAME} beside it shows it; it quotes texts of the data")
     else:
         terminal.echo("no report beside it: pip install 'glossator[report]' brings one")
+
+
+def _remarks(rows: Dataset) -> list[str]:
+    """What to say of data that was read."""
+    dropped = f"{rows.dropped:,} rows without a text are left out"
+    return [*rows.notes, *([dropped] if rows.dropped else [])]
 
 
 def _echo_table(table: str) -> None:
@@ -115,37 +136,87 @@ def _settings(changes: tuple[str, ...]) -> Any:
 
 
 @click.command(cls=Command)
-@click.option("--data", multiple=True, required=True, metavar="FILES", help="Labelled Parquet.")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="FILES",
+    help="As in training; tasks without a column in it are left out.",
+)
 @click.option("--model", default="default", show_default=True, metavar="BUNDLE")
+@click.option("--tasks", metavar="A,B", help="By default all that the data has labels for.")
 @click.option("--text", default="text", show_default=True, metavar="COLUMN")
 @click.option("--split", default="split", show_default=True, metavar="COLUMN")
-@click.option("--on", default="test", show_default=True, help="The split to measure on.")
+@click.option(
+    "--on", default="test", show_default=True, help="The split to measure on, or all rows."
+)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also measure on the rows of each value; may be given more than once.  "
+    "[default: lang, source]",
+)
+@_allow_leaks
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 def evaluate(
-    data: tuple[str, ...], model: str, text: str, split: str, on: str, as_json: bool
+    data: tuple[str, ...],
+    model: str,
+    tasks: str | None,
+    text: str,
+    split: str,
+    on: str,
+    by: tuple[str, ...],
+    allow_leaks: bool,
+    as_json: bool,
 ) -> None:
     """Measure a bundle on labelled rows, with intervals."""
     from glossator.model import bundle as bundles
-    from glossator.model import card
+    from glossator.model import card, confusion
     from glossator.model import evaluate as evaluation
     from glossator.model.data import load
     from glossator.model.labeller import Labeller
+    from glossator.model.splits import SPLITS
+    from glossator.model.tasks import select_tasks
 
+    if on not in (*SPLITS, "all"):
+        raise UsageError(f"{on!r} is not one of {', '.join(SPLITS)} or all", parameter="on")
     bundle = bundles.load(model)
-    rows = load(data, bundle.tasks, text, split)
-    chosen = rows.select(rows.split == on)
+    asked = bundle.tasks if tasks is None else select_tasks(bundle.tasks, _names(tasks))
+    rows = load(
+        data,
+        asked,
+        text,
+        None if on == "all" else split,
+        by=by,
+        allow_leaks=allow_leaks,
+        allow_missing=tasks is None,
+    )
+    chosen = rows if on == "all" else rows.select(rows.split == on)
     if not len(chosen):
         raise UsageError(
-            f"no row of split {on!r} in column {split!r}: name another", parameter="on"
+            f"no row of split {on!r} in column {split!r}: name another, or all", parameter="on"
         )
-    labeller = Labeller(bundle, [task.name for task in bundle.tasks])
-    predicted = evaluation.predict(labeller, chosen.texts)
-    metrics = evaluation.evaluate(bundle.tasks, chosen, predicted)
+    measured = tuple(task for task in asked if task.name in rows.labels)
+    if not measured:
+        raise UsageError("no row has a label of any task of the model", parameter="data")
+    for line in _remarks(rows):
+        terminal.echo(line, err=True)
+    if left := [task.name for task in asked if task not in measured]:
+        terminal.echo(f"left out, for no row has a label: {', '.join(left)}", err=True)
+    predicted = evaluation.predict(Labeller(bundle, [task.name for task in measured]), chosen.texts)
+    metrics = evaluation.evaluate(measured, chosen, predicted, by or ("lang", "source"))
     if as_json:
         terminal.echo_json(metrics)
     else:
-        _echo_table(card.summary(replace(bundle, metrics={"test": metrics})))
+        _echo_table(card.summary(replace(bundle, tasks=measured, metrics={"test": metrics})))
+        for task in measured:
+            terminal.echo(*confusion.lines(task, metrics[task.name].get("all", {})))
     terminal.require_output()
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 @click.command(cls=Command)
@@ -162,7 +233,7 @@ def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -
 
     if not text.strip():
         raise UsageError("it is empty: give some words to label", parameter="text")
-    names = None if tasks is None else [n.strip() for n in tasks.split(",") if n.strip()]
+    names = None if tasks is None else _names(tasks)
     labelled = Labeller(bundles.load(model), names).label([text], top)
     if as_json:
         terminal.echo_json(predictions_json(text, labelled))

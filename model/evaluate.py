@@ -1,8 +1,9 @@
-"""How good predictions are, with intervals: on each task, for all rows and for each language."""
+"""How good predictions are, with intervals: on each task, for all rows and for slices of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
 from glossator.model.metrics import Metrics
 from glossator.model.tasks import Task
+
+MAX_SLICES = 50
+"""Of one column: its most frequent values."""
 
 
 def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float32]]:
@@ -37,27 +41,44 @@ def predict(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float6
 
 
 def evaluate(
-    tasks: tuple[Task, ...], data: Dataset, predicted: Mapping[str, NDArray[Any]]
+    tasks: Sequence[Task],
+    data: Dataset,
+    predicted: Mapping[str, NDArray[Any]],
+    by: Sequence[str] = ("lang", "source"),
 ) -> dict[str, dict[str, Metrics]]:
-    """Metrics by task, then by slice: `all`, and each language of which there are rows.
+    """Metrics by task, then by slice: `all`, and the slices of which there are rows.
+
+    A slice is called as its language, or `column=value` for other columns.
 
     Args:
         tasks: the tasks to evaluate.
         data: rows that nothing was learnt from.
         predicted: what `predict` gave for them.
+        by: lang, source or columns that the data was loaded with, to slice by.
     """
+    slices = {name: rows for column in by for name, rows in _slices(data, column)}
     results: dict[str, dict[str, Metrics]] = {}
     for task in tasks:
         labels = data.labels[task.name]
         seen = task.rules.observed(labels)
-        slices = {"all": seen}
-        slices |= {lang: seen & (data.lang == lang) for lang in sorted(set(data.lang)) if lang}
+        parts = {"all": seen, **{name: seen & rows for name, rows in slices.items()}}
         results[task.name] = {
             name: measure(task, labels[rows], predicted[task.name][rows])
-            for name, rows in slices.items()
+            for name, rows in parts.items()
             if rows.any()
         }
     return results
+
+
+def _slices(data: Dataset, column: str) -> list[tuple[str, NDArray[np.bool_]]]:
+    """The names of a column's slices, and [n] whether a row is in each."""
+    values = {"lang": data.lang, "source": data.source, **data.columns}[column]
+    counts = Counter(value for value in values.tolist() if value)
+    prefix = "" if column == "lang" else f"{column}="
+    return [
+        (f"{prefix}{value}", np.asarray(values == value))
+        for value in sorted(value for value, _ in counts.most_common(MAX_SLICES))
+    ]
 
 
 def measure(task: Task, labels: Labels, predicted: NDArray[Any]) -> Metrics:

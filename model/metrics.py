@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 RESAMPLES = 2_000
 """Bootstrap resamples behind an interval."""
 _BINS = 15
+_MAX_DRAWN = 1 << 20
+"""Cells of confusion matrices that are drawn at once."""
 
 Metrics = dict[str, Any]
 """A metric's value, or [value, low, high] with a 95% interval where the name is in `INTERVALS`."""
@@ -30,15 +32,27 @@ def confusion_matrix(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> N
 
 
 def of_confusion(matrix: NDArray[np.int64]) -> Metrics:
-    """Accuracy, and macro-F1 over the labels that occur."""
-    size = len(matrix)
-    return _with_intervals(
-        matrix.ravel(),
-        {
-            "accuracy": lambda c: _confusion(c, size).trace(axis1=1, axis2=2) / c.sum(axis=1),
-            "macro_f1": lambda c: _macro_f1(_confusion(c, size)),
-        },
-    )
+    """Accuracy, and macro-F1 over the labels that occur, with 95% percentile intervals.
+
+    To resample rows is to redraw the confusion matrix; of its cells only those that are not 0 are
+    drawn, since there are no more of them than rows, however many labels there are.
+    """
+    truth, chosen = np.nonzero(matrix)
+    cells = matrix[truth, chosen]
+    count = int(cells.sum())
+    generator = np.random.default_rng(0)
+    drawn = []
+    at_once = max(1, _MAX_DRAWN // len(cells))
+    for first in range(0, RESAMPLES, at_once):
+        times = min(at_once, RESAMPLES - first)
+        redrawn = generator.multinomial(count, cells / count, times)
+        drawn.append(_accuracy_and_f1(redrawn, truth, chosen))
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
+    (value,) = _accuracy_and_f1(cells[None], truth, chosen)
+    return {
+        name: [float(value[i]), float(low[i]), float(high[i])]
+        for i, name in enumerate(("accuracy", "macro_f1"))
+    }
 
 
 def calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_]) -> float:
@@ -59,27 +73,32 @@ def bootstrap(
     return {name: [value[i], float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 
-def _confusion(cells: NDArray[Any], size: int) -> NDArray[Any]:
-    """[m, labels, chosen] from [m, labels · chosen]."""
-    return cells.reshape(-1, size, size)
+def _accuracy_and_f1(
+    cells: NDArray[np.int64], truth: NDArray[np.int64], chosen: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """[m, 2] accuracy, and mean F1 over the labels that occur in truth or among the predictions.
 
-
-def _macro_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """[m] mean F1 over the labels that occur in the truth or among the predictions."""
-    both = np.diagonal(confusion, axis1=1, axis2=2)
-    total = confusion.sum(axis=1) + confusion.sum(axis=2)
+    Args:
+        cells: [m, k] rows in each of k cells of m confusion matrices.
+        truth: [k] the true label of a cell.
+        chosen: [k] the predicted one.
+    """
+    labels = np.unique(np.concatenate([truth, chosen]))
+    right = truth == chosen
+    both = _summed(cells[:, right], truth[right], labels)
+    total = _summed(cells, truth, labels) + _summed(cells, chosen, labels)
     f1 = np.divide(2 * both, total, out=np.zeros(both.shape), where=total > 0)
-    return np.asarray(f1.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1))
+    macro_f1 = f1.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1)
+    return np.stack([both.sum(axis=1) / cells.sum(axis=1), macro_f1], axis=1)
 
 
-def _with_intervals(
-    cells: NDArray[Any], statistics: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]
-) -> Metrics:
-    """Value and 95% percentile interval; to resample rows is to redraw the confusion matrix."""
-    count = int(cells.sum())
-    drawn = np.random.default_rng(0).multinomial(count, cells / count, RESAMPLES)
-    result: Metrics = {}
-    for name, statistic in statistics.items():
-        low, high = np.percentile(statistic(drawn), [2.5, 97.5])
-        result[name] = [float(statistic(cells[None])[0]), float(low), float(high)]
-    return result
+def _summed(
+    cells: NDArray[np.int64], of: NDArray[np.int64], labels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """[m, labels] the cells of each label added up, 0 where it has none."""
+    order = np.argsort(of, kind="stable")
+    present, first = np.unique(of[order], return_index=True)
+    sums = np.zeros((len(cells), len(labels)), np.int64)
+    if len(present):
+        sums[:, np.searchsorted(labels, present)] = np.add.reduceat(cells[:, order], first, axis=1)
+    return sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glossator.model import baseline, card, faithfulness, swaps
+from glossator.model import baseline, card, faithfulness, overview, swaps
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.checkpoint import Checkpoint, training_key
@@ -32,6 +33,9 @@ from glossator.model.trainer import Trainer
 from glossator.model.training_config import TrainingConfig
 from glossator.model.vectors import token_vectors
 
+_MAX_SOURCES = 50
+"""That the bundle names."""
+_MAX_SOURCE_CHARS = 80
 _TOKENIZER_CHARS = 20_000_000
 """Of unlabelled texts, for the tokenizer: more change it little, and take longer."""
 
@@ -81,6 +85,9 @@ def train(
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
     _require(train_rows, validation_rows, tasks)
+    labels = overview.describe(data, tasks)
+    for line in labels.warnings():
+        report(line)
     torch.manual_seed(settings.seed)
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(texts)
@@ -121,6 +128,7 @@ def train(
         "settings": asdict(settings),
         "rows": {s: int((data.split == s).sum()) for s in ("train", "validation", "test")},
         "labels": {t.name: _counts(t, data) for t in tasks},
+        "labels_overview": labels.to_json(),
         "sources": _sources(data),
         "history": history,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -240,5 +248,10 @@ def _counts(task: Task, data: Dataset) -> dict[str, int]:
 
 
 def _sources(data: Dataset) -> dict[str, int]:
-    names, counts = np.unique(data.source, return_counts=True)
-    return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
+    """Texts of each source, of many the most frequent ones."""
+    counts = Counter(name[:_MAX_SOURCE_CHARS] for name in data.source.tolist() if name)
+    kept = sorted(counts.most_common(_MAX_SOURCES))
+    sources = dict(kept)
+    if others := sum(counts.values()) - sum(count for _, count in kept):
+        sources[f"{len(counts) - len(kept):,} others"] = others
+    return sources

@@ -31,6 +31,10 @@ class Rules(ABC):
     `predicted` is what `probabilities` gives.
     """
 
+    several: ClassVar[bool] = False
+    """Whether a row may have more than one label: joined in a text, or in columns of their own."""
+    fewest: ClassVar[int] = 0
+    """Different labels that there have to be to learn from."""
     headline: ClassVar[tuple[str, ...]]
     """The metrics that the model card shows, the first beside the calibration error."""
 
@@ -49,7 +53,8 @@ class Rules(ABC):
         """The labels in a column of a table; null is missing.
 
         Raises:
-            ValueError: a value is no label; the message goes on after the column's name.
+            WrongValueError: a value is no label.
+            ValueError: the column can hold none; the message goes on after the column's name.
         """
 
     @abstractmethod
@@ -66,13 +71,26 @@ class Rules(ABC):
         """What is fixed before training, from rows that all have a label."""
         return Calibration()
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """How much each row's label counts so that all labels count the same (King & Zeng 2001).
+
+        Returns:
+            [n], or [n, labels] of multi; 1 where a label is missing.
+        """
+        return np.ones(len(labels))
+
     @abstractmethod
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """What the network learns to give for the labels, missing ones included."""
 
     @abstractmethod
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """The mean loss over rows that have a label, in units of a guess; None where none has.
 
@@ -81,6 +99,8 @@ class Rules(ABC):
             targets: [B] or [B, labels], as `targets` gives them.
             names: the labels.
             smoothing: label smoothing of a single task (Szegedy et al. 2016).
+            weights: [B] or [B, labels] how much each counts, as `Dataset.loss_weights` gives them;
+                without them all count the same.
         """
 
     # ------------------------------------------------------------ predictions

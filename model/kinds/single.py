@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from glossator.model.calibrate import Calibration, accept_from, best_scale, cross_entropy
 from glossator.model.kinds.rules import Labels, Rules
 from glossator.model.metrics import Metrics, calibration_error, confusion_matrix, of_confusion
+from glossator.model.values import label_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MAX_SHOWN = 64
+"""Labels of which the confusion matrix is kept: it grows with their square, and nobody reads it."""
 
 
 class Decisions(NamedTuple):
@@ -31,6 +36,7 @@ class Decisions(NamedTuple):
 class Single(Rules):
     """Tasks with exactly one label."""
 
+    fewest = 2
     headline = ("accuracy", "macro_f1")
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -44,14 +50,7 @@ class Single(Rules):
 
     def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
         """[n] the number of each label."""
-        index = {name: i for i, name in enumerate(names)}
-        try:
-            return np.array([-1 if v is None else index[v] for v in column.to_pylist()], np.int64)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"holds {error.args[0]!r}, which is no label of the single task; its labels are "
-                f"{', '.join(names)}"
-            ) from None
+        return label_numbers(column, names)
 
     def observed(self, labels: Labels) -> NDArray[np.bool_]:
         """[n] whether a row has a label."""
@@ -62,12 +61,25 @@ class Single(Rules):
         counts = np.bincount(labels, minlength=len(names))
         return {name: int(counts[i]) for i, name in enumerate(names)}
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """[n] in inverse proportion to how many rows have the label."""
+        seen = self.observed(labels)
+        counts = np.bincount(labels[seen])
+        weights = np.ones(len(labels))
+        weights[seen] = seen.sum() / ((counts > 0).sum() * counts[labels[seen]])
+        return weights
+
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """The labels as they are."""
         return labels
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Cross-entropy in units of log(labels)."""
         from torch.nn import functional
@@ -75,8 +87,12 @@ class Single(Rules):
         seen = targets >= 0
         if not seen.any():
             return None
-        loss = functional.cross_entropy(logits[seen], targets[seen], label_smoothing=smoothing)
-        return loss / float(np.log(len(names)))
+        loss = functional.cross_entropy(
+            logits[seen], targets[seen], label_smoothing=smoothing, reduction="none"
+        )
+        if weights is not None:
+            loss = loss * weights[seen]
+        return loss.mean() / float(np.log(len(names)))
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each row a softmax."""
@@ -115,14 +131,14 @@ class Single(Rules):
         )
 
     def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Accuracy, macro-F1 over the labels that occur, expected calibration error."""
+        """Accuracy, macro-F1 over the labels that occur, expected calibration error, confusion."""
         chosen = predicted.argmax(axis=1)
         matrix = confusion_matrix(labels, chosen, size=predicted.shape[1])
-        return {
+        metrics = {
             **of_confusion(matrix),
             "ece": calibration_error(predicted.max(axis=1), chosen == labels),
-            "confusion": matrix.tolist(),
         }
+        return {**metrics, "confusion": matrix.tolist()} if len(matrix) <= MAX_SHOWN else metrics
 
     def score(self, metrics: Metrics) -> float:
         """Macro-F1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,21 @@ def test_predictions_are_the_calibrated_logits_of_each_text(
             answer.task.rules.probabilities(raw[answer.task.name], calibration),
             given[answer.task.name],
         )
+
+
+def test_many_labels_take_no_more_memory_than_their_rows() -> None:
+    """A drawn confusion matrix of 1,000 labels has 8 MB, and thousands are drawn."""
+    task = Task("topic", "single", tuple(f"topic {i}" for i in range(1000)))
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 1000, 300)
+    given = generator.random((300, 1000)) + np.eye(1000)[labels] * 0.7
+    tracemalloc.start()
+    found = measure(task, labels, given)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    chosen = given.argmax(axis=1)
+    assert found["accuracy"][0] == pytest.approx(sk.accuracy_score(labels, chosen))
+    assert found["macro_f1"][0] == pytest.approx(sk.f1_score(labels, chosen, average="macro"))
+    assert "confusion" not in found, "a million numbers in a bundle's index"
+    assert len(json.dumps(found)) < 1000
