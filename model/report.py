@@ -23,6 +23,8 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import predict
 from glossator.model.explain import Mark, marks
 from glossator.model.labeller import Labeller, Predictions
+from glossator.model.overview import Overview, Uneven
+from glossator.model.splits import SPLITS
 from glossator.model.store import open_store, put_bytes
 from glossator.model.tasks import Task
 
@@ -167,6 +169,8 @@ def render(bundle: Bundle, data: Dataset) -> str:
         sources=_sources(facts.get("sources", {})),
         verdict=_verdict(bundle),
         training=_training(bundle),
+        labelled=_labelled(facts.get("labels_overview", {})),
+        warnings=_warnings(facts.get("labels_overview")),
         together=_together(bundle.tasks, data),
         parts=_parts(bundle, rows),
         svg=Markup,
@@ -237,6 +241,23 @@ def _training(bundle: Bundle) -> list[Chart]:
             table = Table(("epoch", name), [[i + 1, v] for i, v in enumerate(values)])
             result.append(Chart(charts.lines(name, described, {name: values}), table))
     return result
+
+
+def _labelled(overview: Mapping[str, Any]) -> Table | None:
+    """Rows with a label by task and split, and what those of train are worth."""
+    rows: list[list[Cell]] = [
+        [task, *(counts[split] for split in SPLITS), f"{overview['effective'][task]:,.0f}"]
+        for task, counts in overview.get("rows", {}).items()
+    ]
+    return Table(("task", *SPLITS, "effective in train"), rows) if rows else None
+
+
+def _warnings(overview: Mapping[str, Any] | None) -> list[str]:
+    """What is wrong with the labels, if anything."""
+    if overview is None:
+        return []
+    uneven = [Uneven(**found) for found in overview["uneven"]]
+    return Overview(**{**overview, "uneven": uneven}).warnings()
 
 
 def _together(tasks: Sequence[Task], data: Dataset) -> Heat | None:

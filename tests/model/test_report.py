@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model import bundle as bundles
-from glossator.model import faithfulness, report, swaps
+from glossator.model import faithfulness, overview, report, swaps
 from glossator.model.bundle import Bundle
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
@@ -72,7 +73,10 @@ def measured(bundle: Bundle, data: Dataset) -> Bundle:
         "faithfulness": faithfulness.measure(bundle, rows, texts=8),
         "swaps": {"sentiment": [entry], "gender": swaps.measure(bundle, rows.texts)["gender"]},
     }
-    return replace(bundle, metrics=metrics)
+    found = overview.describe(data, bundle.tasks).to_json()
+    return replace(
+        bundle, metrics=metrics, provenance={**bundle.provenance, "labels_overview": found}
+    )
 
 
 class Page(HTMLParser):
@@ -158,6 +162,21 @@ def test_figures_are_those_of_the_bundle(whole: Bundle, data: Dataset, content: 
     # a third of the rows has no stars
     assert sum(np.isnan(data.labels["stars"])) == 40
     assert re.search(r"<tr><th[^>]*>stars</th>(<td[^>]*>80</td>){4}</tr>", content)
+    cells = "".join(f"<td>{count}</td>" for count in (40, 0, 40, 40))
+    assert f'<tr><th scope="row">stars</th>{cells}</tr>' in content
+
+
+def test_labels_that_are_missing_by_source_are_warned_of(trained: Bundle) -> None:
+    data = dataset(200)
+    data = replace(data, source=np.array(["a" if i < 100 else "b" for i in range(200)]))
+    data.labels["stars"][100:] = np.nan
+    found = overview.describe(data, TASKS)
+    assert found.warnings()
+    bundle = replace(
+        trained, provenance={"labels_overview": json.loads(json.dumps(found.to_json()))}
+    )
+    text = "\n".join(Page(report.render(bundle, data)).text)
+    assert all(line in text for line in found.warnings())
 
 
 def test_reliability_is_counted_from_the_answers(
