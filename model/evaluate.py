@@ -15,15 +15,14 @@ from glossator.model.metrics import Metrics
 from glossator.model.tasks import Task
 
 
-def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float32]]:
+def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float64]]:
     """[n, outputs] of every text, by task."""
     parts = [
-        labeller.score(texts[first : first + labeller.max_texts])[1].scores
+        labeller.score(texts[first : first + labeller.max_texts])
         for first in range(0, len(texts), labeller.max_texts)
     ]
     return {
-        task.name: np.concatenate([part[task.name].logits for part in parts])
-        for task in labeller.tasks
+        task.name: np.concatenate([part[task.name] for part in parts]) for task in labeller.tasks
     }
 
 

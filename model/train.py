@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,7 +24,10 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, logits, predict, score
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
+from glossator.model.mixing import calibrate
 from glossator.model.network import AttentionRNN, TaskOutput
+from glossator.model.ngrams import MAX_BITS, MIN_BITS, Ngrams, only
+from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.words import MAX_TOKENS
@@ -70,6 +74,8 @@ class TrainingConfig:
     """Share of tokens dropped whole."""
     smoothing: float = 0.05
     """Label smoothing of single tasks."""
+    ngrams: int = 18
+    """Bits of the n-gram expert's buckets; 0 is no expert."""
     seed: int = 1
     """Of everything random."""
 
@@ -80,6 +86,10 @@ class TrainingConfig:
             raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:
             raise UsageError(f"vocabulary {self.vocabulary} has no room beside the 256 bytes")
+        if self.ngrams and not MIN_BITS <= self.ngrams <= MAX_BITS:
+            raise UsageError(
+                f"ngrams {self.ngrams} is neither 0 nor between {MIN_BITS} and {MAX_BITS}"
+            )
         self.network(self.vocabulary)  # which refuses sizes out of range
 
     def network(self, vocabulary: int) -> NetworkConfig:
@@ -133,15 +143,22 @@ def train(
     )
     everything = [task.name for task in tasks]
     validation_logits = logits(Labeller(uncalibrated, everything), validation_rows.texts)
+    expert, expert_logits = _expert(
+        tokenizer, tasks, scales, settings, train_rows, validation_rows, report
+    )
     fitted = {
-        t.name: t.rules.fit(
+        t.name: calibrate(
+            t,
             validation_logits[t.name],
+            expert_logits.get(t.name),
             validation_rows.labels[t.name],
             scales[t.name],
-            t.target_precision,
         )
         for t in tasks
     }
+    if expert:
+        weights = "  ".join(f"{name} {one.expert:g}" for name, one in fitted.items())
+        report(f"weight of the n-gram expert: {weights}")
     facts = {
         **(provenance or {}),
         "settings": asdict(settings),
@@ -152,6 +169,7 @@ def train(
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
     bundle = replace(uncalibrated, calibration=fitted, provenance=facts)
+    bundle = replace(bundle, ngrams=only(expert, bundle.experts))
     bundle = replace(bundle, metrics=_measure(bundle, data, report))
     return replace(bundle, card=card.render(bundle))
 
@@ -164,6 +182,35 @@ def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, .
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
                     "rows, or fix the split column"
                 )
+
+
+def _expert(
+    tokenizer: Tokenizer,
+    tasks: tuple[Task, ...],
+    scales: Mapping[str, Calibration],
+    settings: TrainingConfig,
+    train_rows: Dataset,
+    validation_rows: Dataset,
+    report: Report,
+) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[np.float64]]]:
+    """The n-gram expert's arrays, and by task its logits for the validation rows."""
+    if not settings.ngrams:
+        return {}, {}
+    report("fitting the n-gram expert")
+    arrays = fit_ngrams(
+        tokenizer.encode(train_rows.texts),
+        train_rows.labels,
+        tasks,
+        scales,
+        tokenizer,
+        settings.ngrams,
+        settings.seed,
+    )
+    fitted = [task for task in tasks if f"{task.name}.table" in arrays]
+    if not fitted:
+        return {}, {}
+    expert = Ngrams(arrays, tokenizer, fitted)
+    return arrays, expert.logits(tokenizer.encode(validation_rows.texts))
 
 
 def _initial(task: Task, labels: Labels) -> Calibration:
