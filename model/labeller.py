@@ -73,11 +73,10 @@ class Labeller:
         self._names = [task.name for task in self.tasks]
         self._tokenizer = bundle.tokenizer
         self._engine = make_engine(bundle.weights, bundle.config, self.tasks)
-        self.experts = tuple(task for task in bundle.experts if task.name in self._names)
-        """The tasks in which the n-gram expert has a say."""
-        self._ngrams = (
-            Ngrams(bundle.ngrams, bundle.tokenizer, self.experts) if self.experts else None
-        )
+        experts = [task for task in bundle.experts if task.name in self._names]
+        self.experts = tuple(task.name for task in experts)
+        """The names of the tasks in which the n-gram expert has a say."""
+        self._ngrams = Ngrams(bundle.ngrams, bundle.tokenizer, experts) if experts else None
 
     def score(self, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] logits of texts, none of them blank, by task, before they are scaled."""
