@@ -18,7 +18,7 @@ from glossator.model.tasks import Task
 def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float64]]:
     """[n, outputs] of every text, by task."""
     parts = [
-        labeller.score(texts[first : first + labeller.max_texts])
+        labeller.logits(texts[first : first + labeller.max_texts])
         for first in range(0, len(texts), labeller.max_texts)
     ]
     return {

@@ -78,10 +78,14 @@ class Labeller:
         """The names of the tasks in which the n-gram expert has a say."""
         self._ngrams = Ngrams(bundle.ngrams, bundle.tokenizer, experts) if experts else None
 
-    def score(self, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        """[n, outputs] logits of texts, none of them blank, by task, before they are scaled."""
+    def score(self, texts: Sequence[str]) -> tuple[Tokens, EngineResult]:
+        """The tokens of texts, none of them blank, and the network's output for them."""
         tokens = self._tokenizer.encode(texts)
-        return self._mixed(tokens, self._engine.run(tokens, self._names))[0]
+        return tokens, self._engine.run(tokens, self._names)
+
+    def logits(self, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """[n, outputs] of texts, none of them blank, by task: the network's and the expert's."""
+        return self._mixed(*self.score(texts))[0]
 
     def _mixed(
         self, tokens: Tokens, result: EngineResult

@@ -129,7 +129,7 @@ def test_logits_are_added_before_they_are_scaled(
     bundle: Bundle, expert: Bundle, corpus: list[str]
 ) -> None:
     names = [task.name for task in bundle.tasks]
-    without = Labeller(bundle, names).score(corpus)
+    without = Labeller(bundle, names).logits(corpus)
     added = logits(expert, corpus)
     given = Labeller(expert, names).label(corpus)
     for task in given.tasks:
@@ -165,7 +165,7 @@ def test_a_task_without_a_weight_is_labelled_as_before(
 def test_the_share_is_that_of_the_margins(bundle: Bundle, corpus: list[str]) -> None:
     expert = with_expert(bundle, bundle.tasks, corpus)
     names = [task.name for task in bundle.tasks]
-    network, added = Labeller(bundle, names).score(corpus), logits(expert, corpus)
+    network, added = Labeller(bundle, names).logits(corpus), logits(expert, corpus)
     for task in Labeller(expert, names).label(corpus).tasks:
         assert task.expert is not None
         assert task.expert.dtype == np.float32

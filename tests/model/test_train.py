@@ -267,6 +267,9 @@ def test_the_expert_has_a_say_where_it_helps(unseen: Dataset) -> None:
     assert weights["mood"] > 0 and weights["topics"] > 0 and weights["stars"] == 0
     assert set(bundle.ngrams) == set(array_types(12, bundle.tasks[:2]))
     assert f"weight of the n-gram expert: mood {weights['mood']:g}  topics" in " ".join(lines)
+    shown = ", ".join(f"{name} {weights[name]:g}" for name in ("mood", "topics"))
+    words = "an n-gram expert of 4,096 buckets, whose log-odds are added with these weights: "
+    assert f"{words}{shown}." in bundle.card
     given = predict(Labeller(bundle, ["mood"]), unseen.texts)["mood"]
     network = {name: replace(one, expert=0.0) for name, one in bundle.calibration.items()}
     without = Labeller(replace(bundle, calibration=network), ["mood"])
