@@ -26,7 +26,10 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, logits, predict
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
+from glossator.model.mixing import calibrate
 from glossator.model.network import AttentionRNN
+from glossator.model.ngrams import Ngrams, only
+from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
 from glossator.model.teachers import Lessons, teach, with_unlabelled
@@ -124,15 +127,22 @@ def train(
     )
     everything = [task.name for task in tasks]
     validation_logits = logits(Labeller(uncalibrated, everything), validation_rows.texts)
+    expert, expert_logits = _expert(
+        tokenizer, tasks, scales, settings, train_rows, validation_rows, report
+    )
     fitted = {
-        t.name: t.rules.fit(
+        t.name: calibrate(
+            t,
             validation_logits[t.name],
+            expert_logits.get(t.name),
             validation_rows.labels[t.name],
             scales[t.name],
-            t.target_precision,
         )
         for t in tasks
     }
+    if expert:
+        weights = "  ".join(f"{name} {one.expert:g}" for name, one in fitted.items())
+        report(f"weight of the n-gram expert: {weights}")
     facts = {
         **(provenance or {}),
         "settings": asdict(settings),
@@ -144,6 +154,7 @@ def train(
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
     bundle = replace(uncalibrated, calibration=fitted, provenance=facts)
+    bundle = replace(bundle, ngrams=only(expert, bundle.experts))
     bundle = replace(bundle, metrics=_measure(bundle, data, report))
     return replace(bundle, card=card.render(bundle))
 
@@ -226,6 +237,35 @@ def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, .
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
                     "rows, or fix the split column"
                 )
+
+
+def _expert(
+    tokenizer: Tokenizer,
+    tasks: tuple[Task, ...],
+    scales: Mapping[str, Calibration],
+    settings: TrainingConfig,
+    train_rows: Dataset,
+    validation_rows: Dataset,
+    report: Report,
+) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[np.float64]]]:
+    """The n-gram expert's arrays, and by task its logits for the validation rows."""
+    if not settings.ngrams:
+        return {}, {}
+    report("fitting the n-gram expert")
+    arrays = fit_ngrams(
+        tokenizer.encode(train_rows.texts),
+        train_rows.labels,
+        tasks,
+        scales,
+        tokenizer,
+        settings.ngrams,
+        settings.seed,
+    )
+    fitted = [task for task in tasks if f"{task.name}.table" in arrays]
+    if not fitted:
+        return {}, {}
+    expert = Ngrams(arrays, tokenizer, fitted)
+    return arrays, expert.logits(tokenizer.encode(validation_rows.texts))
 
 
 def _initial(task: Task, labels: Labels) -> Calibration:
