@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -12,6 +12,9 @@ from glossator.model import terminal
 from glossator.model.commands import Command, Group
 from glossator.model.errors import UsageError
 from glossator.model.reporting import TerminalReporter
+
+if TYPE_CHECKING:
+    from glossator.model.bundle import Bundle
 
 
 @click.command(cls=Command)
@@ -40,6 +43,9 @@ from glossator.model.reporting import TerminalReporter
     metavar="NAME=VALUE",
     help="Change a setting, e.g. epochs=4; see docs/training.md.",
 )
+@click.option(
+    "--twins", is_flag=True, help="Train each task alone too: does learning together help it?"
+)
 def train(
     data: tuple[str, ...],
     tasks_file: str,
@@ -48,6 +54,7 @@ def train(
     split: str,
     name: str,
     changes: tuple[str, ...],
+    twins: bool,
 ) -> None:
     """Train a model on labelled Parquet and write it as a bundle."""
     from glossator.model import card
@@ -64,11 +71,16 @@ def train(
     if rows.dropped:
         report(f"{rows.dropped:,} rows without a text are left out")
     provenance = {"name": name, "data": list(data)}
+    digest = ""
+
+    def save(bundle: Bundle) -> None:
+        nonlocal digest
+        digest = save_bundle(bundle, output)
+
     try:
-        trained = learn(rows, tasks, settings, report, provenance, report.show)
+        trained = learn(rows, tasks, settings, report, provenance, report.show, save, twins)
     finally:
         report.close()
-    digest = save_bundle(trained, output)
     _echo_table(card.curves(trained))
     terminal.echo()
     _echo_table(card.summary(trained))
@@ -126,7 +138,8 @@ def evaluate(
         )
     labeller = Labeller(bundle, [task.name for task in bundle.tasks])
     predicted = evaluation.predict(labeller, chosen.texts)
-    metrics = evaluation.evaluate(bundle.tasks, chosen, predicted)
+    accept = {name: calibration.accept for name, calibration in bundle.calibration.items()}
+    metrics = evaluation.evaluate(bundle.tasks, chosen, predicted, accept)
     if as_json:
         terminal.echo_json(metrics)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glossator.model.calibrate import PerLabel
 from glossator.model.data import Dataset
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
@@ -37,7 +38,10 @@ def predict(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float6
 
 
 def evaluate(
-    tasks: tuple[Task, ...], data: Dataset, predicted: Mapping[str, NDArray[Any]]
+    tasks: tuple[Task, ...],
+    data: Dataset,
+    predicted: Mapping[str, NDArray[Any]],
+    accept: Mapping[str, PerLabel] | None = None,
 ) -> dict[str, dict[str, Metrics]]:
     """Metrics by task, then by slice: `all`, and each language of which there are rows.
 
@@ -45,6 +49,8 @@ def evaluate(
         tasks: the tasks to evaluate.
         data: rows that nothing was learnt from.
         predicted: what `predict` gave for them.
+        accept: by task, from which probability labels are accepted or given, as its calibration
+            says; without it, what depends on that is left out or usual.
     """
     results: dict[str, dict[str, Metrics]] = {}
     for task in tasks:
@@ -53,18 +59,25 @@ def evaluate(
         slices = {"all": seen}
         slices |= {lang: seen & (data.lang == lang) for lang in sorted(set(data.lang)) if lang}
         results[task.name] = {
-            name: measure(task, labels[rows], predicted[task.name][rows])
+            name: measure(
+                task, labels[rows], predicted[task.name][rows], (accept or {}).get(task.name)
+            )
             for name, rows in slices.items()
             if rows.any()
         }
     return results
 
 
-def measure(task: Task, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+def measure(
+    task: Task, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+) -> Metrics:
     """The metrics of one task on rows that all have a label; which, `task.rules` says."""
-    return {"rows": len(labels), **task.rules.measure(labels, predicted)}
+    return {"rows": len(labels), **task.rules.measure(labels, predicted, accept)}
 
 
 def score(task: Task, labels: Labels, predicted: NDArray[Any]) -> float:
     """One number from 0 (chance, or worse) to 1, to compare tasks and epochs by."""
-    return task.rules.score(task.rules.measure(labels, predicted))
+    values = task.rules.statistics(labels, predicted)(np.arange(len(labels)))
+    return task.rules.score(
+        {name: [value] for name, value in zip(task.rules.headline, values, strict=True)}
+    )

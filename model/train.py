@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from glossator.model import baseline, card
+from glossator.model import card
 from glossator.model.architecture import NetworkConfig
+from glossator.model.assess import assess
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import evaluate, logits, predict, score
+from glossator.model.evaluate import logits, predict, score
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN, TaskOutput
@@ -105,6 +106,8 @@ def train(
     report: Report,
     provenance: Mapping[str, Any] | None = None,
     show: Show | None = None,
+    save: Callable[[Bundle], None] | None = None,
+    twins: bool = False,
 ) -> Bundle:
     """Trains, calibrates on the validation rows, and measures on the test rows if there are any.
 
@@ -115,6 +118,9 @@ def train(
         report: receives lines of progress.
         provenance: what to keep in the bundle about the data.
         show: receives how far it is; without it `report` does now and then.
+        save: receives the bundle as soon as it can label, before anything is measured, and again
+            with its metrics: what comes after training can't lose it.
+        twins: also trains the network for each task alone, to see what learning together gives.
     """
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
@@ -125,23 +131,10 @@ def train(
     tokenizer = Tokenizer.train(train_rows.texts, settings.vocabulary, settings.max_tokens)
     config = settings.network(tokenizer.size)
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
-    network, history = _Trainer(config, tasks, scales, tokenizer, settings, report, show).run(
-        train_rows, validation_rows
-    )
-    uncalibrated = Bundle(
-        tasks, config, network.weights(), tokenizer, {t.name: Calibration() for t in tasks}
-    )
-    everything = [task.name for task in tasks]
-    validation_logits = logits(Labeller(uncalibrated, everything), validation_rows.texts)
-    fitted = {
-        t.name: t.rules.fit(
-            validation_logits[t.name],
-            validation_rows.labels[t.name],
-            scales[t.name],
-            t.target_precision,
-        )
-        for t in tasks
-    }
+    trainer = _Trainer(config, tasks, scales, tokenizer, settings, report, show)
+    network, history = trainer.run(train_rows, validation_rows)
+    uncalibrated = Bundle(tasks, config, network.weights(), tokenizer, scales)
+    bundle = _calibrated(uncalibrated, validation_rows)
     facts = {
         **(provenance or {}),
         "settings": asdict(settings),
@@ -151,9 +144,42 @@ def train(
         "history": history,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
-    bundle = replace(uncalibrated, calibration=fitted, provenance=facts)
-    bundle = replace(bundle, metrics=_measure(bundle, data, report))
-    return replace(bundle, card=card.render(bundle))
+    bundle = replace(bundle, provenance=facts)
+    keep = save or (lambda bundle: None)
+    keep(replace(bundle, card=card.render(bundle)))
+
+    def alone(task: Task) -> Bundle:
+        rows = (
+            part.select(task.rules.observed(part.labels[task.name]))
+            for part in (train_rows, validation_rows)
+        )
+        own = {task.name: scales[task.name]}
+        torch.manual_seed(settings.seed)
+        twin = _Trainer(config, (task,), own, tokenizer, settings, report, show)
+        network, _ = twin.run(*rows)
+        uncalibrated = Bundle((task,), config, network.weights(), tokenizer, own)
+        return _calibrated(uncalibrated, validation_rows)
+
+    bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))
+    bundle = replace(bundle, card=card.render(bundle))
+    keep(bundle)
+    return bundle
+
+
+def _calibrated(bundle: Bundle, validation_rows: Dataset) -> Bundle:
+    """The bundle with the calibration that fits the validation rows best."""
+    names = [task.name for task in bundle.tasks]
+    given = logits(Labeller(bundle, names), validation_rows.texts)
+    fitted = {
+        task.name: task.rules.fit(
+            given[task.name],
+            validation_rows.labels[task.name],
+            bundle.calibration[task.name],
+            task.target_precision,
+        )
+        for task in bundle.tasks
+    }
+    return replace(bundle, calibration=fitted)
 
 
 def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, ...]) -> None:
@@ -172,27 +198,6 @@ def _initial(task: Task, labels: Labels) -> Calibration:
         return task.rules.initial(labels[task.rules.observed(labels)])
     except UsageError as error:
         raise UsageError(f"task {task.name!r}: the labels can't be learnt: {error}") from None
-
-
-def _measure(bundle: Bundle, data: Dataset, report: Report) -> dict[str, Any]:
-    """Metrics of the model, and of the baseline fitted on the same rows, on the test split."""
-    test = data.select(data.split == "test")
-    if not len(test):
-        report("no rows of split test: nothing is measured; name a split column that has them")
-        return {}
-    names = [task.name for task in bundle.tasks]
-    predicted = predict(Labeller(bundle, names), test.texts)
-    result = {"test": evaluate(bundle.tasks, test, predicted)}
-    if not baseline.available():
-        report("no baseline beside it: pip install 'glossator[baseline]' brings one")
-        return result
-    train_rows = data.select(data.split == "train")
-    predictions = {}
-    for task in bundle.tasks:
-        report(f"baseline for {task.name}: TF-IDF n-grams and a linear model on the same rows")
-        predictions[task.name] = baseline.predict(task, train_rows, test)
-    result["baseline"] = evaluate(bundle.tasks, test, predictions)
-    return result
 
 
 def _counts(task: Task, data: Dataset) -> dict[str, int]:

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration
+from glossator.model.calibrate import Calibration, PerLabel
 from glossator.model.kinds.rules import Labels, Rules
-from glossator.model.metrics import Metrics, bootstrap
+from glossator.model.metrics import Metrics, Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,9 @@ class Regression(Rules):
         """What was fixed before training."""
         return initial
 
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
         """Mean absolute error, R²."""
         error = predicted[:, 0] - labels
 
@@ -87,27 +89,27 @@ class Regression(Rules):
             r2 = 1 - (error[rows] ** 2).sum() / spread if spread > 0 else 0.0
             return float(np.abs(error[rows]).mean()), float(r2)
 
-        return bootstrap(len(labels), ("mae", "r2"), statistics)
+        return statistics
 
     def score(self, metrics: Metrics) -> float:
         """R², not below 0."""
         return float(max(0.0, metrics["r2"][0]))
 
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
         """Ridge regression."""
         from sklearn.linear_model import Ridge
 
-        answer = Ridge(alpha=1.0).fit(features, labels).predict(asked)
+        answer = Ridge(alpha=1 / strength).fit(features, labels).predict(asked)
         return np.asarray(answer, np.float64)[:, None]
 
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """Three digits of the number."""
         return f"{predicted[0]:.3g}"
 
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """The number."""
         return {"value": float(predicted[0])}
