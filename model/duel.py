@@ -15,6 +15,8 @@ from glossator.model.tasks import Task
 
 LEAST_ROWS = 200
 """Rows of a language or source below which it is not compared by itself."""
+_MOST_SLICES = 20
+"""Languages and sources that are compared by themselves: the largest."""
 
 Duel = dict[str, Any]
 """`verdict` (`better`, `worse`, `tie`; `skipped`, with `why`), the `metric` that decided, and in
@@ -89,6 +91,7 @@ def _slices(rows: Dataset, seen: NDArray[np.bool_]) -> Iterator[tuple[str, NDArr
     yield "all", seen
     for kind, column in (("", rows.lang), ("source ", rows.source)):
         names, counts = np.unique(column[seen], return_counts=True)
-        for name, count in zip(names, counts, strict=True):
+        most = np.sort(np.argsort(-counts, kind="stable")[:_MOST_SLICES])
+        for name, count in zip(names[most], counts[most], strict=True):
             if name and LEAST_ROWS <= count < seen.sum():
                 yield f"{kind}{name}", seen & (column == name)
