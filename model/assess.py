@@ -15,9 +15,8 @@ from glossator.model.data import Dataset
 from glossator.model.duel import Answers, Duel
 from glossator.model.evaluate import evaluate, logits, measure
 from glossator.model.labeller import Labeller
+from glossator.model.progress import Report
 from glossator.model.tasks import Task
-
-Report = Callable[[str], None]
 
 
 def assess(

@@ -39,6 +39,8 @@ _KEYS = (
     "provenance",
     "metrics",
 )
+_NETWORK_OF_OLD = {"shared_attention": False, "min_pooling": False}
+"""What `network` says in bundles that were written before it said so."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -147,6 +149,7 @@ def _check_keys(value: Any, names: tuple[str, ...], where: str) -> None:
 
 
 def _config(value: dict[str, Any]) -> NetworkConfig:
+    value = {**_NETWORK_OF_OLD, **value}
     _check_keys(value, tuple(field.name for field in fields(NetworkConfig)), "network")
     return NetworkConfig(**value)
 

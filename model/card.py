@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from glossator.model.architecture import parameter_count
+from glossator.model.architecture import NetworkConfig, parameter_count
 from glossator.model.bundle import Bundle
 from glossator.model.metrics import verdict
 from glossator.model.tasks import Task
@@ -24,8 +24,7 @@ def render(bundle: Bundle) -> str:
         f"# {_inline(str(facts.get('name', 'A Glossator model')))}",
         f"A multi-task attention RNN: {network.vocabulary:,} tokens, embedding "
         f"{network.embedding}, bidirectional {network.cell.upper()} {network.hidden} + "
-        f"{network.hidden}, one additive attention of {network.attention} units a task; "
-        f"{parameters:,} parameters. At most "
+        f"{network.hidden}, {_attention(network)}; {parameters:,} parameters. At most "
         f"{bundle.tokenizer.max_tokens} tokens of a text are read.",
         "## Data",
         *_data(facts),
@@ -63,6 +62,17 @@ def _aligned(rows: list[list[str]]) -> str:
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _attention(network: NetworkConfig) -> str:
+    units = f"{network.attention} units"
+    attention = (
+        f"an additive attention with one projection of {units} for all tasks and a query for each"
+        if network.shared_attention
+        else f"one additive attention of {units} a task"
+    )
+    pools = "maximum, mean and minimum" if network.min_pooling else "maximum and mean"
+    return f"{attention}, beside the {pools} of the states"
 
 
 def _data(facts: Mapping[str, Any]) -> list[str]:

@@ -78,7 +78,9 @@ def train(
         digest = save_bundle(bundle, output)
 
     try:
-        trained = learn(rows, tasks, settings, report, provenance, report.show, save, twins)
+        trained = learn(
+            rows, tasks, settings, report, provenance, report.show, save=save, twins=twins
+        )
     finally:
         report.close()
     _echo_table(card.curves(trained))
@@ -91,8 +93,11 @@ def _echo_table(table: str) -> None:
     terminal.echo(*table.split("\n"))
 
 
+_BOOLEANS = {"true": True, "false": False}
+
+
 def _settings(changes: tuple[str, ...]) -> Any:
-    from glossator.model.train import TrainingConfig
+    from glossator.model.training_config import TrainingConfig
 
     types: dict[str, Any] = {f.name: type(f.default) for f in fields(TrainingConfig)}
     values: dict[str, Any] = {}
@@ -102,6 +107,11 @@ def _settings(changes: tuple[str, ...]) -> Any:
             raise UsageError(
                 f"{change}: no setting {name!r}; there are {', '.join(types)}", parameter="changes"
             )
+        if types[name] is bool:
+            if value not in _BOOLEANS:
+                raise UsageError(f"{change}: {value!r} is not true or false", parameter="changes")
+            values[name] = _BOOLEANS[value]
+            continue
         try:
             values[name] = types[name](value)
         except ValueError:

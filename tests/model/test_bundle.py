@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
-from bundle_edits import with_max_tokens
+from bundle_edits import edit_index, with_max_tokens
+from networks import NETWORKS
 from safetensors import safe_open
 
 from glossator.model.architecture import NetworkConfig
@@ -91,14 +93,31 @@ def test_a_bundle_that_cannot_be_written_leaves_the_one_that_was_there(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_saved_lstm_comes_back(
-    bundle: Bundle, make_network: Callable[[str], AttentionRNN], corpus: list[str], tmp_path: Path
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_saved_network_of_any_kind_comes_back(
+    bundle: Bundle,
+    make_network: Callable[[str], AttentionRNN],
+    corpus: list[str],
+    tmp_path: Path,
+    name: str,
 ) -> None:
-    network = make_network("lstm")
-    lstm = replace(bundle, config=network.config, weights=network.weights())
-    save(lstm, tmp_path)
-    assert load(tmp_path).config.cell == "lstm"
-    assert_same_labels(lstm, load(str(tmp_path)), corpus)
+    network = make_network(name)
+    other = replace(bundle, config=network.config, weights=network.weights())
+    save(other, tmp_path)
+    assert load(tmp_path).config == network.config
+    assert_same_labels(other, load(str(tmp_path)), corpus)
+
+
+def test_a_bundle_from_before_there_were_kinds_of_attention_and_pools(
+    bundle: Bundle, folder: Path, corpus: list[str]
+) -> None:
+    def older(index: dict[str, Any]) -> None:
+        for name in ("shared_attention", "min_pooling"):
+            assert index["network"].pop(name) is False
+
+    edit_index(folder, older)
+    assert load(folder).config == bundle.config
+    assert_same_labels(bundle, load(folder), corpus)
 
 
 def test_saving_again_writes_the_same_bytes(bundle: Bundle, folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, predict
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.model.train import TrainingConfig, train
+from glossator.model.train import train
+from glossator.model.training_config import TrainingConfig
 
 MOOD = Task("mood", "single", ("bad", "good"), target_precision=0.95, limits="Made up.")
 TOPICS = Task("topics", "multi", ("stock", "food", "car"))
@@ -213,7 +215,8 @@ def test_the_model_card_tells_the_numbers(trained: Bundle) -> None:
 
 def test_progress_is_reported(trained: Bundle) -> None:
     history = trained.provenance["history"]
-    assert LINES[0] == "1,200 texts to learn from, 250 to validate; learning the tokenizer"
+    assert LINES[0] == "1,200 texts to learn from, 250 to validate"
+    assert LINES[1] == "learning the tokenizer from 1,200 texts"
     epochs = [line for line in LINES if line.startswith("epoch ") and "mean" in line]
     assert len(epochs) == len(history)
     assert f"mean {history[-1]['mean']:.4f}" in epochs[-1]
@@ -267,13 +270,24 @@ def test_training_leaves_torch_as_many_threads_as_it_had() -> None:
         torch.set_num_threads(1)
 
 
-def test_an_lstm_is_trained(unseen: Dataset) -> None:
-    settings = replace(SETTINGS, cell="lstm", epochs=5)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cell": "lstm"}, "bidirectional LSTM 16 + 16, one additive attention of 8 units a task,"),
+        (
+            {"cell": "qrnn", "shared_attention": True, "min_pooling": True},
+            "bidirectional QRNN 16 + 16, an additive attention with one projection of 8 units for "
+            "all tasks and a query for each, beside the maximum, mean and minimum of the states",
+        ),
+    ],
+)
+def test_other_networks_are_trained(unseen: Dataset, changes: dict[str, Any], words: str) -> None:
+    settings = replace(SETTINGS, epochs=5, **changes)
     bundle = quick(DATA, (MOOD,), settings)
-    assert bundle.config.cell == "lstm"
+    assert changes.items() <= bundle.config.to_json().items()
     given = predict(Labeller(bundle), unseen.texts)["mood"].argmax(axis=1)
     assert sk.f1_score(unseen.labels["mood"], given, average="macro") >= 0.9
-    assert "bidirectional LSTM 16 + 16" in bundle.card
+    assert words in bundle.card
 
 
 def test_rows_without_a_label_for_a_task_teach_it_nothing() -> None:
@@ -370,7 +384,7 @@ def test_a_split_without_rows_is_named() -> None:
         ({"epochs": 0}, "must be positive"),
         ({"batch": 0}, "must be positive"),
         ({"vocabulary": 256}, "vocabulary 256 has no room beside the 256 bytes"),
-        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm"),
+        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm, qrnn"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], words: str) -> None:

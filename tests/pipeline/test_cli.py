@@ -150,6 +150,7 @@ def test_corpora_look_whether_they_can_be_written(
         ("epochs=many", ("'many' is not a number (int)",)),
         ("epochs", ("'' is not a number",)),
         ("epochs=0", ("must be positive",)),
+        ("min_pooling=yes", ("'yes' is not true or false",)),
         ("vocabulary=10", ("no room beside the 256 bytes",)),
     ],
 )
