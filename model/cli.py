@@ -72,10 +72,11 @@ def train(
         report(f"{rows.dropped:,} rows without a text are left out")
     provenance = {"name": name, "data": list(data)}
     digest = ""
+    written: dict[str, bytes] = {}
 
     def save(bundle: Bundle) -> None:
         nonlocal digest
-        digest = save_bundle(bundle, output)
+        digest = save_bundle(bundle, output, written)
 
     try:
         trained = learn(

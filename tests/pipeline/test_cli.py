@@ -78,7 +78,14 @@ def test_train_to_a_store(training: Path, monkeypatch: pytest.MonkeyPatch) -> No
         put.clear()
         run = glossator("train", "--data", data, "--tasks", tasks, "--output", out, *changes)
         assert run.returncode == 0, run.stderr
-        assert put[-1].endswith("/bundle.json") and len(put) == len(set(put)) == 5
+        # a look whether it can be written; the bundle; the same with metrics and another card
+        assert put[-1].endswith("/bundle.json") and len(set(put)) == 5
+        assert sorted(Path(path).name for path in put[1:]) == [
+            *["MODEL_CARD.md"] * 2,
+            *["bundle.json"] * 2,
+            "model.safetensors",
+            "tokenizer.json",
+        ]
         assert f"wrote {out} (model {load(out).digest[:12]})" in run.stdout
     here = training / "here"
     assert (
