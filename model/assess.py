@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glossator.model import duel
+from glossator.model import duel, faithfulness, swaps
 from glossator.model.baseline import Baseline, available
 from glossator.model.bundle import Bundle
 from glossator.model.data import Dataset
@@ -29,6 +29,7 @@ def assess(
 
     - `test`, `baseline`: as `evaluate` gives them, of the model and of the baseline.
     - `validation`: of the model, by task, over all rows.
+    - `faithfulness`, `swaps`: as the modules of those names give them.
     - `uncalibrated_ece`: on the test rows with every temperature 1, by task.
     - `prevalence`: on the test rows, by task, the share of each label: `true`, `given`, and
       `corrected` by the errors on validation rows.
@@ -49,7 +50,10 @@ def assess(
     answers, plain = _answers(bundle, test)
     predicted = {name: given.predicted for name, given in answers.items()}
     accept = {name: calibration.accept for name, calibration in bundle.calibration.items()}
-    metrics: dict[str, Any] = {"test": evaluate(bundle.tasks, test, predicted, accept)}
+    metrics: dict[str, Any] = {"test": evaluate(bundle.tasks, test, predicted, accept=accept)}
+    report("what each attention is worth, and what it changes when people in a text change sex")
+    metrics["faithfulness"] = faithfulness.measure(bundle, test)
+    metrics["swaps"] = swaps.measure(bundle, test.texts)
     metrics["validation"] = _validation(bundle, validation)
     metrics["uncalibrated_ece"] = {
         task.name: error
@@ -143,6 +147,6 @@ def _against_baseline(
         tuple(task for task in tasks if task.name in fitted),
         test,
         {name: given.predicted for name, given in fitted.items()},
-        {name: given.accept for name, given in fitted.items() if given.accept is not None},
+        accept={name: given.accept for name, given in fitted.items() if given.accept is not None},
     )
     return {"baseline": measured, "duel": duels}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,7 +12,9 @@ from typing import Any
 
 import torch
 
+from glossator.model.cache import cache_folder
 from glossator.model.data import Dataset
+from glossator.model.store import absolute_uri
 
 EVERY_SECS = 60.0
 """Between checkpoints within an epoch."""
@@ -60,13 +61,11 @@ class Checkpoint:
             os.fsync(stream.fileno())
         part.replace(self._path)
 
-    def remove(self) -> None:
-        """Takes the file away: the training has ended."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path.with_name(f"{self._path.name}.partial").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # not ours alone
-                self._path.parent.rmdir()
+
+def checkpoint_path(output: str) -> Path:
+    """Where a training that writes its bundle to a URI keeps its checkpoint on this machine."""
+    name = hashlib.sha256(absolute_uri(output).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return cache_folder() / "training" / f"{name}.pt"
 
 
 def training_key(data: Dataset, facts: Mapping[str, Any]) -> str:
@@ -82,5 +81,7 @@ def training_key(data: Dataset, facts: Mapping[str, Any]) -> str:
         digest.update(len(content).to_bytes(8, "little") + content)
     for name in sorted(data.labels):
         digest.update(name.encode() + data.labels[name].tobytes())
+    if data.weight is not None:
+        digest.update(data.weight.tobytes())
     digest.update("\n".join(data.split.tolist()).encode())
     return digest.hexdigest()

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from glossator.model.calibrate import PerLabel
 from glossator.model.data import Dataset
+from glossator.model.evaluate import slices_of
 from glossator.model.metrics import paired_bootstrap, verdict
 from glossator.model.tasks import Task
 
 LEAST_ROWS = 200
 """Rows of a language or source below which it is not compared by itself."""
-_MOST_SLICES = 20
-"""Languages and sources that are compared by themselves: the largest."""
 
 Duel = dict[str, Any]
 """`verdict` (`better`, `worse`, `tie`; `skipped`, with `why`), the `metric` that decided, and in
@@ -89,9 +88,7 @@ def _slices(rows: Dataset, seen: NDArray[np.bool_]) -> Iterator[tuple[str, NDArr
     if not seen.any():
         return
     yield "all", seen
-    for kind, column in (("", rows.lang), ("source ", rows.source)):
-        names, counts = np.unique(column[seen], return_counts=True)
-        most = np.sort(np.argsort(-counts, kind="stable")[:_MOST_SLICES])
-        for name, count in zip(names[most], counts[most], strict=True):
-            if name and LEAST_ROWS <= count < seen.sum():
-                yield f"{kind}{name}", seen & (column == name)
+    for column in ("lang", "source"):
+        for name, chosen in slices_of(rows, column).items():
+            if LEAST_ROWS <= (chosen & seen).sum() < seen.sum():
+                yield name, chosen & seen

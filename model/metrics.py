@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1_000
 """Bootstrap resamples behind an interval."""
-MAX_CONFUSION = 100
-"""Labels of a task beyond which its confusion is not kept: it grows with their square."""
 _BINS = 15
 _Z = 1.959963984540054
 """Of a 95% interval under the normal distribution."""

@@ -77,8 +77,9 @@ class AttentionRNN(nn.Module):
         Args:
             config: the sizes.
             tasks: those that have a head.
-            dropout: on embeddings, states and pooled states.
-            embedding_dropout: share of tokens dropped whole.
+            dropout: on embeddings (of a token the same in the whole batch), states and pooled
+                states.
+            embedding_dropout: share of tokens dropped whole, each place for itself.
             sparse: whether the gradient of the embedding is a sparse tensor, of the rows of the
                 tokens that occurred; an optimiser has to know such.
         """
@@ -108,17 +109,18 @@ class AttentionRNN(nn.Module):
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         states = self._encode(ids, lengths, mask)
-        attention = self._attend(states, mask)
+        # a tensor for each task, which is used as it is given: so there are derivatives by it
+        attention = self._attend(states, mask).unbind(1)
         # the mean is what an attention of equal weights would give
         equal = mask.to(states.dtype) / lengths[:, None]
-        *attended, mean = torch.bmm(torch.cat([attention, equal[:, None]], dim=1), states).unbind(1)
+        *attended, mean = torch.bmm(torch.stack([*attention, equal], dim=1), states).unbind(1)
         pools = [states.amax(dim=1), mean]
         if self.config.min_pooling:
             pools.append(states.amin(dim=1))
         return {
             name.removeprefix(_PREFIX): TaskOutput(head(torch.cat([own, *pools], dim=1)), weights)
             for (name, head), own, weights in zip(
-                self.heads.items(), attended, attention.unbind(1), strict=True
+                self.heads.items(), attended, attention, strict=True
             )
         }
 
@@ -140,40 +142,53 @@ class AttentionRNN(nn.Module):
 
     def _encode(self, ids: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """[B, T, 2H] states; padding repeats that of the last token, which moves no extreme."""
-        embedded = self.embedding(ids[mask])  # of the texts one after another, without padding
+        # each distinct token of the batch once, and what dropout leaves of it: as in Merity et al.
+        # 2018's dropout on the embedding matrix, all its occurrences share that
+        tokens, index = torch.unique(ids[mask], return_inverse=True)
+        nothing = self.embedding.weight.new_zeros(1, self.config.embedding)
+        embedded = torch.cat([self.dropout(self.embedding(tokens)), nothing])
         if self.training and self.embedding_dropout:
-            # whole tokens are dropped, as in Gal & Ghahramani 2016
-            kept = torch.rand(len(embedded), device=ids.device) >= self.embedding_dropout
-            embedded = embedded * (kept[:, None] / (1 - self.embedding_dropout))
+            # whole tokens are dropped, as in Gal & Ghahramani 2016, here each place for itself
+            dropped = torch.rand(len(index), device=ids.device) < self.embedding_dropout
+            index = index.masked_fill(dropped, len(tokens))
+            embedded = embedded / (1 - self.embedding_dropout)
         last = lengths - 1
-        own = torch.minimum(torch.arange(ids.shape[1], device=ids.device)[:, None], last)  # [T, B]
+        own = torch.minimum(torch.arange(ids.shape[1], device=ids.device)[:, None], last)
         # each direction starts at a token of the text, and has left it when it comes to padding
-        order = torch.stack([own, last - own]) + (lengths.cumsum(0) - lengths)
-        inputs = _rows(self.dropout(embedded), order)
-        states = self.dropout(self._recur(inputs)).flatten(0, 2)
-        # in rows of [2, T, B]
+        order = torch.stack([own, last - own], dim=1)  # [T, 2, B]
+        states = self.dropout(self._recur(embedded, index[order + (lengths.cumsum(0) - lengths)]))
         text = torch.arange(len(ids), device=ids.device)
-        place = torch.stack([own, last - own + len(own)], dim=2) * len(ids) + text[:, None]
-        return _rows(states, place.transpose(0, 1)).flatten(2)
+        direction = torch.arange(2, device=ids.device)[:, None]
+        # and the state of a token is where its direction reads it
+        place = (2 * order + direction) * len(ids) + text  # in rows of [T, 2, B]
+        return _rows(states.flatten(0, 2), place.permute(2, 0, 1)).flatten(2)
 
-    def _recur(self, inputs: Tensor) -> Tensor:
-        """[2, T, B, H] states of both directions, of [2, T, B, E] in the order of reading."""
+    def _recur(self, embedded: Tensor, tokens: Tensor) -> Tensor:
+        """[T, 2, B, H] states of both directions.
+
+        Args:
+            embedded: [U, E] vectors, of which the last is that of no token: zeros.
+            tokens: [T, 2, B] rows of it, each direction in the order in which it reads.
+        """
         if isinstance(self.rnn, QRNN):
-            states: Tensor = self.rnn(inputs)
+            states: Tensor = self.rnn(embedded, tokens)
             return states
         # a direction at a time: over texts of several lengths torch is half as fast
-        start = inputs.new_zeros(1, inputs.shape[2], self.config.hidden)
+        start = embedded.new_zeros(1, tokens.shape[2], self.config.hidden)
         parameters: list[Tensor] = list(self.rnn.parameters())
         half = len(parameters) // 2
         directions = []
-        for tokens, weights in zip(inputs, (parameters[:half], parameters[half:]), strict=True):
+        for order, weights in zip(
+            tokens.unbind(1), (parameters[:half], parameters[half:]), strict=True
+        ):
             # with biases, of one layer without dropout, in one direction, time first
             rest = (True, 1, 0.0, self.training, False, False)
+            inputs = _rows(embedded, order)
             if isinstance(self.rnn, nn.LSTM):
-                directions.append(torch.lstm(tokens, [start, start], weights, *rest)[0])
+                directions.append(torch.lstm(inputs, [start, start], weights, *rest)[0])
             else:
-                directions.append(torch.gru(tokens, start, weights, *rest)[0])
-        return torch.stack(directions)
+                directions.append(torch.gru(inputs, start, weights, *rest)[0])
+        return torch.stack(directions, dim=1)
 
     def _attend(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, tasks, T] attention of every task, by one product for the projections of all."""

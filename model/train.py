@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glossator.model import card
+from glossator.model import card, overview
 from glossator.model.architecture import NetworkConfig
 from glossator.model.assess import assess
 from glossator.model.bundle import Bundle
@@ -33,6 +35,9 @@ from glossator.model.trainer import Trainer
 from glossator.model.training_config import TrainingConfig
 from glossator.model.vectors import token_vectors
 
+_MAX_SOURCES = 50
+"""That the bundle names."""
+_MAX_SOURCE_CHARS = 80
 _TOKENIZER_CHARS = 20_000_000
 """Of unlabelled texts, for the tokenizer: more change it little, and take longer."""
 
@@ -87,6 +92,9 @@ def train(
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
     _require(train_rows, validation_rows, tasks)
+    labels = overview.describe(data, tasks)
+    for line in labels.warnings():
+        report(line)
     torch.manual_seed(settings.seed)
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(texts)
@@ -98,9 +106,8 @@ def train(
         {
             "settings": asdict(settings),
             "tasks": [task.to_json() for task in tasks],
-            "unlabelled": len(unlabelled),
-            "init": init.digest if init else "",
             "tokenizer": tokenizer.to_json(),
+            "network": _digest(network),
             "torch": torch.__version__,
         },
     )
@@ -115,6 +122,7 @@ def train(
         "settings": asdict(settings),
         "rows": {s: int((data.split == s).sum()) for s in ("train", "validation", "test")},
         "labels": {t.name: _counts(t, data) for t in tasks},
+        "labels_overview": labels.to_json(),
         "sources": _sources(data),
         "history": history,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -200,6 +208,14 @@ def _network(
     )
 
 
+def _digest(network: AttentionRNN) -> str:
+    """Of all that it holds."""
+    digest = hashlib.sha256(repr(network.config).encode())
+    for name, array in network.weights().items():
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
 def _inherited(weights: Mapping[str, Any], heads: Collection[str]) -> dict[str, Any]:
     """What a network takes over from another: all but the heads of tasks that it has not."""
     known = tuple(f"heads.{name}." for name in heads)
@@ -251,5 +267,10 @@ def _counts(task: Task, data: Dataset) -> dict[str, int]:
 
 
 def _sources(data: Dataset) -> dict[str, int]:
-    names, counts = np.unique(data.source, return_counts=True)
-    return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
+    """Texts of each source, of many the most frequent ones."""
+    counts = Counter(name[:_MAX_SOURCE_CHARS] for name in data.source.tolist() if name)
+    kept = sorted(counts.most_common(_MAX_SOURCES))
+    sources = dict(kept)
+    if others := sum(counts.values()) - sum(count for _, count in kept):
+        sources[f"{len(counts) - len(kept):,} others"] = others
+    return sources

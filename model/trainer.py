@@ -96,6 +96,7 @@ class Trainer:
         """
         settings, threads = self.settings, torch.get_num_threads()
         tokens, labels = self.tokenizer.encode(train_rows.texts), self._tensors(train_rows)
+        weights = self._weights(train_rows)
         steps = -(-len(tokens) // settings.batch)
         # with ten steps in all, torch's schedule would divide by its warm-up's length, zero
         most = max(11, steps * settings.epochs)
@@ -129,7 +130,7 @@ class Trainer:
             self.network.train()
             order = _batches(tokens, settings.batch, (settings.seed, course.epoch))
             for rows in list(order)[course.step :]:
-                loss = self._loss(self._outputs(tokens, rows), labels, rows)
+                loss = self._loss(self._outputs(tokens, rows), labels, weights, rows)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -199,8 +200,20 @@ class Trainer:
             for task in self.tasks
         }
 
+    def _weights(self, data: Dataset) -> dict[str, Tensor]:
+        """How much each row counts, of the tasks in which not all count the same."""
+        return {
+            task.name: torch.from_numpy(weights).to(self.device)
+            for task in self.tasks
+            if (weights := data.loss_weights(task)) is not None
+        }
+
     def _loss(
-        self, outputs: Mapping[str, TaskOutput], labels: Mapping[str, Tensor], rows: Tensor
+        self,
+        outputs: Mapping[str, TaskOutput],
+        labels: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        rows: Tensor,
     ) -> Tensor:
         """The mean over tasks of each one's mean over its observed labels; all of equal weight."""
         rows = rows.to(self.device)
@@ -213,6 +226,7 @@ class Trainer:
                     labels[task.name][rows],
                     task.labels,
                     self.settings.smoothing,
+                    weights[task.name][rows] if task.name in weights else None,
                 )
             )
             is not None

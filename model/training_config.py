@@ -8,6 +8,18 @@ from glossator.model.architecture import Cell, NetworkConfig
 from glossator.model.errors import UsageError
 from glossator.model.words import MAX_TOKENS
 
+_RANGES = {
+    "epochs": (1, 1e4),
+    "patience": (1, 1e4),
+    "batch": (1, 1e5),
+    "learning_rate": (1e-8, 1.0),
+    "dropout": (0.0, 0.95),
+    "embedding_dropout": (0.0, 0.95),
+    "smoothing": (0.0, 0.95),
+    "seed": (0, 2**32 - 1),
+}
+"""Least and largest values of settings."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -49,8 +61,10 @@ class TrainingConfig:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise UsageError("epochs and batch must be positive")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # which NaN is not either
+                raise UsageError(f"{name} {value} is not between {low:g} and {high:g}")
         if not 1 <= self.max_tokens <= MAX_TOKENS:
             raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from glossator.model.architecture import Cell, NetworkConfig
 
-CELLS: dict[str, Cell] = {"gru": "gru", "lstm": "lstm", "qrnn": "qrnn"}
 NETWORKS = ("gru", "gru+shared+min", "lstm+min", "lstm+shared", "qrnn", "qrnn+shared+min")
 """Every pair of a cell, an attention and the pools."""
 
@@ -15,7 +16,7 @@ def config_of(name: str, vocabulary: int, embedding: int, hidden: int) -> Networ
     return NetworkConfig(
         vocabulary=vocabulary,
         embedding=embedding,
-        cell=CELLS[cell],
+        cell=cast(Cell, cell),
         hidden=hidden,
         attention=8,
         shared_attention="shared" in more,

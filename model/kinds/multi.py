@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from glossator.model import prevalence
@@ -22,6 +23,7 @@ from glossator.model.calibrate import (
 from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
 from glossator.model.metrics import Metrics, Statistics, by_label, calibration_error, macro_f1
+from glossator.model.values import WrongValueError, label_numbers, named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 class Multi(Rules):
     """Tasks with any number of labels."""
 
+    several = True
+    fewest = 1
     headline = ("macro_f1", "accuracy")
     calibrated_by_label = True
 
@@ -43,20 +47,44 @@ class Multi(Rules):
         return np.full((count, len(names)), np.nan, np.float32)
 
     def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
-        """[n, labels] 1 for each label in a row's list."""
-        index = {name: i for i, name in enumerate(names)}
+        """[n, labels] 1 for each label in a row's list, or whose field of a row's struct is 1.
+
+        A struct has a field for each label, in order; a row where one is null is missing.
+        """
+        if pa.types.is_struct(column.type):
+            return self._from_flags(column)
         labels = self.missing(len(column), names)
+        if pa.types.is_null(column.type):
+            return labels
+        if not _is_list(column.type):
+            raise ValueError("is no list of labels; of labels joined in a text, name the separator")
+        lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        lists = lists.cast(pa.large_list(column.type.value_type))
+        parents = pc.list_parent_indices(lists).to_numpy()
         try:
-            for row, value in enumerate(column.to_pylist()):
-                if value is not None:
-                    labels[row] = 0
-                    labels[row, [index[name] for name in value]] = 1
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"holds {error.args[0]!r}, which is no label of the multi task; its labels are "
-                f"{', '.join(names)}"
-            ) from None
+            numbers = label_numbers(pa.chunked_array([pc.list_flatten(lists)]), names)
+        except WrongValueError as error:
+            raise WrongValueError(int(parents[error.row]), str(error)) from None
+        if (missing := np.flatnonzero(numbers < 0)).size:
+            raise WrongValueError(
+                int(parents[missing[0]]), f"holds a null within a list: {named(names)}"
+            )
+        labels[lists.is_valid().to_numpy(zero_copy_only=False)] = 0
+        labels[parents, numbers] = 1
         return labels
+
+    def _from_flags(self, column: pa.ChunkedArray) -> Labels:
+        flags = np.zeros((len(column), column.type.num_fields), np.float32)
+        for i, field in enumerate(column.type):
+            try:
+                flags[:, i] = label_numbers(pc.struct_field(column, i), ("0", "1"))
+            except WrongValueError as error:
+                said = str(error).partition(",")[0]
+                raise WrongValueError(
+                    error.row, f"{said} in {field.name!r}, which is neither 0 nor 1"
+                ) from None
+        flags[(flags < 0).any(axis=1)] = np.nan
+        return flags
 
     def observed(self, labels: Labels) -> NDArray[np.bool_]:
         """[n] whether a row has labels, be it none of them."""
@@ -67,12 +95,26 @@ class Multi(Rules):
         counts = labels.sum(axis=0)
         return {name: int(counts[i]) for i, name in enumerate(names)}
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """[n, labels] so that rows with a label count as much in all as rows without it."""
+        seen = self.observed(labels)
+        present = labels == 1
+        count, having = int(seen.sum()), present.sum(axis=0)
+        rows = np.where(present, having, count - having)
+        both = (having > 0) & (having < count)
+        return np.where(seen[:, None] & both, count / (2 * np.maximum(rows, 1)), 1.0)
+
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """The labels as they are."""
         return labels
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Binary cross-entropy in units of log(2)."""
         from torch.nn import functional
@@ -80,7 +122,11 @@ class Multi(Rules):
         seen = ~targets.isnan().any(dim=1)
         if not seen.any():
             return None
-        loss = functional.binary_cross_entropy_with_logits(logits[seen], targets[seen])
+        if weights is not None:
+            weights = (weights if weights.dim() == 2 else weights[:, None])[seen]
+        loss = functional.binary_cross_entropy_with_logits(
+            logits[seen], targets[seen], weight=weights
+        )
         return loss / float(np.log(2))
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
@@ -184,6 +230,55 @@ class Multi(Rules):
         columns = [logistic(features, column == 1, asked, strength) for column in labels.T]
         return np.stack(columns, axis=1)
 
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The mean probability of the labels that were given, or where none was, of none."""
+        chosen = self.decide(given, calibration.accept)
+        count = chosen.sum(axis=1)
+        none = 1 - other.max(axis=1)
+        return np.asarray(
+            np.where(count > 0, (other * chosen).sum(axis=1) / np.maximum(count, 1), none)
+        )
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the same labels are predicted."""
+        before, after = (self.decide(part, calibration.accept) for part in (given, other))
+        return np.asarray((before == after).all(axis=1))
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """Towards the labels that were given; where none was, away from the likeliest."""
+        chosen = self.decide(given, calibration.accept).astype(np.float64)
+        likeliest = np.arange(given.shape[1]) == given.argmax(axis=1)[:, None]
+        count = chosen.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(count > 0, chosen / np.maximum(count, 1), -1.0 * likeliest))
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """By label."""
+        return np.asarray(other - given)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The probability of the surest wrong decision."""
+        wrong = self.decide(predicted, calibration.accept) != (labels == 1)
+        sure = np.where(labels == 1, 1 - predicted, predicted)
+        return np.asarray(np.where(wrong, sure, 0).max(axis=1))
+
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """[n · labels] each label's probability, and whether the row has it."""
+        return predicted.ravel(), np.asarray(labels == 1).ravel()
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """The labels."""
+        return ", ".join(names[i] for i in np.flatnonzero(label == 1).tolist()) or "none"
+
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """The predicted labels, with their probabilities."""
         chosen = [
@@ -204,3 +299,9 @@ class Multi(Rules):
     def limits(self, names: Sequence[str]) -> str:
         """It may predict nothing."""
         return f"answers any number of {', '.join(names)}; none where none was likely."
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )

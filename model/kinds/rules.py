@@ -31,6 +31,10 @@ class Rules(ABC):
     `predicted` is what `probabilities` gives.
     """
 
+    several: ClassVar[bool] = False
+    """Whether a row may have more than one label: joined in a text, or in columns of their own."""
+    fewest: ClassVar[int] = 0
+    """Different labels that there have to be to learn from."""
     headline: ClassVar[tuple[str, ...]]
     """The metrics that models are compared by, the one that decides first."""
     calibrated_by_label: ClassVar[bool] = False
@@ -51,7 +55,8 @@ class Rules(ABC):
         """The labels in a column of a table; null is missing.
 
         Raises:
-            ValueError: a value is no label; the message goes on after the column's name.
+            WrongValueError: a value is no label.
+            ValueError: the column can hold none; the message goes on after the column's name.
         """
 
     @abstractmethod
@@ -68,13 +73,26 @@ class Rules(ABC):
         """What is fixed before training, from rows that all have a label."""
         return Calibration()
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """How much each row's label counts so that all labels count the same (King & Zeng 2001).
+
+        Returns:
+            [n], or [n, labels] of multi; 1 where a label is missing.
+        """
+        return np.ones(len(labels))
+
     @abstractmethod
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """What the network learns to give for the labels, missing ones included."""
 
     @abstractmethod
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """The mean loss over rows that have a label, in units of a guess; None where none has.
 
@@ -83,6 +101,8 @@ class Rules(ABC):
             targets: [B] or [B, labels], as `targets` gives them.
             names: the labels.
             smoothing: label smoothing of a single task (Szegedy et al. 2016).
+            weights: [B] or [B, labels] how much each counts, as `Dataset.loss_weights` gives them;
+                without them all count the same.
         """
 
     # ------------------------------------------------------------ predictions
@@ -176,11 +196,63 @@ class Rules(ABC):
             ValueError: it can't be fitted to such labels; the message is a reason in words.
         """
 
+    # ------------------------------------------------------------ two predictions for one text
+
+    @abstractmethod
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] how far other predictions stand by the answers that were given.
+
+        The probability that `other` has for the answer of `given`; of a regression minus the
+        distance, in units of the labels' deviation.
+        """
+
+    @abstractmethod
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """[n] whether both come to one answer; of a regression, within half a deviation."""
+
+    @abstractmethod
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """[n, outputs] the change of the logits that speaks most for the answers given."""
+
+    @abstractmethod
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n, outputs] how far each probability moved; of a regression the value, in deviations."""
+
+    # ------------------------------------------------------------ predictions beside labels
+
+    @abstractmethod
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] how sure a wrong answer was, 0 where it is right; of a regression its error.
+
+        All rows have a label.
+        """
+
+    @abstractmethod
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """[m] probabilities, and whether what they were given for is so; None without such.
+
+        All rows have a label.
+        """
+
     # ------------------------------------------------------------ for readers
 
     @abstractmethod
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """One row's prediction in a few words."""
+
+    @abstractmethod
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """One row's label, which is not missing, in a few words."""
 
     @abstractmethod
     def to_json(

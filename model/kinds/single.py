@@ -14,7 +14,6 @@ from glossator.model.calibrate import Calibration, PerLabel, accept_from, best_s
 from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
 from glossator.model.metrics import (
-    MAX_CONFUSION,
     Metrics,
     Statistics,
     accepted,
@@ -23,9 +22,14 @@ from glossator.model.metrics import (
     choices,
     confusion_matrix,
 )
+from glossator.model.values import label_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MAX_SHOWN = 64
+"""Labels of which the confusion matrix is kept: it grows with their square, and nobody reads it."""
 
 
 class Decisions(NamedTuple):
@@ -42,6 +46,7 @@ class Decisions(NamedTuple):
 class Single(Rules):
     """Tasks with exactly one label."""
 
+    fewest = 2
     headline = ("accuracy", "macro_f1")
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -55,14 +60,7 @@ class Single(Rules):
 
     def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
         """[n] the number of each label."""
-        index = {name: i for i, name in enumerate(names)}
-        try:
-            return np.array([-1 if v is None else index[v] for v in column.to_pylist()], np.int64)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"holds {error.args[0]!r}, which is no label of the single task; its labels are "
-                f"{', '.join(names)}"
-            ) from None
+        return label_numbers(column, names)
 
     def observed(self, labels: Labels) -> NDArray[np.bool_]:
         """[n] whether a row has a label."""
@@ -73,12 +71,25 @@ class Single(Rules):
         counts = np.bincount(labels, minlength=len(names))
         return {name: int(counts[i]) for i, name in enumerate(names)}
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """[n] in inverse proportion to how many rows have the label."""
+        seen = self.observed(labels)
+        counts = np.bincount(labels[seen])
+        weights = np.ones(len(labels))
+        weights[seen] = seen.sum() / ((counts > 0).sum() * counts[labels[seen]])
+        return weights
+
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """The labels as they are."""
         return labels
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Cross-entropy in units of log(labels)."""
         from torch.nn import functional
@@ -86,8 +97,12 @@ class Single(Rules):
         seen = targets >= 0
         if not seen.any():
             return None
-        loss = functional.cross_entropy(logits[seen], targets[seen], label_smoothing=smoothing)
-        return loss / float(np.log(len(names)))
+        loss = functional.cross_entropy(
+            logits[seen], targets[seen], label_smoothing=smoothing, reduction="none"
+        )
+        if weights is not None:
+            loss = loss * weights[seen]
+        return loss.mean() / float(np.log(len(names)))
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each row a softmax."""
@@ -141,7 +156,7 @@ class Single(Rules):
         if accept is not None:
             result["accepted"] = accepted(self.decide(predicted, accept).accepted, labels == chosen)
         result["by_label"] = by_label(hits, rows, given)
-        if size <= MAX_CONFUSION:
+        if size <= MAX_SHOWN:
             result["confusion"] = confusion_matrix(labels, chosen, size).tolist()
         return result
 
@@ -173,6 +188,46 @@ class Single(Rules):
         if len(found) == 2:
             result[:, found[0]] = 1 - result[:, found[1]]
         return np.asarray(result / np.maximum(result.sum(axis=1, keepdims=True), 1e-300))
+
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The probability of the label that was given."""
+        return np.asarray(np.take_along_axis(other, given.argmax(axis=1)[:, None], 1)[:, 0])
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the most probable label is the same."""
+        return np.asarray(given.argmax(axis=1) == other.argmax(axis=1))
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """The gradient of its log-probability: towards the label, away from its rivals."""
+        chosen = np.arange(given.shape[1]) == given.argmax(axis=1)[:, None]
+        rivals = np.where(chosen, 0, given + 1e-12)
+        return np.asarray(chosen - rivals / rivals.sum(axis=1, keepdims=True))
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """By label."""
+        return np.asarray(other - given)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The confidence of a wrong label."""
+        return np.asarray(np.where(predicted.argmax(axis=1) == labels, 0, predicted.max(axis=1)))
+
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """[n] that of the most probable label, and whether it is right."""
+        return predicted.max(axis=1), np.asarray(predicted.argmax(axis=1) == labels)
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """The label."""
+        return names[int(label)]
 
     def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """Label and confidence; with a question mark where it is not accepted."""

@@ -37,6 +37,7 @@ THEMES = Task("themes", "multi", ("price", "service", "taste"))
 STARS = Task("stars", "regression")
 SINGLE = Task("mood", "single", ("a", "b", "c"))
 MULTI = Task("topics", "multi", ("s", "p"))
+NOTHING_SHARED = "no word or character stands in two of the rows to learn from"
 QUICK = TrainingConfig(
     vocabulary=300,
     max_tokens=32,
@@ -180,7 +181,7 @@ def test_large_languages_and_sources_have_verdicts_of_their_own() -> None:
     source = ["shop", "forum"] * 350
     found = compare(SINGLE, dataset(SINGLE, labels, lang, source), one, other)["slices"]
     counts = {name: part["rows"] for name, part in found.items()}
-    assert counts == {"all": 650, "en": 250, "zh": 390, "source forum": 325, "source shop": 325}
+    assert counts == {"all": 650, "en": 250, "zh": 390, "source=forum": 325, "source=shop": 325}
     chosen = np.array(lang) == "zh"
     alone = compare(
         SINGLE,
@@ -290,9 +291,10 @@ def kept() -> list[Bundle]:
 
 @pytest.fixture(scope="module")
 def trained(lines: list[str], kept: list[Bundle]) -> Bundle:
-    """Sentiment has one label alone in the rows to learn from."""
+    """Of sentiment, two texts alone are there to learn from, and they share no character."""
     data = comments(400)
-    data.labels["sentiment"][data.split == "train"] = 1
+    data.labels["sentiment"][data.split == "train"] = -1
+    data.texts[:2], data.labels["sentiment"][:2] = ["bad", "很好"], [0, 1]
     tasks = (THEMES, SENTIMENT, STARS)
     return train(data, tasks, QUICK, lines.append, save=kept.append, twins=True)
 
@@ -301,7 +303,10 @@ def test_every_task_has_its_verdict(trained: Bundle, lines: list[str]) -> None:
     duels = trained.metrics["duel"]
     assert list(duels) == ["themes", "sentiment", "stars"]
     assert duels["sentiment"]["verdict"] == "skipped"
-    assert "no baseline for sentiment: all rows to learn from are 'pos'" in lines
+    assert (
+        "no baseline for sentiment: no word or character stands in two of the rows to learn from"
+        in lines
+    )
     assert "sentiment" not in trained.metrics["baseline"]
     for name, metric in (("themes", "macro_f1"), ("stars", "mae")):
         assert duels[name]["metric"] == metric
@@ -314,7 +319,7 @@ def test_every_task_has_its_verdict(trained: Bundle, lines: list[str]) -> None:
 
 
 def test_the_card_and_the_summary_tell_the_verdicts(trained: Bundle) -> None:
-    skipped = "skipped: all rows to learn from are 'pos'"
+    skipped = f"skipped: {NOTHING_SHARED}"
     assert f"| sentiment |  |  |  |  | {skipped} |" in trained.card
     for name, duel in trained.metrics["duel"].items():
         (line,) = [

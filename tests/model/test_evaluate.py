@@ -16,7 +16,7 @@ from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle
 from glossator.model.data import Dataset
-from glossator.model.evaluate import evaluate, logits, measure, predict, score
+from glossator.model.evaluate import evaluate, left_out, logits, measure, predict, score
 from glossator.model.labeller import Labeller
 from glossator.model.metrics import INTERVALS
 from glossator.model.tasks import Task
@@ -142,21 +142,6 @@ def test_accepted_labels_have_their_coverage_and_the_interval_of_wilson() -> Non
     assert "accepted" not in measure(SINGLE, labels, given)
 
 
-def test_a_thousand_labels_take_no_memory_of_their_square() -> None:
-    task = Task("shelf", "single", tuple(map(str, range(1000))))
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 1000, 3000)
-    given = generator.random((3000, 1000))
-    tracemalloc.start()
-    found = measure(task, labels, given, accept=0.5)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert most < 50e6  # the confusions of all resamples at once would be 8 GB
-    assert len(json.dumps(found)) < 200_000
-    chosen = given.argmax(axis=1)
-    assert found["macro_f1"][0] == pytest.approx(sk.f1_score(labels, chosen, average="macro"))
-
-
 def test_a_multi_label_that_never_occurs_is_left_out() -> None:
     labels = np.array([[1, 0, 0], [1, 0, 1]], np.float32)
     given = np.array([[0.9, 0.1, 0.1], [0.2, 0.1, 0.7]])
@@ -268,3 +253,51 @@ def test_predictions_are_the_calibrated_logits_of_each_text(
             answer.task.rules.probabilities(raw[answer.task.name], calibration),
             given[answer.task.name],
         )
+
+
+def test_many_labels_take_no_more_memory_than_their_rows() -> None:
+    """A drawn confusion matrix of 1,000 labels has 8 MB, and thousands are drawn."""
+    task = Task("topic", "single", tuple(f"topic {i}" for i in range(1000)))
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 1000, 300)
+    given = generator.random((300, 1000)) + np.eye(1000)[labels] * 0.7
+    tracemalloc.start()
+    found = measure(task, labels, given)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    chosen = given.argmax(axis=1)
+    assert found["accuracy"][0] == pytest.approx(sk.accuracy_score(labels, chosen))
+    assert found["macro_f1"][0] == pytest.approx(sk.f1_score(labels, chosen, average="macro"))
+    assert "confusion" not in found, "a million numbers in a bundle's index"
+    assert len(json.dumps(found)) < 30_000
+
+
+def test_slices_are_of_any_column_and_of_its_most_frequent_values() -> None:
+    labels, given = answers(SINGLE, 300)
+    long = "very long " * 50
+    data = Dataset(
+        texts=["x"] * 300,
+        labels={"mood": labels},
+        split=np.array(["test"] * 300),
+        lang=np.array(["all", "en", ""] * 100, object),
+        source=np.array(["shop", "forum"] * 150, object),
+        columns={"page": np.array([f"p{min(i, 249)}" for i in range(300)], object)}
+        | {"note": np.array([long, "a\nb", ""] * 100, object)},
+    )
+
+    def slices(*by: str) -> dict[str, int]:
+        found = evaluate((SINGLE,), data, {"mood": given}, by)["mood"]
+        return {name: metrics["rows"] for name, metrics in found.items()}
+
+    default = evaluate((SINGLE,), data, {"mood": given})["mood"]
+    assert list(default) == ["all", "lang=all", "en", "source=forum", "source=shop"]
+    shop = data.source == "shop"
+    assert default["source=shop"] == measure(SINGLE, labels[shop], given[shop])
+    assert slices() == {"all": 300}
+    assert slices("note") == {"all": 300, "note=a b": 100, f"note={long[:60]}": 100}
+    pages = slices("page")
+    assert (len(pages), pages["page=p249"]) == (51, 51)
+    assert left_out(data, ("page", "note", "lang")) == [
+        "column 'page' has 250 values: the 50 most frequent are measured"
+    ]
