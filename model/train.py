@@ -30,6 +30,7 @@ from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
+from glossator.model.teachers import Lessons, teach, with_unlabelled
 from glossator.model.tokenizer import Tokenizer
 from glossator.model.trainer import Trainer
 from glossator.model.training_config import TrainingConfig
@@ -63,6 +64,7 @@ def train(
     *,
     unlabelled: Sequence[str] = (),
     init: Bundle | None = None,
+    teachers: Sequence[Bundle] = (),
     checkpoint: Path | None = None,
     max_minutes: float | None = None,
     save: Callable[[Bundle], None] | None = None,
@@ -80,6 +82,7 @@ def train(
         unlabelled: texts from which the tokenizer and the vectors of the tokens are learnt, too.
         init: a bundle whose tokenizer, embedding and encoder, and heads of the same tasks, are
             what it begins with; its sizes go before those of the settings.
+        teachers: bundles to learn from beside the labels, of the unlabelled texts too.
         checkpoint: a file that keeps where training stands: an interrupted one goes on there.
         max_minutes: the best epoch so far is taken after so long.
         save: receives the bundle as soon as it can label, before anything is measured, and again
@@ -101,19 +104,26 @@ def train(
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
     tokenizer, network = _begun(train_rows.texts, tasks, settings, unlabelled, init, report)
     config, begun = network.config, network.weights()
+    learnt_from = train_rows
+    lessons: Lessons = {}
+    if teachers:
+        learnt_from = with_unlabelled(train_rows, unlabelled, tasks)
+        report(f"asking {len(teachers)} teachers about {len(learnt_from):,} texts")
+        lessons = teach(teachers, tasks, learnt_from.texts, scales)
     key = training_key(
         data,
         {
             "settings": asdict(settings),
             "tasks": [task.to_json() for task in tasks],
             "tokenizer": tokenizer.to_json(),
-            "network": _digest(network),
+            "network": _digest(network.weights(), repr(config)),
+            "lessons": _digest(lessons, str(len(learnt_from))),
             "torch": torch.__version__,
         },
     )
     kept = Checkpoint(checkpoint, key)
     network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
-        train_rows, validation_rows, kept, max_minutes
+        learnt_from, validation_rows, kept, max_minutes, lessons
     )
     uncalibrated = Bundle(tasks, config, network.weights(), tokenizer, scales)
     bundle = _calibrated(uncalibrated, validation_rows)
@@ -132,19 +142,19 @@ def train(
     keep(replace(bundle, card=card.render(bundle)))
 
     def alone(task: Task) -> Bundle:
-        rows = [
-            part.select(task.rules.observed(part.labels[task.name]))
-            for part in (train_rows, validation_rows)
-        ]
         own = {task.name: scales[task.name]}
+        taught = {name: lesson for name, lesson in lessons.items() if name == task.name}
+        rows = learnt_from
+        if not taught:  # the others teach it nothing
+            rows = rows.select(task.rules.observed(rows.labels[task.name]))
         torch.manual_seed(settings.seed)
         twin = _network(config, (task,), settings)
         twin.load_weights({**twin.weights(), **_inherited(begun, own)})
         trained, _ = Trainer(twin, (task,), own, tokenizer, settings, report, show).run(
-            rows[0], rows[1], Checkpoint(None, ""), max_minutes
+            rows, validation_rows, Checkpoint(None, ""), max_minutes, taught
         )
         uncalibrated = Bundle((task,), config, trained.weights(), tokenizer, own)
-        return _calibrated(uncalibrated, rows[1])
+        return _calibrated(uncalibrated, validation_rows)
 
     bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))
     bundle = replace(bundle, card=card.render(bundle))
@@ -208,10 +218,10 @@ def _network(
     )
 
 
-def _digest(network: AttentionRNN) -> str:
-    """Of all that it holds."""
-    digest = hashlib.sha256(repr(network.config).encode())
-    for name, array in network.weights().items():
+def _digest(arrays: Mapping[str, NDArray[Any]], about: str) -> str:
+    """Of arrays and of what else there is to say of them."""
+    digest = hashlib.sha256(about.encode())
+    for name, array in arrays.items():
         digest.update(name.encode() + array.tobytes())
     return digest.hexdigest()
 

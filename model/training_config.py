@@ -16,6 +16,7 @@ _RANGES = {
     "dropout": (0.0, 0.95),
     "embedding_dropout": (0.0, 0.95),
     "smoothing": (0.0, 0.95),
+    "teaching": (0.0, 1.0),
     "seed": (0, 2**32 - 1),
 }
 """Least and largest values of settings."""
@@ -55,6 +56,8 @@ class TrainingConfig:
     """Share of tokens dropped whole."""
     smoothing: float = 0.05
     """Label smoothing of single tasks."""
+    teaching: float = 0.5
+    """Share of the loss that is by what teachers say, where there are any."""
     vectors: bool = True
     """Whether the embedding begins as vectors of the tokens' neighbours; see `vectors`."""
     seed: int = 1

@@ -65,6 +65,10 @@ class Regression(Rules):
         """[n] deviations from the mean, in units of the usual one."""
         return np.asarray((labels - initial.shift) / initial.scale, np.float32)
 
+    def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
+        """[n] the numbers as `targets` gives them."""
+        return self.targets(predicted[:, 0], initial)
+
     def loss(
         self,
         logits: Tensor,

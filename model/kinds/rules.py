@@ -98,12 +98,21 @@ class Rules(ABC):
 
         Args:
             logits: [B, outputs].
-            targets: [B] or [B, labels], as `targets` gives them.
+            targets: [B] or [B, labels], as `targets` or `lessons` gives them.
             names: the labels.
             smoothing: label smoothing of a single task (Szegedy et al. 2016).
             weights: [B] or [B, labels] how much each counts, as `Dataset.loss_weights` gives them;
                 without them all count the same.
         """
+
+    def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
+        """What the network learns to give where a teacher's prediction stands for the label.
+
+        Args:
+            predicted: of the teacher, as `probabilities` gives it.
+            initial: what `initial` gave.
+        """
+        return np.asarray(predicted, np.float32)
 
     # ------------------------------------------------------------ predictions
 

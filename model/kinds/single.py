@@ -91,10 +91,10 @@ class Single(Rules):
         smoothing: float = 0.0,
         weights: Tensor | None = None,
     ) -> Tensor | None:
-        """Cross-entropy in units of log(labels)."""
+        """Cross-entropy in units of log(labels); `targets` may be probabilities [B, labels] too."""
         from torch.nn import functional
 
-        seen = targets >= 0
+        seen = targets >= 0 if targets.dim() == 1 else ~targets.isnan().any(dim=1)
         if not seen.any():
             return None
         loss = functional.cross_entropy(
