@@ -25,7 +25,12 @@ NOTHING = 1.01
 PerLabel = float | tuple[float, ...]
 """A number for the whole task, or one for each of its labels, in order."""
 
-_RANGES = (("scale", 1e-12, 1e12), ("shift", -1e15, 1e15), ("accept", 0.0, 1.01))
+_RANGES = (
+    ("scale", 1e-12, 1e12),
+    ("shift", -1e15, 1e15),
+    ("accept", 0.0, 1.01),
+    ("expert", 0.0, 100.0),
+)
 """What keeps probabilities and float32 values finite, whatever the logits."""
 _BY_LABEL = ("scale", "accept")
 """What may have a number for each label."""
@@ -43,6 +48,8 @@ class Calibration:
     accept: PerLabel = NOTHING
     """A label is accepted from this confidence on; above 1 nothing is. In a multi task it is the
     probability from which a label is given, for all or for each; above 1, `THRESHOLD`."""
+    expert: float = 0.0
+    """The weight of the n-gram expert's logits, which are added before scaling; 0 is without it."""
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -73,8 +80,9 @@ class Calibration:
         return np.asarray(logits.astype(np.float64) * np.asarray(self.scale) + self.shift)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields by name; `Calibration(**fields)` reads them back."""
-        return asdict(self)
+        """The fields by name, a weight of 0 left out; `Calibration(**fields)` reads them back."""
+        fields = asdict(self)
+        return fields if self.expert else {k: v for k, v in fields.items() if k != "expert"}
 
 
 def best_scale(loss: Callable[[float], float]) -> float:

@@ -27,7 +27,10 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import logits
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
+from glossator.model.mixing import calibrate
 from glossator.model.network import AttentionRNN
+from glossator.model.ngrams import Ngrams, only
+from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
 from glossator.model.teachers import Lessons, teach, with_unlabelled
@@ -125,8 +128,32 @@ def train(
     network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
         learnt_from, validation_rows, kept, max_minutes, lessons
     )
-    uncalibrated = Bundle(tasks, config, network.weights(), tokenizer, scales)
-    bundle = _calibrated(uncalibrated, validation_rows)
+    expert, expert_logits = _expert(
+        tokenizer, tasks, scales, settings, train_rows, validation_rows, report
+    )
+
+    def calibrated(network: AttentionRNN, learnt: tuple[Task, ...]) -> Bundle:
+        """Of the network and the expert, with what fits the validation rows best."""
+        own = {task.name: scales[task.name] for task in learnt}
+        plain = Bundle(learnt, config, network.weights(), tokenizer, own)
+        given = logits(Labeller(plain, list(own)), validation_rows.texts)
+        fitted = {
+            task.name: calibrate(
+                task,
+                given[task.name],
+                expert_logits.get(task.name),
+                validation_rows.labels[task.name],
+                scales[task.name],
+            )
+            for task in learnt
+        }
+        bundle = replace(plain, calibration=fitted)
+        return replace(bundle, ngrams=only(expert, bundle.experts))
+
+    bundle = calibrated(network, tasks)
+    if expert:
+        weights = "  ".join(f"{name} {c.expert:g}" for name, c in bundle.calibration.items())
+        report(f"weight of the n-gram expert: {weights}")
     facts = {
         **(provenance or {}),
         "settings": asdict(settings),
@@ -153,29 +180,12 @@ def train(
         trained, _ = Trainer(twin, (task,), own, tokenizer, settings, report, show).run(
             rows, validation_rows, Checkpoint(None, ""), max_minutes, taught
         )
-        uncalibrated = Bundle((task,), config, trained.weights(), tokenizer, own)
-        return _calibrated(uncalibrated, validation_rows)
+        return calibrated(trained, (task,))
 
     bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))
     bundle = replace(bundle, card=card.render(bundle))
     keep(bundle)
     return bundle
-
-
-def _calibrated(bundle: Bundle, validation_rows: Dataset) -> Bundle:
-    """The bundle with the calibration that fits the validation rows best."""
-    names = [task.name for task in bundle.tasks]
-    given = logits(Labeller(bundle, names), validation_rows.texts)
-    fitted = {
-        task.name: task.rules.fit(
-            given[task.name],
-            validation_rows.labels[task.name],
-            bundle.calibration[task.name],
-            task.target_precision,
-        )
-        for task in bundle.tasks
-    }
-    return replace(bundle, calibration=fitted)
 
 
 def _begun(
@@ -261,6 +271,35 @@ def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, .
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
                     "rows, or fix the split column"
                 )
+
+
+def _expert(
+    tokenizer: Tokenizer,
+    tasks: tuple[Task, ...],
+    scales: Mapping[str, Calibration],
+    settings: TrainingConfig,
+    train_rows: Dataset,
+    validation_rows: Dataset,
+    report: Report,
+) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[np.float64]]]:
+    """The n-gram expert's arrays, and by task its logits for the validation rows."""
+    if not settings.ngrams:
+        return {}, {}
+    report("fitting the n-gram expert")
+    arrays = fit_ngrams(
+        tokenizer.encode(train_rows.texts),
+        train_rows.labels,
+        tasks,
+        scales,
+        tokenizer,
+        settings.ngrams,
+        settings.seed,
+    )
+    fitted = [task for task in tasks if f"{task.name}.table" in arrays]
+    if not fitted:
+        return {}, {}
+    expert = Ngrams(arrays, tokenizer, fitted)
+    return arrays, expert.logits(tokenizer.encode(validation_rows.texts))
 
 
 def _initial(task: Task, labels: Labels) -> Calibration:

@@ -90,6 +90,16 @@ class Regression(Rules):
         """[n, 1] the numbers, in the unit of the labels."""
         return calibration.scaled(logits)
 
+    def losses(
+        self, logits: NDArray[Any], labels: Labels, calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The square of the error."""
+        return np.asarray((self.probabilities(logits, calibration)[:, 0] - labels) ** 2)
+
+    def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+        """How far the value is moved from the mean of the training labels."""
+        return np.asarray(np.abs(logits[:, 0].astype(np.float64)))
+
     def fit(
         self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
     ) -> Calibration:

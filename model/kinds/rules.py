@@ -114,6 +114,14 @@ class Rules(ABC):
         """
         return np.asarray(predicted, np.float32)
 
+    def columns(self, names: Sequence[str]) -> int:
+        """Numbers that a linear model gives for a text; `spread` makes outputs of them."""
+        return len(self.spread(names))
+
+    def spread(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """[outputs], or [1] for one; outputs are a linear model's [n, columns] times this."""
+        return np.ones(max(1, len(names)))
+
     # ------------------------------------------------------------ predictions
 
     @abstractmethod
@@ -121,6 +129,21 @@ class Rules(ABC):
         """[n, labels] calibrated probabilities, or [n, 1] values of a regression.
 
         Each row is computed for itself, in double precision.
+        """
+
+    @abstractmethod
+    def losses(
+        self, logits: NDArray[Any], labels: Labels, calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] the loss of each row; all have a label."""
+
+    @abstractmethod
+    def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+        """[n] how far these logits, a summand of all, speak for or against what was predicted.
+
+        Args:
+            logits: [n, outputs] a part of what `predicted` was made of.
+            predicted: [n, labels].
         """
 
     @abstractmethod
