@@ -220,24 +220,20 @@ def _differentiated(
     import torch
 
     seen = torch.from_numpy(mask)
-    ids = torch.zeros(mask.shape, dtype=torch.int64)
-    ids[seen] = torch.from_numpy(tokens.astype(np.int64))
-    embedded: list[torch.Tensor] = []  # [m, E]: it is asked for the tokens alone
-    hook = network.embedding.register_forward_hook(lambda *call: embedded.append(call[2]))
-    try:
-        outputs = network(ids, seen.sum(dim=1))
-    finally:
-        hook.remove()
+    lengths = seen.sum(dim=1)
+    vectors = network.embedding(torch.from_numpy(tokens.astype(np.int64)))  # [m, E], one a place
+    states = network.read(vectors, torch.arange(len(tokens)), lengths, mask.shape[1])
+    outputs = network.answer(states, lengths)
     for task in bundle.tasks:
         logits, attention = outputs[task.name]
         calibration = bundle.calibration[task.name]
         given = task.rules.probabilities(logits.detach().numpy(), calibration)
         leaning = torch.from_numpy(task.rules.leaning(given, calibration)).float()
         by_input, by_attention = torch.autograd.grad(
-            (logits * leaning).sum(), (embedded[0], attention), retain_graph=True
+            (logits * leaning).sum(), (vectors, attention), retain_graph=True
         )
         contribution = attention * by_attention
-        gradient = (embedded[0] * by_input).sum(dim=1)
+        gradient = (vectors * by_input).sum(dim=1)
         found = (attention[seen], contribution[seen], gradient)
         yield task, tuple(weights.detach().double().numpy() for weights in found)
 
