@@ -63,12 +63,13 @@ def read(
 
 def _matching(pattern: str) -> list[str]:
     fs, path = open_store(pattern)
-    if fs.isfile(path):
-        paths = [path]
-    elif fs.isdir(path):
-        paths = [found for found in fs.find(path) if _is_labelled(found, path)]
-    else:
-        paths = [found for found in fs.glob(path) if fs.isfile(found)]
+    given = fs.isfile(path) or fs.isdir(path)
+    paths: list[str] = []
+    for found in [path] if given else fs.glob(path):
+        if fs.isfile(found):
+            paths.append(found)
+        elif given or not _is_hidden(PurePosixPath(found).name):
+            paths += [below for below in fs.find(found) if _is_labelled(below, found)]
     if not paths:
         raise UsageError(
             f"no file matches {pattern}; give Parquet, CSV or JSON Lines files, a glob or a "
@@ -80,7 +81,11 @@ def _matching(pattern: str) -> list[str]:
 
 def _is_labelled(path: str, folder: str) -> bool:
     below = PurePosixPath(path).relative_to(PurePosixPath(folder)).parts
-    return _suffix(path) in _READERS and not any(part.startswith((".", "_")) for part in below)
+    return _suffix(path) in _READERS and not any(map(_is_hidden, below))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
 
 
 def _suffix(path: str) -> str:

@@ -81,6 +81,8 @@ def test_a_folder_is_all_labelled_files_below_it(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("not rows")
     (tmp_path / "tasks.toml").write_text("not rows")
     assert read(tmp_path).texts == ["b.csv", "c.jsonl", "deep/er/a.parquet"]
+    assert read(tmp_path / "[_d]*").texts == ["deep/er/a.parquet"]
+    assert read(tmp_path / "[bc].*").texts == ["b.csv", "c.jsonl"]
 
 
 def test_a_folder_may_lie_in_a_store(tmp_path: Path) -> None:
