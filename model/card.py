@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from glossator.model import overview
 from glossator.model.architecture import NetworkConfig, parameter_count
 from glossator.model.bundle import Bundle
 from glossator.model.metrics import verdict
@@ -100,6 +101,10 @@ def _data(facts: Mapping[str, Any]) -> list[str]:
         for task, counts in facts.get("labels", {}).items()
     ]
     lines.append(_table([["task", "labelled texts"], *labels]))
+    if found := facts.get("labels_overview"):
+        lines.append("Texts with a label, by split, and those that have one of another task too:")
+        lines.append(_table(overview.table(found)))
+        lines += [f"- {line}" for line in found["warnings"]]
     return lines
 
 

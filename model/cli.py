@@ -267,8 +267,11 @@ def evaluate(
     )
     chosen = rows if on == "all" else rows.select(rows.split == on)
     if not len(chosen):
+        kept_out = rows.leaks.kept_out
+        leaks = f" but for {kept_out:,} whose texts leak" if kept_out else ""
         raise UsageError(
-            f"no row of split {on!r} in column {split!r}: name another, or all", parameter="on"
+            f"no row of split {on!r} in column {split!r}{leaks}: name another, or all",
+            parameter="on",
         )
     measured = tuple(task for task in asked if task.name in rows.labels)
     if not measured:

@@ -123,7 +123,8 @@ def load(
     asked = _Asked(tasks, text, split, weight, tuple(by))
     files = labelled_files.find(patterns)
     parts = [_read(file, asked) for file in files]
-    _check_columns(patterns, asked, {name for part in parts for name in part.has})
+    has = {name for part in parts for name in part.has}
+    _check_columns(patterns, asked, has, () if allow_missing else tasks)
     if not sum(len(part.rows) for part in parts):
         raise UsageError(f"{', '.join(patterns)}: no row with a text in column {text!r}")
     whole = _joined([part.rows for part in parts], tasks)
@@ -196,8 +197,10 @@ class _Part:
     """The names of all its columns."""
 
 
-def _check_columns(patterns: Sequence[str], asked: _Asked, has: set[str]) -> None:
-    """Columns that were named have to be somewhere."""
+def _check_columns(
+    patterns: Sequence[str], asked: _Asked, has: set[str], tasks: Sequence[Task]
+) -> None:
+    """Columns that were named, for these tasks too, have to be somewhere."""
     named = [("by", name) for name in asked.columns if name not in ("lang", "source")]
     named += [("split", asked.split)] if asked.split not in (None, SPLIT) else []
     named += [("weight", asked.weight)] if asked.weight is not None else []
@@ -208,7 +211,7 @@ def _check_columns(patterns: Sequence[str], asked: _Asked, has: set[str]) -> Non
                 f"{', '.join(sorted(has))}",
                 parameter=parameter,
             )
-    for task in asked.tasks:
+    for task in tasks:
         written = task.column or task.columns
         if written and not set(task.label_columns) & has:
             raise UsageError(

@@ -6,7 +6,7 @@ are missing at random; where they are missing by source or language, a task may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from glossator.model.tasks import Task
 MIN_ASSOCIATION = 0.1
 """Cramér's V, from 0 to 1, below which labels count as missing at random: Cohen's "small"."""
 _SHOWN = 5
+_WORDS = {"source": "source", "lang": "language"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Overview:
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, for a bundle's provenance."""
-        return asdict(self)
+        return {**asdict(self), "warnings": self.warnings()}
 
     def warnings(self) -> list[str]:
         """What to tell whoever gave the data, a line each."""
@@ -66,12 +67,34 @@ class Overview:
         ]
         for found in self.uneven:
             (most, more), (least, less) = found.most, found.least
+            by = _WORDS[found.by]
             lines.append(
                 f"task {found.task!r}: labels are not missing at random: {more:.0%} of the rows of "
-                f"{found.by} {shown(most)} have one, {less:.0%} of {shown(least)}; it may learn to "
-                f"tell the {found.by}"
+                f"{by} {shown(most)} have one, {less:.0%} of {shown(least)}; it may learn to tell "
+                f"the {by}"
             )
         return lines
+
+
+def table(found: Mapping[str, Any]) -> list[list[str]]:
+    """Rows with a label by task and split, and with a label of each other task too.
+
+    Args:
+        found: what `Overview.to_json` gave.
+    """
+    tasks = list(found["rows"])
+    head = ["task", *SPLITS, *(f"and {task}" for task in tasks)]
+    return [
+        head,
+        *(
+            [
+                task,
+                *(f"{found['rows'][task][split]:,}" for split in SPLITS),
+                *(f"{found['together'][task][o]:,}" if o != task else "" for o in tasks),
+            ]
+            for task in tasks
+        ),
+    ]
 
 
 def describe(data: Dataset, tasks: Sequence[Task]) -> Overview:

@@ -359,7 +359,8 @@ def test_further_columns_are_read_as_text(tmp_path: Path) -> None:
 
 def test_a_task_without_labels_may_be_left_out(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", text=["a"], mood=["bad"])
-    data = load([file], (MOOD, STARS), "text", "split", allow_missing=True)
+    tasks = (MOOD, STARS, Task("age", "regression", column="years"))
+    data = load([file], tasks, "text", "split", allow_missing=True)
     assert list(data.labels) == ["mood"]
 
 

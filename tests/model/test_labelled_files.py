@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from glossator.model.data import Dataset, load
 from glossator.model.errors import UsageError
@@ -80,6 +81,18 @@ def test_a_folder_is_all_labelled_files_below_it(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("not rows")
     (tmp_path / "tasks.toml").write_text("not rows")
     assert read(tmp_path).texts == ["b.csv", "c.jsonl", "deep/er/a.parquet"]
+    assert read(tmp_path / "[_d]*").texts == ["deep/er/a.parquet"]
+    assert read(tmp_path / "[bc].*").texts == ["b.csv", "c.jsonl"]
+
+
+def test_a_folder_may_lie_in_a_store(tmp_path: Path) -> None:
+    store = MemoryFileSystem()
+    for name in ("b.csv", "deep/a.parquet"):
+        file = write(tmp_path / name, [{**ROWS[0], "text": name}])
+        store.pipe_file(f"/labelled/{name}", file.read_bytes())
+    for where in ("memory://labelled", "memory://labelled/", "memory://labelled/**"):
+        data = load([where], TASKS, "text", "split")
+        assert data.texts == ["b.csv", "deep/a.parquet"]
 
 
 def test_types_of_a_csv_are_guessed_from_all_of_it(tmp_path: Path) -> None:

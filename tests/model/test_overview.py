@@ -12,7 +12,7 @@ from scipy.stats.contingency import association, crosstab
 
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.overview import describe
+from glossator.model.overview import describe, table
 from glossator.model.splits import Leaks
 from glossator.model.tasks import Task
 
@@ -59,6 +59,12 @@ def test_rows_are_counted_by_task_and_split_and_together() -> None:
     assert found.never == {}
     assert found.leaks == {"in_two_splits": 3, "contradicting": 2, "affected": 1, "kept_out": 1}
     assert json.loads(json.dumps(found.to_json()))["together"] == found.together
+    head, mood, *_ = table(found.to_json())
+    assert head == ["task", "train", "validation", "test", "and mood", "and topics", "and stars"]
+    assert mood[1:] == [
+        *map(str, found.rows["mood"].values()),
+        *("", str(found.together["mood"]["topics"]), str(found.together["mood"]["stars"])),
+    ]
 
 
 def test_weights_make_fewer_rows_effective() -> None:

@@ -200,6 +200,12 @@ def test_the_model_card_tells_the_numbers(trained: Bundle) -> None:
         assert f"\n## {title}\n" in card
     moods = trained.provenance["labels"]["mood"]
     assert f"| mood | bad {moods['bad']:,}, good {moods['good']:,} |" in card
+    seen = DATA.labels["mood"] >= 0
+    both = int((seen & ~np.isnan(DATA.labels["stars"])).sum())
+    counts = [int((seen & (DATA.split == s)).sum()) for s in ("train", "validation", "test")]
+    (row,) = (line for line in card.splitlines() if line.startswith(f"| mood | {counts[0]:,} | "))
+    assert row.startswith(f"| mood | {counts[0]:,} | {counts[1]} | {counts[2]} |  | ")
+    assert row.endswith(f" | {both:,} |")
     for task, name in (("mood", "macro_f1"), ("topics", "accuracy"), ("stars", "r2")):
         for part in ("all", "en", "zh"):
             metrics = trained.metrics["test"][task][part]
@@ -448,7 +454,8 @@ def test_the_card_holds_any_label_and_source() -> None:
     tables = [line for line in card.splitlines() if line.startswith("|")]
     assert any(r"bad \| worse" in line for line in tables)
     columns = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
-    assert sorted(set(columns)) == [3, 4, 8]  # sources and labels, the course, the quality
+    # sources and labels; the course; what labels there are; the quality
+    assert sorted(set(columns)) == [3, 4, 6, 8]
 
 
 def test_a_bundle_names_the_most_frequent_sources() -> None:

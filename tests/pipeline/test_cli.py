@@ -119,6 +119,8 @@ def test_evaluate_leaves_rows_out_that_training_saw(bundle: Path, tmp_path: Path
     assert "1 test rows with such texts are left out" in run.stderr
     run = glossator(*given, "--allow-leaks")
     assert json.loads(run.stdout)["sentiment"]["all"]["rows"] == 2
+    pq.write_table(pa.Table.from_pylist(rows[:2]), tmp_path / "rows.parquet")
+    refused(glossator(*given), "--on", "no row of split 'test'", "but for 1 whose texts leak")
 
 
 def test_train_says_what_it_found_in_the_data(training: Path) -> None:
