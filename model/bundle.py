@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model import bundle_index, weights
+from glossator.model import bundle_index, ngrams, weights
 from glossator.model.architecture import NetworkConfig, tensor_shapes
-from glossator.model.bundle_index import CARD, FORMAT, TOKENIZER, WEIGHTS, FileEntry, Index
+from glossator.model.bundle_index import CARD, FORMAT, NGRAMS, TOKENIZER, WEIGHTS, FileEntry, Index
 from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store
@@ -52,6 +52,8 @@ class Bundle:
     tokenizer: Tokenizer
     calibration: Mapping[str, Calibration]
     """By task name."""
+    ngrams: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """The n-gram expert, by the names of `ngrams.array_types`; empty where there is none."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, settings, versions and the course of training."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +62,11 @@ class Bundle:
     """The model card, Markdown."""
     digest: str = ""
     """SHA-256 of `bundle.json`, which has those of the other files; set by `load`."""
+
+    @property
+    def experts(self) -> tuple[Task, ...]:
+        """The tasks for which the n-gram expert has a say."""
+        return bundle_index.experts(self.tasks, self.calibration)
 
     def network(self) -> AttentionRNN:
         """The network in torch, for training and as a reference; labelling does without it."""
@@ -77,12 +84,16 @@ def save(bundle: Bundle, folder: str | Path) -> str:
         UsageError: `load` would refuse it; nothing was written.
     """
     check_tasks(bundle.tasks, "the bundle")
+    bits = ngrams.bits_of(bundle.ngrams)
+    shapes = tensor_shapes(bundle.config, bundle.tasks)
     try:
-        weights.check(bundle.weights, tensor_shapes(bundle.config, bundle.tasks))
+        weights.check(bundle.weights, weights.float32(shapes))
+        weights.check(bundle.ngrams, ngrams.array_types(bits, bundle.experts))
     except ValueError as error:
         raise UsageError(f"the weights can't be saved: {error}") from error
     files = {
         WEIGHTS: weights.render(bundle.weights),
+        **({NGRAMS: weights.render(bundle.ngrams)} if bits else {}),
         TOKENIZER: bundle.tokenizer.to_json().encode(),
         CARD: bundle.card.encode("utf-8", "replace"),
     }
@@ -99,11 +110,12 @@ def save(bundle: Bundle, folder: str | Path) -> str:
             files=entries,
             provenance=bundle.provenance,
             metrics=bundle.metrics,
+            ngrams=bits,
         )
     )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    for name in (bundle_index.NAME, *files):
+    for name in (bundle_index.NAME, NGRAMS, *files):
         (target / name).unlink(missing_ok=True)  # a link is replaced, not followed
     for name, content in files.items():
         (target / name).write_bytes(content)
@@ -131,9 +143,10 @@ def load(where: str | Path, digest: str | None = None) -> Bundle:
             parameter="model_digest",
         )
     index = _checked(where, bundle_index.NAME, bundle_index.parse, content)
-    shapes = tensor_shapes(index.config, index.tasks)
+    types = weights.float32(tensor_shapes(index.config, index.tasks))
     limits = {
-        WEIGHTS: weights.max_bytes(shapes),
+        WEIGHTS: weights.max_bytes(types),
+        NGRAMS: weights.max_bytes(index.ngram_types),
         TOKENIZER: MAX_TOKENIZER_BYTES,
         CARD: MAX_CARD_BYTES,
     }
@@ -144,14 +157,15 @@ def load(where: str | Path, digest: str | None = None) -> Bundle:
                 f"{limits[name]:,}",
                 parameter="model",
             )
-    files = {name: _read_whole(root, name, index.files[name]) for name in limits}
+    files = {name: _read_whole(root, name, index.files[name]) for name in index.files}
     tokenizer = _checked(where, TOKENIZER, lambda data: _tokenizer(data, index), files[TOKENIZER])
     return Bundle(
         tasks=index.tasks,
         config=index.config,
-        weights=_checked(where, WEIGHTS, lambda data: weights.parse(data, shapes), files[WEIGHTS]),
+        weights=_checked(where, WEIGHTS, lambda data: weights.parse(data, types), files[WEIGHTS]),
         tokenizer=tokenizer,
         calibration=index.calibration,
+        ngrams=_expert(where, index, files),
         provenance=index.provenance,
         metrics=index.metrics,
         card=_checked(where, CARD, bytes.decode, files[CARD]),
@@ -173,6 +187,13 @@ def _tokenizer(content: bytes, index: Index) -> Tokenizer:
     if tokenizer.size != index.config.vocabulary:
         raise ValueError(f"has {tokenizer.size} tokens, the network {index.config.vocabulary}")
     return tokenizer
+
+
+def _expert(where: str | Path, index: Index, files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
+    if NGRAMS not in files:
+        return {}
+    types = index.ngram_types
+    return _checked(where, NGRAMS, lambda data: weights.parse(data, types), files[NGRAMS])
 
 
 def _read_whole(root: str, name: str, entry: FileEntry) -> bytes:

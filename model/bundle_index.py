@@ -8,21 +8,23 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from glossator.model import strict_json
+from glossator.model import ngrams, strict_json
 from glossator.model.architecture import NetworkConfig
 from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError, shown
 from glossator.model.tasks import Task, check_tasks, parse_task
+from glossator.model.weights import Types
 from glossator.model.words import MAX_TOKENS
 
 FORMAT = 2
-NAME, WEIGHTS, TOKENIZER, CARD = (
+NAME, WEIGHTS, NGRAMS, TOKENIZER, CARD = (
     "bundle.json",
     "model.safetensors",
+    "ngrams.safetensors",
     "tokenizer.json",
     "MODEL_CARD.md",
 )
@@ -65,9 +67,21 @@ class Index:
     calibration: Mapping[str, Calibration]
     """By task name."""
     files: Mapping[str, FileEntry]
-    """Of the weights, the tokenizer and the card, by name."""
+    """Of the weights, the tokenizer, the card and the expert if there is one, by name."""
     provenance: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    ngrams: int = 0
+    """Bits of the n-gram expert's buckets; 0 where there is no expert."""
+
+    @property
+    def ngram_types(self) -> Types:
+        """The arrays of the expert."""
+        return ngrams.array_types(self.ngrams, experts(self.tasks, self.calibration))
+
+
+def experts(tasks: Sequence[Task], calibration: Mapping[str, Calibration]) -> tuple[Task, ...]:
+    """The tasks for which the n-gram expert has a say."""
+    return tuple(task for task in tasks if calibration[task.name].expert)
 
 
 def render(index: Index) -> bytes:
@@ -81,6 +95,7 @@ def render(index: Index) -> bytes:
         "tasks": {task.name: task.to_json() for task in index.tasks},
         "network": index.config.to_json(),
         "tokenizer": {"max_tokens": index.max_tokens},
+        **({"ngrams": {"bits": index.ngrams}} if index.ngrams else {}),
         "calibration": {name: c.to_json() for name, c in index.calibration.items()},
         "files": {
             name: {"size": entry.size, "sha256": entry.sha256}
@@ -118,18 +133,22 @@ def parse(content: bytes) -> Index:
             f"has format {shown(index['format'])}, this Glossator reads format {FORMAT}: use the "
             "version that wrote it, or train anew"
         )
-    _check_keys(index, _KEYS, "")
+    _check_keys(index, _KEYS, "", ("ngrams",))
     tasks = tuple(parse_task(*item, "tasks") for item in _object(index, "tasks").items())
     check_tasks(tasks, "tasks")
-    return Index(
+    bits = _bits(_object(index, "ngrams")) if "ngrams" in index else 0
+    parsed = Index(
         tasks=tasks,
         config=_config(_object(index, "network")),
         max_tokens=_max_tokens(_object(index, "tokenizer")),
         calibration=_calibration(_object(index, "calibration"), tasks),
-        files=_files(_object(index, "files")),
+        files=_files(_object(index, "files"), (NGRAMS,) if bits else ()),
         provenance=_object(index, "provenance"),
         metrics=_object(index, "metrics"),
+        ngrams=bits,
     )
+    _ = parsed.ngram_types  # which refuses what no expert is
+    return parsed
 
 
 def _object(index: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -138,11 +157,13 @@ def _object(index: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(index[name])
 
 
-def _check_keys(value: Any, names: tuple[str, ...], where: str) -> None:
+def _check_keys(
+    value: Any, names: tuple[str, ...], where: str, optional: tuple[str, ...] = ()
+) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"{where} {shown(value)} is no object")
     prefix = f"{where}: " if where else ""
-    if unknown := sorted(value.keys() - set(names)):
+    if unknown := sorted(value.keys() - {*names, *optional}):
         raise ValueError(f"{prefix}unknown key {shown(unknown[0])}")
     if missing := sorted(set(names) - value.keys()):
         raise ValueError(f"{prefix}{missing[0]} is missing")
@@ -164,13 +185,23 @@ def _max_tokens(value: dict[str, Any]) -> int:
     return max_tokens
 
 
+def _bits(value: dict[str, Any]) -> int:
+    _check_keys(value, ("bits",), "ngrams")
+    bits = value["bits"]
+    if type(bits) is not int or not ngrams.MIN_BITS <= bits <= ngrams.MAX_BITS:
+        raise ValueError(
+            f"ngrams: bits {shown(bits)} is not between {ngrams.MIN_BITS} and {ngrams.MAX_BITS}"
+        )
+    return bits
+
+
 def _calibration(value: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, Calibration]:
     _check_keys(value, tuple(task.name for task in tasks), "calibration")
-    names = tuple(field.name for field in fields(Calibration))
+    names = tuple(field.name for field in fields(Calibration) if field.name != "expert")
     result = {}
     for task in tasks:
         where = f"calibration of {task.name}"
-        _check_keys(value[task.name], names, where)
+        _check_keys(value[task.name], names, where, ("expert",))
         try:
             result[task.name] = Calibration(**value[task.name])
         except UsageError as error:
@@ -178,8 +209,8 @@ def _calibration(value: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, Ca
     return result
 
 
-def _files(value: dict[str, Any]) -> dict[str, FileEntry]:
-    _check_keys(value, (WEIGHTS, TOKENIZER, CARD), "files")
+def _files(value: dict[str, Any], more: tuple[str, ...]) -> dict[str, FileEntry]:
+    _check_keys(value, (WEIGHTS, TOKENIZER, CARD, *more), "files")
     for name, entry in value.items():
         _check_keys(entry, ("size", "sha256"), f"files: {name}")
         if type(entry["size"]) is not int or entry["size"] < 0:

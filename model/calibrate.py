@@ -14,7 +14,12 @@ from glossator.model.errors import UsageError, shown
 MIN_ACCEPTED_ROWS = 50
 """Accepted validation rows below which a precision says too little to act on."""
 
-_RANGES = (("scale", 1e-12, 1e12), ("shift", -1e15, 1e15), ("accept", 0.0, 1.01))
+_RANGES = (
+    ("scale", 1e-12, 1e12),
+    ("shift", -1e15, 1e15),
+    ("accept", 0.0, 1.01),
+    ("expert", 0.0, 100.0),
+)
 """What keeps probabilities and float32 values finite, whatever the logits."""
 
 
@@ -28,6 +33,8 @@ class Calibration:
     """Added after scaling: a regression's mean."""
     accept: float = 1.01
     """A label is accepted from this confidence on; above 1 nothing is."""
+    expert: float = 0.0
+    """The weight of the n-gram expert's logits, which are added before scaling; 0 is without it."""
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -41,8 +48,9 @@ class Calibration:
         return np.asarray(logits.astype(np.float64) * self.scale + self.shift)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields by name; `Calibration(**fields)` reads them back."""
-        return asdict(self)
+        """The fields by name, a weight of 0 left out; `Calibration(**fields)` reads them back."""
+        fields = asdict(self)
+        return fields if self.expert else {k: v for k, v in fields.items() if k != "expert"}
 
 
 def best_scale(loss: Callable[[float], float]) -> float:

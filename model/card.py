@@ -30,6 +30,7 @@ def render(bundle: Bundle) -> str:
         f"{network.embedding}, bidirectional {network.cell.upper()} {network.hidden} + "
         f"{network.hidden}, {_attention(network)}; {parameters:,} parameters. At most "
         f"{bundle.tokenizer.max_tokens} tokens of a text are read.",
+        _expert(bundle),
         "## Data",
         *_data(facts),
         "## Quality on the test split",
@@ -42,6 +43,16 @@ def render(bundle: Bundle) -> str:
         *(f"- **{task.name}**: {_limits(task)}" for task in bundle.tasks),
     ]
     return "\n\n".join(part for part in parts if part).replace("\n\n- ", "\n- ") + "\n"
+
+
+def _expert(bundle: Bundle) -> str:
+    if not bundle.experts:
+        return ""
+    weights = (f"{t.name} {bundle.calibration[t.name].expert:g}" for t in bundle.experts)
+    return (
+        f"Beside it an n-gram expert of {len(bundle.ngrams['tags']):,} buckets, whose log-odds are "
+        f"added with these weights: {', '.join(weights)}."
+    )
 
 
 def summary(bundle: Bundle) -> str:

@@ -57,6 +57,14 @@ _allow_leaks = click.option(
     help="Begin with the tokenizer, the embedding and the encoder of another bundle.",
 )
 @click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="BUNDLE",
+    help="Learn from what a bundle says too, of the unlabelled texts as well; may be given more "
+    "than once.",
+)
+@click.option(
     "--max-minutes",
     type=click.FloatRange(min=0, min_open=True),
     help="Take the best epoch so far after so long.",
@@ -79,6 +87,7 @@ def train(
     allow_leaks: bool,
     unlabelled: tuple[str, ...],
     init: str | None,
+    teachers: tuple[str, ...],
     max_minutes: float | None,
     name: str,
     changes: tuple[str, ...],
@@ -101,6 +110,7 @@ def train(
     tasks = load_tasks(tasks_file)
     check_bundle_folder(output)
     begin_with = None if init is None else bundles.load(init)
+    taught_by = [bundles.load(teacher) for teacher in teachers]
     more = unlabelled_texts(unlabelled, text) if unlabelled else []
     keep_freed_memory()
     kept = checkpoint_path(output)
@@ -113,6 +123,8 @@ def train(
         provenance |= {"unlabelled": {"files": list(unlabelled), "texts": len(more)}}
     if begin_with is not None:
         provenance |= {"init": begin_with.digest}
+    if taught_by:
+        provenance |= {"teachers": [teacher.digest for teacher in taught_by]}
     if weight is not None:
         provenance |= {"weight": weight}
     try:
@@ -125,6 +137,7 @@ def train(
             report.show,
             unlabelled=more,
             init=begin_with,
+            teachers=taught_by,
             checkpoint=kept,
             max_minutes=max_minutes,
         )

@@ -21,15 +21,14 @@ _MAX_SLICE_CHARS = 60
 """Of a value in a slice's name."""
 
 
-def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float32]]:
+def logits(labeller: Labeller, texts: list[str]) -> dict[str, NDArray[np.float64]]:
     """[n, outputs] of every text, by task."""
     parts = [
-        labeller.score(texts[first : first + labeller.max_texts])[1].scores
+        labeller.logits(texts[first : first + labeller.max_texts])
         for first in range(0, len(texts), labeller.max_texts)
     ]
     return {
-        task.name: np.concatenate([part[task.name].logits for part in parts])
-        for task in labeller.tasks
+        task.name: np.concatenate([part[task.name] for part in parts]) for task in labeller.tasks
     }
 
 

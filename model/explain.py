@@ -43,6 +43,13 @@ def explanation(text: str, predictions: Predictions, row: int = 0, *, colour: bo
         )
         for name, prediction, task in shown
     ]
+    shares = [
+        f"{task.task.name} {task.expert[row]:.0%}"
+        for task in predictions.tasks
+        if task.expert is not None
+    ]
+    if shares:
+        lines.append(f"(carried by the n-grams, not by what is marked: {', '.join(shares)})")
     if predictions.truncated[row]:
         lines.append(f"(only the first {predictions.tokens[row]} tokens were read)")
     return lines
@@ -106,5 +113,6 @@ def predictions_json(text: str, predictions: Predictions, row: int = 0) -> dict[
             **predicted,
             "attention": attention,
             "entropy": float(one.entropy[row]),
+            **({} if one.expert is None else {"expert": float(one.expert[row])}),
         }
     return result

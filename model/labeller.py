@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from glossator.model.bundle import Bundle
 from glossator.model.engine import EngineResult, OnProgress
 from glossator.model.engines import make_engine
+from glossator.model.mixing import share
+from glossator.model.ngrams import Ngrams
 from glossator.model.tasks import Task, select_tasks
 from glossator.model.tokenizer import MAX_CHARS, Tokens, slices
 from glossator.model.words import Words, heaviest, joined, units
@@ -39,6 +41,9 @@ class TaskPredictions:
     """The words that its attention gave most weight."""
     entropy: NDArray[np.float32]
     """[n] of the attention over tokens, in nats."""
+    expert: NDArray[np.float32] | None = None
+    """[n] the share of each decision that the n-gram expert carried, as `mixing.share` says it;
+    None where the bundle has none for the task."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Predictions:
     padded_tokens: int
     """Tokens that were computed, padding included."""
     seconds: dict[str, float]
-    """What it took, by stage: tokenize, network, attention."""
+    """What it took, by stage: tokenize, network (and the expert), attention."""
 
 
 class Labeller:
@@ -68,11 +73,30 @@ class Labeller:
         self._names = [task.name for task in self.tasks]
         self._tokenizer = bundle.tokenizer
         self._engine = make_engine(bundle.weights, bundle.config, self.tasks)
+        experts = [task for task in bundle.experts if task.name in self._names]
+        self.experts = tuple(task.name for task in experts)
+        """The names of the tasks in which the n-gram expert has a say."""
+        self._ngrams = Ngrams(bundle.ngrams, bundle.tokenizer, experts) if experts else None
 
     def score(self, texts: Sequence[str]) -> tuple[Tokens, EngineResult]:
         """The tokens of texts, none of them blank, and the network's output for them."""
         tokens = self._tokenizer.encode(texts)
         return tokens, self._engine.run(tokens, self._names)
+
+    def logits(self, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """[n, outputs] of texts, none of them blank, by task: the network's and the expert's."""
+        return self._mixed(*self.score(texts))[0]
+
+    def _mixed(
+        self, tokens: Tokens, result: EngineResult
+    ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """[n, outputs] logits by task, and what the expert has added to them, where it has."""
+        logits = {name: one.logits.astype(np.float64) for name, one in result.scores.items()}
+        added = {}
+        for name, values in (self._ngrams.logits(tokens) if self._ngrams else {}).items():
+            added[name] = self.calibration[name].expert * values
+            logits[name] += added[name]
+        return logits, added
 
     def label(
         self, texts: Sequence[str], top: int = 5, on_progress: OnProgress | None = None
@@ -116,23 +140,26 @@ class Labeller:
         """Labels texts of bounded characters and tokens, and books the time by stage."""
         started = time.monotonic()
         result = self._engine.run(tokens, self._names, on_progress)
+        logits, added = self._mixed(tokens, result)
         scored = time.monotonic()
         found = units(texts, tokens, self._tokenizer.spans(texts, tokens))
-        predictions = tuple(
-            TaskPredictions(
-                task=task,
-                probabilities=task.rules.probabilities(
-                    result.scores[task.name].logits, self.calibration[task.name]
-                ),
-                accept=self.calibration[task.name].accept,
-                words=heaviest(found, result.scores[task.name].attention, top),
-                entropy=result.scores[task.name].entropy,
+        predictions = []
+        for task in self.tasks:
+            scores, calibration = result.scores[task.name], self.calibration[task.name]
+            probabilities = task.rules.probabilities(logits[task.name], calibration)
+            predictions.append(
+                TaskPredictions(
+                    task=task,
+                    probabilities=probabilities,
+                    accept=calibration.accept,
+                    words=heaviest(found, scores.attention, top),
+                    entropy=scores.entropy,
+                    expert=share(task, logits[task.name], added.get(task.name), probabilities),
+                )
             )
-            for task in self.tasks
-        )
         seconds["network"] += scored - started
         seconds["attention"] += time.monotonic() - scored
-        return _Part(predictions, result.padded_tokens)
+        return _Part(tuple(predictions), result.padded_tokens)
 
 
 class _Part(NamedTuple):
@@ -159,4 +186,10 @@ def _joined_tasks(parts: Sequence[TaskPredictions]) -> TaskPredictions:
         probabilities=np.concatenate([part.probabilities for part in parts]),
         words=joined([part.words for part in parts]),
         entropy=np.concatenate([part.entropy for part in parts]),
+        expert=_joined_shares([part.expert for part in parts]),
     )
+
+
+def _joined_shares(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if found else None

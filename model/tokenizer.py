@@ -54,6 +54,16 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class TokenBytes:
+    """What the tokens of a vocabulary stand for: those of a text, in order, are its NFKC."""
+
+    content: NDArray[np.uint8]
+    """The bytes of all tokens, one after the other."""
+    offsets: NDArray[np.int64]
+    """[V + 1]: token i has the bytes `offsets[i]:offsets[i + 1]`."""
+
+
+@dataclass(frozen=True)
 class Spans:
     """Where each token stands, in Unicode characters of its original text, half-open."""
 
@@ -113,6 +123,14 @@ class Tokenizer:
         """The whole tokenizer, as Hugging Face `tokenizers` reads it."""
         model = json.loads(self._tokenizer.to_str())["model"]
         return tokenizer_json.render(model["vocab"], model["merges"], self.max_tokens)
+
+    def content(self) -> TokenBytes:
+        """The bytes that each token stands for."""
+        tokens = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
+        letters = _byte_of_letter()
+        content = bytes(letters[letter] for token, _ in tokens for letter in token)
+        offsets = np.cumsum([0, *(len(token) for token, _ in tokens)])
+        return TokenBytes(np.frombuffer(content, np.uint8), offsets)
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """The tokens of each text; releases the GIL for most of the time."""
@@ -180,6 +198,19 @@ class Tokenizer:
     def _normalize(self, text: str) -> str:
         """NFKC by the tokenizer's own tables, in linear time."""
         return str(self._tokenizer.normalizer.normalize_str(text))
+
+
+@cache
+def _byte_of_letter() -> dict[str, int]:
+    """The byte behind each letter of a byte-level BPE (Radford et al. 2019).
+
+    Printable bytes of Latin-1 stand for themselves, the others, in order, are U+0100 and on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in printable)
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + i): byte for i, byte in enumerate(others)
+    }
 
 
 def slices(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -26,9 +26,13 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, logits, predict
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
+from glossator.model.mixing import calibrate
 from glossator.model.network import AttentionRNN
+from glossator.model.ngrams import Ngrams, only
+from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
+from glossator.model.teachers import Lessons, teach, with_unlabelled
 from glossator.model.tokenizer import Tokenizer
 from glossator.model.trainer import Trainer
 from glossator.model.training_config import TrainingConfig
@@ -62,6 +66,7 @@ def train(
     *,
     unlabelled: Sequence[str] = (),
     init: Bundle | None = None,
+    teachers: Sequence[Bundle] = (),
     checkpoint: Path | None = None,
     max_minutes: float | None = None,
 ) -> Bundle:
@@ -77,6 +82,7 @@ def train(
         unlabelled: texts from which the tokenizer and the vectors of the tokens are learnt, too.
         init: a bundle whose tokenizer, embedding and encoder, and heads of the same tasks, are
             what it begins with; its sizes go before those of the settings.
+        teachers: bundles to learn from beside the labels, of the unlabelled texts too.
         checkpoint: a file that keeps where training stands: an interrupted one goes on there.
         max_minutes: the best epoch so far is taken after so long.
 
@@ -95,34 +101,48 @@ def train(
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
     tokenizer, network = _begun(train_rows.texts, tasks, settings, unlabelled, init, report)
     config = network.config
+    learnt_from = train_rows
+    lessons: Lessons = {}
+    if teachers:
+        learnt_from = with_unlabelled(train_rows, unlabelled, tasks)
+        report(f"asking {len(teachers)} teachers about {len(learnt_from):,} texts")
+        lessons = teach(teachers, tasks, learnt_from.texts, scales)
     key = training_key(
         data,
         {
             "settings": asdict(settings),
             "tasks": [task.to_json() for task in tasks],
             "tokenizer": tokenizer.to_json(),
-            "network": _digest(network),
+            "network": _digest(network.weights(), repr(config)),
+            "lessons": _digest(lessons, str(len(learnt_from))),
             "torch": torch.__version__,
         },
     )
     kept = Checkpoint(checkpoint, key)
     network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
-        train_rows, validation_rows, kept, max_minutes
+        learnt_from, validation_rows, kept, max_minutes, lessons
     )
     uncalibrated = Bundle(
         tasks, config, network.weights(), tokenizer, {t.name: Calibration() for t in tasks}
     )
     everything = [task.name for task in tasks]
     validation_logits = logits(Labeller(uncalibrated, everything), validation_rows.texts)
+    expert, expert_logits = _expert(
+        tokenizer, tasks, scales, settings, train_rows, validation_rows, report
+    )
     fitted = {
-        t.name: t.rules.fit(
+        t.name: calibrate(
+            t,
             validation_logits[t.name],
+            expert_logits.get(t.name),
             validation_rows.labels[t.name],
             scales[t.name],
-            t.target_precision,
         )
         for t in tasks
     }
+    if expert:
+        weights = "  ".join(f"{name} {one.expert:g}" for name, one in fitted.items())
+        report(f"weight of the n-gram expert: {weights}")
     facts = {
         **(provenance or {}),
         "settings": asdict(settings),
@@ -134,6 +154,7 @@ def train(
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
     bundle = replace(uncalibrated, calibration=fitted, provenance=facts)
+    bundle = replace(bundle, ngrams=only(expert, bundle.experts))
     bundle = replace(bundle, metrics=_measure(bundle, data, report))
     return replace(bundle, card=card.render(bundle))
 
@@ -173,10 +194,10 @@ def _begun(
     return tokenizer, network
 
 
-def _digest(network: AttentionRNN) -> str:
-    """Of all that it holds."""
-    digest = hashlib.sha256(repr(network.config).encode())
-    for name, array in network.weights().items():
+def _digest(arrays: Mapping[str, NDArray[Any]], about: str) -> str:
+    """Of arrays and of what else there is to say of them."""
+    digest = hashlib.sha256(about.encode())
+    for name, array in arrays.items():
         digest.update(name.encode() + array.tobytes())
     return digest.hexdigest()
 
@@ -216,6 +237,35 @@ def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, .
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
                     "rows, or fix the split column"
                 )
+
+
+def _expert(
+    tokenizer: Tokenizer,
+    tasks: tuple[Task, ...],
+    scales: Mapping[str, Calibration],
+    settings: TrainingConfig,
+    train_rows: Dataset,
+    validation_rows: Dataset,
+    report: Report,
+) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[np.float64]]]:
+    """The n-gram expert's arrays, and by task its logits for the validation rows."""
+    if not settings.ngrams:
+        return {}, {}
+    report("fitting the n-gram expert")
+    arrays = fit_ngrams(
+        tokenizer.encode(train_rows.texts),
+        train_rows.labels,
+        tasks,
+        scales,
+        tokenizer,
+        settings.ngrams,
+        settings.seed,
+    )
+    fitted = [task for task in tasks if f"{task.name}.table" in arrays]
+    if not fitted:
+        return {}, {}
+    expert = Ngrams(arrays, tokenizer, fitted)
+    return arrays, expert.logits(tokenizer.encode(validation_rows.texts))
 
 
 def _initial(task: Task, labels: Labels) -> Calibration:

@@ -25,6 +25,7 @@ from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN, TaskOutput
 from glossator.model.progress import Report, Show, StepProgress
 from glossator.model.tasks import Task
+from glossator.model.teachers import Lessons
 from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.training_config import TrainingConfig
 
@@ -85,6 +86,7 @@ class Trainer:
         validation_rows: Dataset,
         checkpoint: Checkpoint,
         max_minutes: float | None = None,
+        lessons: Lessons | None = None,
     ) -> tuple[AttentionRNN, list[dict[str, Any]]]:
         """The network of the best epoch, and the course of training.
 
@@ -93,10 +95,15 @@ class Trainer:
             validation_rows: to choose the epoch by.
             checkpoint: where it goes on, if it was interrupted.
             max_minutes: after which it ends, wherever it stands, interruptions left out.
+            lessons: what teachers say of the rows to learn from.
         """
         settings, threads = self.settings, torch.get_num_threads()
         tokens, labels = self.tokenizer.encode(train_rows.texts), self._tensors(train_rows)
         weights = self._weights(train_rows)
+        taught = {
+            name: torch.from_numpy(lesson).to(self.device)
+            for name, lesson in (lessons or {}).items()
+        }
         steps = -(-len(tokens) // settings.batch)
         # with ten steps in all, torch's schedule would divide by its warm-up's length, zero
         most = max(11, steps * settings.epochs)
@@ -130,7 +137,7 @@ class Trainer:
             self.network.train()
             order = _batches(tokens, settings.batch, (settings.seed, course.epoch))
             for rows in list(order)[course.step :]:
-                loss = self._loss(self._outputs(tokens, rows), labels, weights, rows)
+                loss = self._loss(self._outputs(tokens, rows), labels, weights, taught, rows)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -213,27 +220,34 @@ class Trainer:
         outputs: Mapping[str, TaskOutput],
         labels: Mapping[str, Tensor],
         weights: Mapping[str, Tensor],
+        taught: Mapping[str, Tensor],
         rows: Tensor,
     ) -> Tensor:
-        """The mean over tasks of each one's mean over its observed labels; all of equal weight."""
+        """The mean over tasks of each one's mean over its observed labels; all of equal weight.
+
+        Of a task with teachers it is a mean of two losses: by the labels and by what they say.
+        """
         rows = rows.to(self.device)
-        terms = [
-            term
-            for task in self.tasks
-            if (
-                term := task.rules.loss(
-                    outputs[task.name].logits,
-                    labels[task.name][rows],
-                    task.labels,
-                    self.settings.smoothing,
-                    weights[task.name][rows] if task.name in weights else None,
-                )
+        share = self.settings.teaching
+        terms = []
+        for task in self.tasks:
+            given, names = outputs[task.name].logits, task.labels
+            own = task.rules.loss(
+                given,
+                labels[task.name][rows],
+                names,
+                self.settings.smoothing,
+                weights[task.name][rows] if task.name in weights else None,
             )
-            is not None
-        ]
-        if not terms:
+            if task.name not in taught:
+                terms.append((own, 1.0))
+                continue
+            terms.append((own, 1 - share))
+            terms.append((task.rules.loss(given, taught[task.name][rows], names), share))
+        kept = [part * loss for loss, part in terms if loss is not None]
+        if not kept:
             return torch.zeros((), requires_grad=True)
-        return torch.stack(terms).sum() / len(self.tasks)
+        return torch.stack(kept).sum() / len(self.tasks)
 
     def _score(self, validation_rows: Dataset) -> dict[str, float]:
         network = self.average.module

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from glossator.model.architecture import Cell, NetworkConfig
 from glossator.model.errors import UsageError
+from glossator.model.ngrams import MAX_BITS, MIN_BITS
 from glossator.model.words import MAX_TOKENS
 
 _RANGES = {
@@ -16,6 +17,7 @@ _RANGES = {
     "dropout": (0.0, 0.95),
     "embedding_dropout": (0.0, 0.95),
     "smoothing": (0.0, 0.95),
+    "teaching": (0.0, 1.0),
     "seed": (0, 2**32 - 1),
 }
 """Least and largest values of settings."""
@@ -55,8 +57,12 @@ class TrainingConfig:
     """Share of tokens dropped whole."""
     smoothing: float = 0.05
     """Label smoothing of single tasks."""
+    teaching: float = 0.5
+    """Share of the loss that is by what teachers say, where there are any."""
     vectors: bool = True
     """Whether the embedding begins as vectors of the tokens' neighbours; see `vectors`."""
+    ngrams: int = 18
+    """Bits of the n-gram expert's buckets; 0 is no expert."""
     seed: int = 1
     """Of everything random."""
 
@@ -69,6 +75,10 @@ class TrainingConfig:
             raise UsageError(f"max_tokens {self.max_tokens} is not between 1 and {MAX_TOKENS:,}")
         if self.vocabulary < 257:
             raise UsageError(f"vocabulary {self.vocabulary} has no room beside the 256 bytes")
+        if self.ngrams and not MIN_BITS <= self.ngrams <= MAX_BITS:
+            raise UsageError(
+                f"ngrams {self.ngrams} is neither 0 nor between {MIN_BITS} and {MAX_BITS}"
+            )
         self.network(self.vocabulary)  # which refuses sizes out of range
 
     def network(self, vocabulary: int) -> NetworkConfig:

@@ -1,4 +1,4 @@
-"""`model.safetensors`: the weights as bytes, believed only where they are what they must be."""
+"""Files of arrays as bytes, believed only where they are what they must be."""
 
 from __future__ import annotations
 
@@ -18,71 +18,88 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_WEIGHT = 1e6
 """Of a weight's size: with larger ones a logit might not be finite. Trained ones are below 100."""
 
-Shapes = Mapping[str, tuple[int, ...]]
+_TYPES = {"F32": np.float32, "I8": np.int8, "U8": np.uint8}
+"""NumPy's types of those of safetensors."""
+
+Arrays = Mapping[str, NDArray[Any]]
+Types = Mapping[str, tuple[str, tuple[int, ...]]]
+"""The type, as safetensors calls it, and the shape of each array, by name."""
 
 
-def render(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+def float32(shapes: Mapping[str, tuple[int, ...]]) -> Types:
+    """Arrays of these shapes, all in float32."""
+    return {name: ("F32", shape) for name, shape in shapes.items()}
+
+
+def render(weights: Arrays) -> bytes:
     """The file of some weights."""
     return save({name: np.ascontiguousarray(array) for name, array in weights.items()})
 
 
-def max_bytes(shapes: Shapes) -> int:
-    """How large the file of weights of these shapes can be."""
-    return 8 + MAX_HEADER_BYTES + sum(4 * prod(shape) for shape in shapes.values())
+def max_bytes(types: Types) -> int:
+    """How large the file of such arrays can be."""
+    return 8 + MAX_HEADER_BYTES + sum(_bytes(*one) for one in types.values())
 
 
-def parse(content: bytes, shapes: Shapes) -> dict[str, NDArray[np.float32]]:
+def parse(content: bytes, types: Types) -> dict[str, NDArray[Any]]:
     """The weights that a file holds, by name.
 
     Args:
         content: of the file.
-        shapes: those that it must have, in float32; no others.
+        types: of those that it must have; no others.
 
     Raises:
         ValueError: it holds others, or a number that is no weight. The message is one line.
     """
-    _check_header(content, shapes)
+    _check_header(content, types)
     try:
         weights = load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(f"is not safetensors: {shown(str(error))}") from error
-    check(weights, shapes)
-    return {name: weights[name] for name in shapes}
+    check(weights, types)
+    return {name: weights[name] for name in types}
 
 
-def check(weights: Mapping[str, NDArray[np.float32]], shapes: Shapes) -> None:
+def check(weights: Arrays, types: Types) -> None:
     """Checks names, shapes, types and range of weights.
 
     Raises:
         ValueError: one is not as it must be.
     """
-    _check_names(weights, shapes)
+    _check_names(weights, types)
     for name, array in weights.items():
-        if array.shape != shapes[name] or array.dtype != np.float32:
+        kind, shape = types[name]
+        dtype = np.dtype(_TYPES[kind])
+        if array.shape != shape or array.dtype != dtype:
             found = f"{array.dtype} {list(array.shape)}"
-            raise ValueError(f"{name} is {found} instead of float32 {list(shapes[name])}")
+            raise ValueError(f"{name} is {found} instead of {dtype} {list(shape)}")
         # comparing leaves NaN out, and a maximum needs no copy
-        if not (array.max() <= MAX_WEIGHT and array.min() >= -MAX_WEIGHT):
+        if kind == "F32" and not (array.max() <= MAX_WEIGHT and array.min() >= -MAX_WEIGHT):
             raise ValueError(f"{name} holds numbers that are not between ±{MAX_WEIGHT:g}")
 
 
-def _check_header(content: bytes, shapes: Shapes) -> None:
+def _check_header(content: bytes, types: Types) -> None:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(MAX_HEADER_BYTES, len(content) - 8):
         raise ValueError("is not safetensors: its header does not fit")
     header = strict_json.parse(content[8 : 8 + length])
     if not isinstance(header, dict):
         raise ValueError("is not safetensors: its header is no object")
-    _check_names(header, shapes)
+    _check_names(header, types)
     at = 0
     for name, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
-        end = at + 4 * prod(shapes[name])
-        expected = {"dtype": "F32", "shape": [*shapes[name]], "data_offsets": [at, end]}
+        kind, shape = types[name]
+        end = at + _bytes(kind, shape)
+        expected = {"dtype": kind, "shape": [*shape], "data_offsets": [at, end]}
         if entry != expected:
             raise ValueError(f"describes {name} as {shown(entry)} instead of {shown(expected)}")
         at = end
     if 8 + length + at != len(content):
         raise ValueError(f"has {len(content):,} bytes, its header says {8 + length + at:,}")
+
+
+def _bytes(kind: str, shape: tuple[int, ...]) -> int:
+    return np.dtype(_TYPES[kind]).itemsize * prod(shape)
 
 
 def _begin(entry: Any) -> int:
@@ -92,8 +109,8 @@ def _begin(entry: Any) -> int:
     return begin if isinstance(begin, int) else -1
 
 
-def _check_names(found: Mapping[str, Any], shapes: Shapes) -> None:
-    if missing := sorted(shapes.keys() - found.keys()):
+def _check_names(found: Mapping[str, Any], types: Types) -> None:
+    if missing := sorted(types.keys() - found.keys()):
         raise ValueError(f"has no {missing[0]}")
-    if unknown := sorted(found.keys() - shapes.keys()):
+    if unknown := sorted(found.keys() - types.keys()):
         raise ValueError(f"has an unknown {shown(unknown[0])}")

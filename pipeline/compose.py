@@ -117,7 +117,7 @@ class LabelComments(beam.PTransform):
         Raises:
             UsageError: a column is called as one that is added.
         """
-        return schemas(columns, self._labelling.tasks)
+        return schemas(columns, self._labelling.tasks, self._labelling.experts)
 
     def display_data(self) -> dict[str, Any]:
         """What was asked for, as the engine's page shows it."""
@@ -258,7 +258,10 @@ def _rows(
     names = [name for name, _ in fields]
     refuse_names(names, labelling.tasks, "the rows")
     text = text_column(arrow_schema(fields), labelling.text, "the rows")
-    answers = [(task.name, SHAPES[task.kind].row) for task in labelling.tasks]
+    answers = [
+        (task.name, SHAPES[task.kind].rows[task.name in labelling.experts])
+        for task in labelling.tasks
+    ]
     reject = [("reason", str), ("detail", Optional[str])]
     kinds = [RowTypeConstraint.from_fields([*fields, *more]) for more in (answers, reject)]
     return _LabelRows(labelling, names, text), (kinds[0], kinds[1])

@@ -225,6 +225,7 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         labelling.tasks,
         plan.columns.text,
         labelling.top,
+        experts=labelling.experts,
         columns=plan.columns,
         staging=staging,
         locations=plan.locations,

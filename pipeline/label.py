@@ -137,7 +137,7 @@ def label_texts(
 
 
 def _writer(split: Split, labelling: SplitLabelling, model: Labeller) -> SplitWriter:
-    schema = output_schema(model.tasks, labelling.columns.keys)
+    schema = output_schema(model.tasks, labelling.columns.keys, model.experts)
     return SplitWriter(labelling.staging, split, schema, labelling.columns.keys)
 
 
@@ -187,7 +187,8 @@ def _label_piece(
         piece.source_row(kept),
         *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
-    return pa.Table.from_arrays(columns, schema=output_schema(model.tasks, labelling.columns.keys))
+    schema = output_schema(model.tasks, labelling.columns.keys, model.experts)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
@@ -203,7 +204,10 @@ def _struct(predictions: TaskPredictions, texts: pa.Array) -> pa.StructArray:
         _words(predictions.words, texts),
         pa.array(predictions.entropy),
     ]
-    return pa.StructArray.from_arrays(columns, fields=list(task_type(task)))
+    if predictions.expert is not None:
+        columns.append(pa.array(predictions.expert))
+    fields = list(task_type(task, predictions.expert is not None))
+    return pa.StructArray.from_arrays(columns, fields=fields)
 
 
 def _words(words: Words, texts: pa.Array) -> pa.ListArray:

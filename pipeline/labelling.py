@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from glossator.model import bundle as bundles
 from glossator.model.errors import UsageError
@@ -29,6 +29,8 @@ class Labelling:
     """The text column; None where each table's own schema shows it."""
     top: int
     """Attended words that are kept of a comment and task."""
+    experts: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the tasks in which the bundle's n-gram expert has a say."""
 
     @classmethod
     def of(
@@ -62,7 +64,9 @@ class Labelling:
             model = absolute_uri(model)
         with reaching("model", model, begun=False):
             bundle = bundles.load(model, model_digest)
-        return cls(model, bundle.digest, select_tasks(bundle.tasks, tasks), text, top)
+        selected = select_tasks(bundle.tasks, tasks)
+        experts = tuple(task.name for task in bundle.experts if task in selected)
+        return cls(model, bundle.digest, selected, text, top, experts=experts)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from glossator.pipeline.outputs.kinds import SHAPES, Word
 
 def answer_rows(task: Task, column: pa.StructArray) -> Iterator[Any]:
     """A task's predictions as rows, in order."""
-    row = SHAPES[task.kind].row
+    row = SHAPES[task.kind].rows["expert" in column.type.names]
     for fields in column.to_pylist():
         yield row(**{**fields, "attention": [Word(**word) for word in fields["attention"]]})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -90,14 +90,19 @@ def refuse_names(columns: Sequence[str], tasks: Sequence[Task], where: str) -> N
     refuse_collisions(columns, added, [task.name for task in tasks], what=f"{where}: column")
 
 
-def schemas(columns: pa.Schema, tasks: Sequence[Task]) -> Outputs:
+def schemas(columns: pa.Schema, tasks: Sequence[Task], experts: Collection[str]) -> Outputs:
     """The schemas of the tables that a table with these columns gives.
+
+    Args:
+        columns: of the table.
+        tasks: those that are labelled.
+        experts: names of the tasks in which the n-gram expert has a say.
 
     Raises:
         UsageError: a column is called as one that is added.
     """
     refuse_names(columns.names, tasks, "the table")
-    answers = [pa.field(task.name, task_type(task)) for task in tasks]
+    answers = [pa.field(task.name, task_type(task, task.name in experts)) for task in tasks]
     return Outputs(
         *(pa.schema([*columns, *added], columns.metadata) for added in (answers, REJECT_COLUMNS))
     )
@@ -154,7 +159,7 @@ def label_tables(
         UsageError: a table has no such column, or one that is called as a task.
     """
     names = [text_column(table.schema, text, "the table") for table in tables]
-    kinds = [schemas(table.schema, model.tasks) for table in tables]
+    kinds = [schemas(table.schema, model.tasks, model.experts) for table in tables]
     parts: list[list[Outputs]] = [[] for _ in tables]
     measured = []
     for portion in _portions(tables, names):

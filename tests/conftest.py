@@ -33,6 +33,7 @@ SETTINGS = TrainingConfig(
     epochs=2,
     batch=32,
     learning_rate=2e-2,
+    ngrams=0,
     seed=3,
 )
 

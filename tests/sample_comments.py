@@ -78,7 +78,10 @@ def answer_alone(labeller: Labeller, text: str, top: int = 5) -> dict[str, Any]:
                 words.start.tolist(), words.end.tolist(), words.weight.tolist(), strict=True
             )
         ]
-        result[task.name] = {**said, "entropy": float(answers.entropy[0])}
+        said["entropy"] = float(answers.entropy[0])
+        if answers.expert is not None:
+            said["expert"] = float(answers.expert[0])
+        result[task.name] = said
     return result
 
 

@@ -128,6 +128,18 @@ class Multi(Rules):
         tail = np.exp(-np.abs(scaled))
         return np.asarray(np.where(scaled >= 0, 1, tail) / (1 + tail))
 
+    def losses(
+        self, logits: NDArray[Any], labels: Labels, calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The mean over labels of the negative logarithm of what was true of each."""
+        predicted = self.probabilities(logits, calibration)
+        given = np.where(labels == 1, predicted, 1 - predicted)
+        return np.asarray(-np.log(given + 1e-12).mean(axis=1))
+
+    def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+        """The log-odds of all labels, whichever way they speak."""
+        return np.asarray(np.abs(logits.astype(np.float64)).sum(axis=1))
+
     def decide(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
         """[n, labels] whether a label is predicted."""
         return np.asarray(predicted >= THRESHOLD)

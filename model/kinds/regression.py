@@ -65,6 +65,10 @@ class Regression(Rules):
         """[n] deviations from the mean, in units of the usual one."""
         return np.asarray((labels - initial.shift) / initial.scale, np.float32)
 
+    def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
+        """[n] the numbers as `targets` gives them."""
+        return self.targets(predicted[:, 0], initial)
+
     def loss(
         self,
         logits: Tensor,
@@ -85,6 +89,16 @@ class Regression(Rules):
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, 1] the numbers, in the unit of the labels."""
         return calibration.scaled(logits)
+
+    def losses(
+        self, logits: NDArray[Any], labels: Labels, calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The square of the error."""
+        return np.asarray((self.probabilities(logits, calibration)[:, 0] - labels) ** 2)
+
+    def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+        """How far the value is moved from the mean of the training labels."""
+        return np.asarray(np.abs(logits[:, 0].astype(np.float64)))
 
     def fit(
         self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float

@@ -96,12 +96,29 @@ class Rules(ABC):
 
         Args:
             logits: [B, outputs].
-            targets: [B] or [B, labels], as `targets` gives them.
+            targets: [B] or [B, labels], as `targets` or `lessons` gives them.
             names: the labels.
             smoothing: label smoothing of a single task (Szegedy et al. 2016).
             weights: [B] or [B, labels] how much each counts, as `Dataset.loss_weights` gives them;
                 without them all count the same.
         """
+
+    def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
+        """What the network learns to give where a teacher's prediction stands for the label.
+
+        Args:
+            predicted: of the teacher, as `probabilities` gives it.
+            initial: what `initial` gave.
+        """
+        return np.asarray(predicted, np.float32)
+
+    def columns(self, names: Sequence[str]) -> int:
+        """Numbers that a linear model gives for a text; `spread` makes outputs of them."""
+        return len(self.spread(names))
+
+    def spread(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """[outputs], or [1] for one; outputs are a linear model's [n, columns] times this."""
+        return np.ones(max(1, len(names)))
 
     # ------------------------------------------------------------ predictions
 
@@ -110,6 +127,21 @@ class Rules(ABC):
         """[n, labels] calibrated probabilities, or [n, 1] values of a regression.
 
         Each row is computed for itself, in double precision.
+        """
+
+    @abstractmethod
+    def losses(
+        self, logits: NDArray[Any], labels: Labels, calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] the loss of each row; all have a label."""
+
+    @abstractmethod
+    def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+        """[n] how far these logits, a summand of all, speak for or against what was predicted.
+
+        Args:
+            logits: [n, outputs] a part of what `predicted` was made of.
+            predicted: [n, labels].
         """
 
     @abstractmethod

@@ -81,10 +81,10 @@ class Single(Rules):
         smoothing: float = 0.0,
         weights: Tensor | None = None,
     ) -> Tensor | None:
-        """Cross-entropy in units of log(labels)."""
+        """Cross-entropy in units of log(labels); `targets` may be probabilities [B, labels] too."""
         from torch.nn import functional
 
-        seen = targets >= 0
+        seen = targets >= 0 if targets.dim() == 1 else ~targets.isnan().any(dim=1)
         if not seen.any():
             return None
         loss = functional.cross_entropy(
@@ -99,6 +99,27 @@ class Single(Rules):
         scaled = calibration.scaled(logits)
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def spread(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Of two labels one column says all: half of it against the first, half for the second."""
+        return np.array([-0.5, 0.5]) if len(names) == 2 else np.ones(len(names))
+
+    def columns(self, names: Sequence[str]) -> int:
+        """One for two labels, else one for each."""
+        return 1 if len(names) == 2 else len(names)
+
+    def losses(
+        self, logits: NDArray[Any], labels: Labels, calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The negative logarithm of the label's probability."""
+        given = self.probabilities(logits, calibration)[np.arange(len(labels)), labels]
+        return np.asarray(-np.log(given + 1e-12))
+
+    def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+        """The label's log-odds against the mean of the others."""
+        chosen = logits[np.arange(len(logits)), predicted.argmax(axis=1)].astype(np.float64)
+        others = (logits.sum(axis=1, dtype=np.float64) - chosen) / (logits.shape[1] - 1)
+        return np.asarray(np.abs(chosen - others))
 
     def decide(self, predicted: NDArray[Any], accept: float) -> Decisions:
         """The label of each row.

@@ -53,11 +53,22 @@ class RegressionRow(NamedTuple):
     entropy: np.float32
 
 
+def _and_expert(row: Any) -> Any:
+    """A row with the share of the n-gram expert, where that has a say."""
+    fields = [*row.__annotations__.items(), ("expert", np.float32)]
+    return NamedTuple(f"{row.__name__}WithExpert", fields)
+
+
+SingleRowWithExpert = _and_expert(SingleRow)
+MultiRowWithExpert = _and_expert(MultiRow)
+RegressionRowWithExpert = _and_expert(RegressionRow)
+
+
 class Shape(ABC):
     """The fields that come before `attention` and `entropy`; the same widths in both forms."""
 
-    row: ClassVar[Any]
-    """The type of a row."""
+    rows: ClassVar[tuple[Any, Any]]
+    """The types of a row: without the share of the n-gram expert, and with it."""
 
     @abstractmethod
     def fields(self, task: Task) -> list[pa.Field]:
@@ -73,7 +84,7 @@ class Shape(ABC):
 
 
 class _Single(Shape):
-    row = SingleRow
+    rows = (SingleRow, SingleRowWithExpert)
 
     def fields(self, task: Task) -> list[pa.Field]:
         index = pa.int8() if len(task.labels) < 128 else pa.int32()
@@ -99,7 +110,7 @@ class _Single(Shape):
 
 
 class _Multi(Shape):
-    row = MultiRow
+    rows = (MultiRow, MultiRowWithExpert)
 
     def fields(self, task: Task) -> list[pa.Field]:
         return [
@@ -123,7 +134,7 @@ class _Multi(Shape):
 
 
 class _Regression(Shape):
-    row = RegressionRow
+    rows = (RegressionRow, RegressionRowWithExpert)
 
     def fields(self, task: Task) -> list[pa.Field]:
         return [pa.field("value", pa.float32())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
@@ -20,22 +20,31 @@ WORD = pa.struct(
 """One attended word; `start` and `end` in Unicode characters of the original text."""
 
 
-def output_schema(tasks: Sequence[Task], keys: pa.Schema) -> pa.Schema:
-    """The columns of the parts: keys, where the row came from, a struct for each task."""
+def output_schema(
+    tasks: Sequence[Task], keys: pa.Schema, experts: Collection[str] = ()
+) -> pa.Schema:
+    """The columns of the parts: keys, where the row came from, a struct for each task.
+
+    Args:
+        tasks: those that are labelled.
+        keys: of the input.
+        experts: names of the tasks in which the n-gram expert has a say.
+    """
     return pa.schema(
         [
             *keys,
             pa.field("source_file", pa.string()),
             pa.field("source_row", pa.int64()),
-            *(pa.field(task.name, task_type(task)) for task in tasks),
+            *(pa.field(task.name, task_type(task, task.name in experts)) for task in tasks),
         ]
     )
 
 
-def task_type(task: Task) -> pa.StructType:
-    """The struct in which a task's predictions stand."""
+def task_type(task: Task, expert: bool = False) -> pa.StructType:
+    """The struct in which a task's predictions stand; `expert`: whether the expert has a say."""
     common = [pa.field("attention", pa.list_(WORD)), pa.field("entropy", pa.float32())]
-    return pa.struct([*SHAPES[task.kind].fields(task), *common])
+    share = [pa.field("expert", pa.float32())] if expert else []
+    return pa.struct([*SHAPES[task.kind].fields(task), *common, *share])
 
 
 def reject_schema(keys: pa.Schema) -> pa.Schema:

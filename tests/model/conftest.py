@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from experts import with_expert
 from networks import config_of
 
 from glossator.model.bundle import Bundle
@@ -90,6 +91,12 @@ def bundle(tokenizer: Tokenizer, tasks: tuple[Task, ...], make_network: MakeNetw
         metrics={},
         card="# A small model\n",
     )
+
+
+@pytest.fixture(scope="session")
+def expert_bundle(bundle: Bundle, corpus: list[str]) -> Bundle:
+    """The bundle with an n-gram expert for `mood` and `stars`."""
+    return with_expert(bundle, [bundle.tasks[0], bundle.tasks[2]], corpus)
 
 
 @pytest.fixture(scope="session")

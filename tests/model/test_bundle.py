@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import uuid
 from collections.abc import Callable
@@ -88,6 +89,60 @@ def test_a_bundle_from_before_there_were_kinds_of_attention_and_pools(
     edit_index(folder, older)
     assert load(folder).config == bundle.config
     assert_same_labels(bundle, load(folder), corpus)
+
+
+def test_an_expert_comes_back(
+    bundle: Bundle, expert_bundle: Bundle, corpus: list[str], tmp_path: Path
+) -> None:
+    digest = save(expert_bundle, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"ngrams.safetensors"}
+    loaded = load(tmp_path)
+    assert loaded.calibration == expert_bundle.calibration
+    assert [task.name for task in loaded.experts] == ["mood", "stars"]
+    assert {name: array.dtype for name, array in loaded.ngrams.items()} == {
+        name: array.dtype for name, array in expert_bundle.ngrams.items()
+    }
+    assert_same_labels(expert_bundle, loaded, corpus)
+    assert save(loaded, tmp_path / "again") == digest
+    assert save(bundle, tmp_path) != digest
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"again"}
+    assert load(tmp_path).ngrams == {}
+
+
+def test_of_an_expert_that_is_not_there_nothing_is_said(folder: Path) -> None:
+    """So the digests of bundles without one stay what they were."""
+    index = json.loads((folder / "bundle.json").read_text("utf-8"))
+    assert "ngrams" not in index
+    assert set(index["calibration"]["mood"]) == {"scale", "shift", "accept"}
+
+
+def test_the_digest_is_over_the_expert(expert_bundle: Bundle, tmp_path: Path) -> None:
+    table = expert_bundle.ngrams["mood.table"] ^ np.int8(1)
+    changed = replace(expert_bundle, ngrams={**expert_bundle.ngrams, "mood.table": table})
+    assert save(expert_bundle, tmp_path) != save(changed, tmp_path)
+
+
+def test_an_expert_that_could_not_be_loaded_is_not_saved(
+    bundle: Bundle, expert_bundle: Bundle, folder: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    arrays = expert_bundle.ngrams
+    for changed, words in (
+        ({"stars.scale": np.array([np.inf], np.float32)}, "stars.scale holds numbers"),
+        ({"stars.scale": np.zeros(2, np.float32)}, r"is float32 \[2\] instead of"),
+        ({"stars.table": arrays["stars.table"].astype(np.int16)}, "is int16 .* instead of int8"),
+        ({"tags": arrays["tags"][:-1]}, r"mood.table is int8 .* instead of int8 \[512, 3\]|tags"),
+        ({"odd": arrays["tags"]}, "has an unknown 'odd'"),
+    ):
+        with pytest.raises(UsageError, match=f"the weights can't be saved: .*{words}"):
+            save(replace(expert_bundle, ngrams={**arrays, **changed}), folder)
+    for one, words in (
+        (replace(expert_bundle, ngrams={}), "0 bits for 2 tasks"),
+        (replace(bundle, ngrams=arrays), "10 bits for 0 tasks"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            save(one, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_saving_again_writes_the_same_bytes(bundle: Bundle, folder: Path, tmp_path: Path) -> None:

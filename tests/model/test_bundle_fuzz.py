@@ -19,7 +19,13 @@ from glossator.model.bundle import Bundle, load, save
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 
-FILES = ("MODEL_CARD.md", "bundle.json", "model.safetensors", "tokenizer.json")
+FILES = (
+    "MODEL_CARD.md",
+    "bundle.json",
+    "model.safetensors",
+    "ngrams.safetensors",
+    "tokenizer.json",
+)
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -55,10 +61,13 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @settings(max_examples=300, deadline=None, suppress_health_check=[*HealthCheck])
 @given(st.data())
 def test_any_change_of_the_index_is_refused_in_a_line_or_labels(
-    bundle: Bundle, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    bundle: Bundle,
+    expert_bundle: Bundle,
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz") / "bundle"
-    save(bundle, folder)
+    save(data.draw(st.sampled_from([bundle, expert_bundle])), folder)
     index = json.loads((folder / "bundle.json").read_text())
     for _ in range(data.draw(st.integers(1, 2))):
         path = data.draw(st.sampled_from([place for place in places(index) if place]))
@@ -84,7 +93,7 @@ def test_any_change_of_the_index_is_refused_in_a_line_or_labels(
 @settings(max_examples=200, deadline=None, suppress_health_check=[*HealthCheck])
 @given(st.sampled_from(FILES), st.floats(0, 0.9999), st.integers(0, 255))
 def test_any_byte_of_any_file(
-    bundle: Bundle,
+    expert_bundle: Bundle,
     tmp_path_factory: pytest.TempPathFactory,
     name: str,
     place: float,
@@ -92,7 +101,7 @@ def test_any_byte_of_any_file(
 ) -> None:
     """Also where the digest was corrected to hide the change."""
     folder = tmp_path_factory.mktemp("fuzz") / "bundle"
-    save(bundle, folder)
+    save(expert_bundle, folder)
     content = bytearray((folder / name).read_bytes())
     content[int(place * len(content))] = byte
     if name == "bundle.json":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import click
 import numpy as np
@@ -104,6 +105,19 @@ def test_accepted_none_and_cut() -> None:
         "topics  none     a b",
         "(only the first 7 tokens were read)",
     ]
+
+
+def test_what_the_expert_carried_is_said() -> None:
+    mood = replace(answers(MOOD, [0.9, 0.1]), expert=np.array([0.345], np.float32))
+    stars = replace(answers(STARS, [4.5]), expert=np.array([0.0], np.float32))
+    given = labelled(mood, answers(TOPICS, [0.1, 0.2, 0.3]), stars)
+    assert explanation("a b", given, colour=False)[3:] == [
+        "(carried by the n-grams, not by what is marked: mood 34%, stars 0%)",
+    ]
+    said = predictions_json("a b", given)
+    assert said["mood"]["expert"] == pytest.approx(0.345)
+    assert "expert" not in said["topics"]
+    assert said["stars"]["expert"] == 0
 
 
 def test_the_same_for_machines() -> None:

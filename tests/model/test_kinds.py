@@ -176,10 +176,10 @@ def test_balanced_labels_count_the_same() -> None:
     seen = single >= 0
     expected = compute_sample_weight("balanced", single[seen])
     np.testing.assert_allclose(weights[seen], expected)
-    multi = np.array([[1, 0], [0, 0], [0, 0], [0, 0], [np.nan, np.nan]], np.float32)
+    multi = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1], [np.nan] * 3], np.float32)
     weights = RULES["multi"].balance(multi)
     np.testing.assert_allclose(weights[:4, 0], compute_sample_weight("balanced", multi[:4, 0]))
-    np.testing.assert_allclose(weights[:, 1], 1)  # nothing to balance
+    np.testing.assert_allclose(weights[:, 1:], 1)  # nothing to balance
 
 
 def test_weights_of_a_dataset_are_one_on_average() -> None:

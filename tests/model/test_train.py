@@ -21,6 +21,7 @@ from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.evaluate import evaluate, predict
 from glossator.model.labeller import Labeller
+from glossator.model.ngrams import array_types
 from glossator.model.tasks import Task
 from glossator.model.train import train
 from glossator.model.training_config import TrainingConfig
@@ -46,6 +47,7 @@ SETTINGS = TrainingConfig(
     learning_rate=1.5e-2,
     dropout=0.1,
     embedding_dropout=0.0,
+    ngrams=12,
     seed=5,
 )
 
@@ -237,7 +239,7 @@ def test_a_trained_bundle_is_saved_and_loaded(
 
 # ---------------------------------------------------------------- small trainings
 
-QUICK = replace(SETTINGS, epochs=2)
+QUICK = replace(SETTINGS, epochs=2, ngrams=0)
 
 
 def quick(
@@ -258,6 +260,27 @@ def test_the_same_seed_gives_the_same_bundle() -> None:
     assert one.metrics == again.metrics
     assert one.provenance == again.provenance, "nothing that a clock says: digests are the same"
     assert not all(np.array_equal(left[k], v) for k, v in other.weights.items())
+
+
+def test_the_expert_has_a_say_where_it_helps(unseen: Dataset) -> None:
+    """A network of one epoch knows less than the n-grams; of labels by lot nobody knows."""
+    lines: list[str] = []
+    data = small(DATA, 900)
+    data.labels["stars"][:] = np.random.default_rng(0).normal(size=len(data))
+    bundle = train(data, TASKS, replace(QUICK, epochs=1, ngrams=12), lines.append)
+    weights = {name: one.expert for name, one in bundle.calibration.items()}
+    assert weights["mood"] > 0 and weights["topics"] > 0 and weights["stars"] == 0
+    assert set(bundle.ngrams) == set(array_types(12, bundle.tasks[:2]))
+    assert f"weight of the n-gram expert: mood {weights['mood']:g}  topics" in " ".join(lines)
+    shown = ", ".join(f"{name} {weights[name]:g}" for name in ("mood", "topics"))
+    words = "an n-gram expert of 4,096 buckets, whose log-odds are added with these weights: "
+    assert f"{words}{shown}." in bundle.card
+    given = predict(Labeller(bundle, ["mood"]), unseen.texts)["mood"]
+    network = {name: replace(one, expert=0.0) for name, one in bundle.calibration.items()}
+    without = Labeller(replace(bundle, calibration=network), ["mood"])
+    alone = predict(without, unseen.texts)["mood"]
+    right, before = ((p.argmax(axis=1) == unseen.labels["mood"]).mean() for p in (given, alone))
+    assert right > 0.95 and right >= before
 
 
 def test_training_leaves_torch_as_many_threads_as_it_had() -> None:
@@ -392,6 +415,8 @@ def test_a_split_without_rows_is_named() -> None:
         ({"smoothing": 2.0}, "smoothing 2.0 is not between"),
         ({"seed": -1}, "seed -1 is not between"),
         ({"vocabulary": 256}, "vocabulary 256 has no room beside the 256 bytes"),
+        ({"ngrams": 7}, "ngrams 7 is neither 0 nor between 8 and 22"),
+        ({"ngrams": 23}, "ngrams 23 is neither 0 nor between 8 and 22"),
         ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm, qrnn"),
     ],
 )
