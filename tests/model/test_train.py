@@ -447,7 +447,8 @@ def test_the_card_holds_any_label_and_source() -> None:
     tables = [line for line in card.splitlines() if line.startswith("|")]
     assert any(r"bad \| worse" in line for line in tables)
     columns = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
-    assert sorted(set(columns)) == [3, 4, 8]  # sources and labels, the course, the quality
+    # sources and labels, the course, what attention is worth, the quality
+    assert sorted(set(columns)) == [3, 4, 7, 8]
 
 
 def test_a_bundle_names_the_most_frequent_sources() -> None:
