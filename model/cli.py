@@ -14,6 +14,7 @@ from glossator.model.errors import UsageError
 from glossator.model.reporting import TerminalReporter
 
 if TYPE_CHECKING:
+    from glossator.model.bundle import Bundle
     from glossator.model.data import Dataset
 
 
@@ -77,6 +78,9 @@ _allow_leaks = click.option(
     metavar="NAME=VALUE",
     help="Change a setting, e.g. epochs=4; see docs/training.md.",
 )
+@click.option(
+    "--twins", is_flag=True, help="Train each task alone too: does learning together help it?"
+)
 def train(
     data: tuple[str, ...],
     tasks_file: str,
@@ -91,6 +95,7 @@ def train(
     max_minutes: float | None,
     name: str,
     changes: tuple[str, ...],
+    twins: bool,
 ) -> None:
     """Train a model on labelled rows and write it as a bundle.
 
@@ -127,6 +132,13 @@ def train(
         provenance |= {"teachers": [teacher.digest for teacher in taught_by]}
     if weight is not None:
         provenance |= {"weight": weight}
+    digest = ""
+    written: dict[str, bytes] = {}
+
+    def save(bundle: Bundle) -> None:
+        nonlocal digest
+        digest = save_bundle(bundle, output, written)
+
     try:
         trained = learn(
             rows,
@@ -140,10 +152,11 @@ def train(
             teachers=taught_by,
             checkpoint=kept,
             max_minutes=max_minutes,
+            save=save,
+            twins=twins,
         )
     finally:
         report.close()
-    digest = save_bundle(trained, output)
     kept.unlink(missing_ok=True)
     _echo_table(card.curves(trained))
     terminal.echo()
@@ -268,7 +281,8 @@ def evaluate(
     for line in evaluation.left_out(chosen, slices):
         terminal.echo(line, err=True)
     predicted = evaluation.predict(Labeller(bundle, [task.name for task in measured]), chosen.texts)
-    metrics = evaluation.evaluate(measured, chosen, predicted, slices)
+    accept = {name: calibration.accept for name, calibration in bundle.calibration.items()}
+    metrics = evaluation.evaluate(measured, chosen, predicted, slices, accept)
     if as_json:
         terminal.echo_json(metrics)
     else:

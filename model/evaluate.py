@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glossator.model.calibrate import PerLabel
 from glossator.model.data import Dataset
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
@@ -46,6 +47,7 @@ def evaluate(
     data: Dataset,
     predicted: Mapping[str, NDArray[Any]],
     by: Sequence[str] = ("lang", "source"),
+    accept: Mapping[str, PerLabel] | None = None,
 ) -> dict[str, dict[str, Metrics]]:
     """Metrics by task, then by slice: `all`, and the slices of which there are rows.
 
@@ -56,15 +58,19 @@ def evaluate(
         data: rows that nothing was learnt from.
         predicted: what `predict` gave for them.
         by: lang, source or columns that the data was loaded with, to slice by.
+        accept: by task, from which probability labels are accepted or given, as its calibration
+            says; without it, what depends on that is left out or usual.
     """
-    slices = {name: rows for column in by for name, rows in _slices(data, column).items()}
+    slices = {name: rows for column in by for name, rows in slices_of(data, column).items()}
     results: dict[str, dict[str, Metrics]] = {}
     for task in tasks:
         labels = data.labels[task.name]
         seen = task.rules.observed(labels)
         parts = {"all": seen, **{name: seen & rows for name, rows in slices.items()}}
         results[task.name] = {
-            name: measure(task, labels[rows], predicted[task.name][rows])
+            name: measure(
+                task, labels[rows], predicted[task.name][rows], (accept or {}).get(task.name)
+            )
             for name, rows in parts.items()
             if rows.any()
         }
@@ -81,7 +87,7 @@ def left_out(data: Dataset, by: Sequence[str]) -> list[str]:
     ]
 
 
-def _slices(data: Dataset, column: str) -> dict[str, NDArray[np.bool_]]:
+def slices_of(data: Dataset, column: str) -> dict[str, NDArray[np.bool_]]:
     """The names of a column's slices, and [n] whether a row is in each."""
     values = _values(data, column)
     counts = Counter(value for value in values.tolist() if value)
@@ -97,11 +103,16 @@ def _values(data: Dataset, column: str) -> NDArray[Any]:
     return {"lang": data.lang, "source": data.source, **data.columns}[column]
 
 
-def measure(task: Task, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+def measure(
+    task: Task, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+) -> Metrics:
     """The metrics of one task on rows that all have a label; which, `task.rules` says."""
-    return {"rows": len(labels), **task.rules.measure(labels, predicted)}
+    return {"rows": len(labels), **task.rules.measure(labels, predicted, accept)}
 
 
 def score(task: Task, labels: Labels, predicted: NDArray[Any]) -> float:
     """One number from 0 (chance, or worse) to 1, to compare tasks and epochs by."""
-    return task.rules.score(task.rules.measure(labels, predicted))
+    values = task.rules.statistics(labels, predicted)(np.arange(len(labels)))
+    return task.rules.score(
+        {name: [value] for name, value in zip(task.rules.headline, values, strict=True)}
+    )

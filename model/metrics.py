@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2_000
+RESAMPLES = 1_000
 """Bootstrap resamples behind an interval."""
 _BINS = 15
-_MAX_DRAWN = 1 << 20
-"""Cells of confusion matrices that are drawn at once."""
+_Z = 1.959963984540054
+"""Of a 95% interval under the normal distribution."""
 
 Metrics = dict[str, Any]
 """A metric's value, or [value, low, high] with a 95% interval where the name is in `INTERVALS`."""
 INTERVALS = ("accuracy", "macro_f1", "mae", "r2")
+LOWER_IS_BETTER = ("mae",)
+
+Statistics = Callable[[NDArray[Any]], tuple[float, ...]]
+"""Some metrics' values over the rows of an index, where a row may stand more than once."""
 
 
 def confusion_matrix(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> NDArray[np.int64]:
@@ -31,28 +35,81 @@ def confusion_matrix(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> N
     return cells.reshape(size, size)
 
 
-def of_confusion(matrix: NDArray[np.int64]) -> Metrics:
-    """Accuracy, and macro-F1 over the labels that occur, with 95% percentile intervals.
+def choices(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> Statistics:
+    """Accuracy, and macro-F1 over the labels that occur in the truth or among the chosen ones.
 
-    To resample rows is to redraw the confusion matrix; of its cells only those that are not 0 are
-    drawn, since there are no more of them than rows, however many labels there are.
+    Args:
+        labels: [n] the true ones, below `size`.
+        chosen: [n] the predicted ones.
+        size: how many labels there are.
     """
-    truth, chosen = np.nonzero(matrix)
-    cells = matrix[truth, chosen]
-    count = int(cells.sum())
-    generator = np.random.default_rng(0)
-    drawn = []
-    at_once = max(1, _MAX_DRAWN // len(cells))
-    for first in range(0, RESAMPLES, at_once):
-        times = min(at_once, RESAMPLES - first)
-        redrawn = generator.multinomial(count, cells / count, times)
-        drawn.append(_accuracy_and_f1(redrawn, truth, chosen))
-    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
-    (value,) = _accuracy_and_f1(cells[None], truth, chosen)
+    # only the cells of the confusion matrix that occur: a thousand labels have a million cells
+    cells, cell = np.unique(labels * size + chosen, return_inverse=True)
+    truth, given = np.divmod(cells, size)
+    right = truth == given
+
+    def statistics(rows: NDArray[Any]) -> tuple[float, float]:
+        counts = np.bincount(cell[rows], minlength=len(cells))
+        hits = np.bincount(truth[right], counts[right], minlength=size)
+        total = np.bincount(truth, counts, size) + np.bincount(given, counts, size)
+        return float(hits.sum() / counts.sum()), macro_f1(hits, total)
+
+    return statistics
+
+
+def macro_f1(hits: NDArray[Any], total: NDArray[Any]) -> float:
+    """The mean F1 over the labels that occur; 0 where none does.
+
+    Args:
+        hits: [labels] rows of a label that were given it.
+        total: [labels] rows of a label, and rows that were given it.
+    """
+    f1 = np.divide(2 * hits, total, out=np.zeros(len(total)), where=total > 0)
+    return float(f1.sum() / max(1, int((total > 0).sum())))
+
+
+def by_label(hits: NDArray[Any], rows: NDArray[Any], given: NDArray[Any]) -> dict[str, list[Any]]:
+    """Precision and recall of each label; null where it is of nothing.
+
+    Args:
+        hits: [labels] rows of a label that were given it.
+        rows: [labels] rows of it.
+        given: [labels] rows that were given it.
+    """
+
+    def share(of: NDArray[Any]) -> list[float | None]:
+        return [float(h / n) if n else None for h, n in zip(hits, of, strict=True)]
+
     return {
-        name: [float(value[i]), float(low[i]), float(high[i])]
-        for i, name in enumerate(("accuracy", "macro_f1"))
+        "rows": [int(n) for n in rows],
+        "given": [int(n) for n in given],
+        "precision": share(given),
+        "recall": share(rows),
     }
+
+
+def accepted(taken: NDArray[np.bool_], right: NDArray[np.bool_]) -> Metrics:
+    """The accepted rows, the share of all that they are, and how often they are right.
+
+    Args:
+        taken: [n] whether a row's label is accepted.
+        right: [n] whether it is right.
+    """
+    rows = int(taken.sum())
+    return {
+        "rows": rows,
+        "coverage": rows / len(taken),
+        "precision": wilson(int(right[taken].sum()), rows) if rows else None,
+    }
+
+
+def wilson(hits: int, rows: int) -> list[float]:
+    """[share, low, high] of `hits` among `rows`, with the 95% interval of Wilson (1927)."""
+    share, z2 = hits / rows, _Z * _Z
+    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
+    margin = _Z / (1 + z2 / rows) * np.sqrt(share * (1 - share) / rows + z2 / (4 * rows * rows))
+    # with no hits, or nothing else, rounding would leave the share outside
+    return [share, float(min(middle - margin, share)), float(max(middle + margin, share))]
 
 
 def calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_]) -> float:
@@ -62,43 +119,38 @@ def calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_]) -> flo
     return float(np.abs(gap).sum() / len(right))
 
 
-def bootstrap(
-    count: int, names: tuple[str, ...], statistics: Callable[[NDArray[Any]], tuple[float, ...]]
-) -> Metrics:
+def bootstrap(count: int, names: tuple[str, ...], statistics: Statistics) -> Metrics:
     """Value and 95% percentile interval of statistics of rows, over resampled rows."""
     generator = np.random.default_rng(0)
-    drawn = [statistics(generator.integers(0, count, count)) for _ in range(RESAMPLES // 4)]
+    drawn = [statistics(generator.integers(0, count, count)) for _ in range(RESAMPLES)]
     low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
     value = statistics(np.arange(count))
     return {name: [value[i], float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 
-def _accuracy_and_f1(
-    cells: NDArray[np.int64], truth: NDArray[np.int64], chosen: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """[m, 2] accuracy, and mean F1 over the labels that occur in truth or among the predictions.
+def paired_bootstrap(
+    count: int, names: tuple[str, ...], one: Statistics, other: Statistics
+) -> Metrics:
+    """Difference of two models on the same rows, `one - other`, over resampled rows.
+
+    Both are measured on the same resample each time: what makes a row hard for both cancels out
+    (Efron & Tibshirani 1993).
+    """
+
+    def difference(rows: NDArray[Any]) -> tuple[float, ...]:
+        return tuple(a - b for a, b in zip(one(rows), other(rows), strict=True))
+
+    return bootstrap(count, names, difference)
+
+
+def verdict(name: str, difference: list[float]) -> str:
+    """`better`, `worse` or, where the interval holds zero, `tie`.
 
     Args:
-        cells: [m, k] rows in each of k cells of m confusion matrices.
-        truth: [k] the true label of a cell.
-        chosen: [k] the predicted one.
+        name: the metric.
+        difference: its value, low and high.
     """
-    labels = np.unique(np.concatenate([truth, chosen]))
-    right = truth == chosen
-    both = _summed(cells[:, right], truth[right], labels)
-    total = _summed(cells, truth, labels) + _summed(cells, chosen, labels)
-    f1 = np.divide(2 * both, total, out=np.zeros(both.shape), where=total > 0)
-    macro_f1 = f1.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1)
-    return np.stack([both.sum(axis=1) / cells.sum(axis=1), macro_f1], axis=1)
-
-
-def _summed(
-    cells: NDArray[np.int64], of: NDArray[np.int64], labels: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """[m, labels] the cells of each label added up, 0 where it has none."""
-    order = np.argsort(of, kind="stable")
-    present, first = np.unique(of[order], return_index=True)
-    sums = np.zeros((len(cells), len(labels)), np.int64)
-    if len(present):
-        sums[:, np.searchsorted(labels, present)] = np.add.reduceat(cells[:, order], first, axis=1)
-    return sums
+    _, low, high = difference
+    if low <= 0 <= high:
+        return "tie"
+    return "better" if (low > 0) != (name in LOWER_IS_BETTER) else "worse"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glossator.model import baseline, card, faithfulness, overview, swaps
+from glossator.model import card, overview
+from glossator.model.architecture import NetworkConfig
+from glossator.model.assess import assess
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.checkpoint import Checkpoint, training_key
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import evaluate, logits, predict
+from glossator.model.evaluate import logits
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
 from glossator.model.mixing import calibrate
@@ -69,6 +70,8 @@ def train(
     teachers: Sequence[Bundle] = (),
     checkpoint: Path | None = None,
     max_minutes: float | None = None,
+    save: Callable[[Bundle], None] | None = None,
+    twins: bool = False,
 ) -> Bundle:
     """Trains, calibrates on the validation rows, and measures on the test rows if there are any.
 
@@ -85,6 +88,9 @@ def train(
         teachers: bundles to learn from beside the labels, of the unlabelled texts too.
         checkpoint: a file that keeps where training stands: an interrupted one goes on there.
         max_minutes: the best epoch so far is taken after so long.
+        save: receives the bundle as soon as it can label, before anything is measured, and again
+            with its metrics: what comes after training can't lose it.
+        twins: also trains the network for each task alone, to see what learning together gives.
 
     Raises:
         UsageError: a split or task lacks what it needs.
@@ -100,7 +106,7 @@ def train(
     report(texts)
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
     tokenizer, network = _begun(train_rows.texts, tasks, settings, unlabelled, init, report)
-    config = network.config
+    config, begun = network.config, network.weights()
     learnt_from = train_rows
     lessons: Lessons = {}
     if teachers:
@@ -122,26 +128,31 @@ def train(
     network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
         learnt_from, validation_rows, kept, max_minutes, lessons
     )
-    uncalibrated = Bundle(
-        tasks, config, network.weights(), tokenizer, {t.name: Calibration() for t in tasks}
-    )
-    everything = [task.name for task in tasks]
-    validation_logits = logits(Labeller(uncalibrated, everything), validation_rows.texts)
     expert, expert_logits = _expert(
         tokenizer, tasks, scales, settings, train_rows, validation_rows, report
     )
-    fitted = {
-        t.name: calibrate(
-            t,
-            validation_logits[t.name],
-            expert_logits.get(t.name),
-            validation_rows.labels[t.name],
-            scales[t.name],
-        )
-        for t in tasks
-    }
+
+    def calibrated(network: AttentionRNN, learnt: tuple[Task, ...]) -> Bundle:
+        """Of the network and the expert, with what fits the validation rows best."""
+        own = {task.name: scales[task.name] for task in learnt}
+        plain = Bundle(learnt, config, network.weights(), tokenizer, own)
+        given = logits(Labeller(plain, list(own)), validation_rows.texts)
+        fitted = {
+            task.name: calibrate(
+                task,
+                given[task.name],
+                expert_logits.get(task.name),
+                validation_rows.labels[task.name],
+                scales[task.name],
+            )
+            for task in learnt
+        }
+        bundle = replace(plain, calibration=fitted)
+        return replace(bundle, ngrams=only(expert, bundle.experts))
+
+    bundle = calibrated(network, tasks)
     if expert:
-        weights = "  ".join(f"{name} {one.expert:g}" for name, one in fitted.items())
+        weights = "  ".join(f"{name} {c.expert:g}" for name, c in bundle.calibration.items())
         report(f"weight of the n-gram expert: {weights}")
     facts = {
         **(provenance or {}),
@@ -153,10 +164,28 @@ def train(
         "history": history,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
-    bundle = replace(uncalibrated, calibration=fitted, provenance=facts)
-    bundle = replace(bundle, ngrams=only(expert, bundle.experts))
-    bundle = replace(bundle, metrics=_measure(bundle, data, report))
-    return replace(bundle, card=card.render(bundle))
+    bundle = replace(bundle, provenance=facts)
+    keep = save or (lambda bundle: None)
+    keep(replace(bundle, card=card.render(bundle)))
+
+    def alone(task: Task) -> Bundle:
+        own = {task.name: scales[task.name]}
+        taught = {name: lesson for name, lesson in lessons.items() if name == task.name}
+        rows = learnt_from
+        if not taught:  # the others teach it nothing
+            rows = rows.select(task.rules.observed(rows.labels[task.name]))
+        torch.manual_seed(settings.seed)
+        twin = _network(config, (task,), settings)
+        twin.load_weights({**twin.weights(), **_inherited(begun, own)})
+        trained, _ = Trainer(twin, (task,), own, tokenizer, settings, report, show).run(
+            rows, validation_rows, Checkpoint(None, ""), max_minutes, taught
+        )
+        return calibrated(trained, (task,))
+
+    bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))
+    bundle = replace(bundle, card=card.render(bundle))
+    keep(bundle)
+    return bundle
 
 
 def _begun(
@@ -168,14 +197,8 @@ def _begun(
     report: Report,
 ) -> tuple[Tokenizer, AttentionRNN]:
     """The tokenizer, and the network before the first step."""
-    made = partial(
-        AttentionRNN,
-        tasks=tasks,
-        dropout=settings.dropout,
-        embedding_dropout=settings.embedding_dropout,
-    )
     if init is not None:
-        network = made(init.config)
+        network = _network(init.config, tasks, settings)
         heads = {task.name for task in tasks if task in init.tasks}
         network.load_weights(
             {**network.weights(), **_inherited(init.weights, heads)},
@@ -185,13 +208,24 @@ def _begun(
     report(f"learning the tokenizer from {len(texts):,} texts{more}")
     some = [*texts, *_sample(unlabelled, _TOKENIZER_CHARS)]
     tokenizer = Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
-    network = made(settings.network(tokenizer.size))
+    network = _network(settings.network(tokenizer.size), tasks, settings)
     if settings.vectors:
         report("learning what the tokens' neighbours are")
         tokens = tokenizer.encode([*texts, *unlabelled])
         vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
         _set_embedding(network, vectors)
     return tokenizer, network
+
+
+def _network(
+    config: NetworkConfig, tasks: tuple[Task, ...], settings: TrainingConfig
+) -> AttentionRNN:
+    return AttentionRNN(
+        config,
+        tasks,
+        dropout=settings.dropout,
+        embedding_dropout=settings.embedding_dropout,
+    )
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], about: str) -> str:
@@ -274,30 +308,6 @@ def _initial(task: Task, labels: Labels) -> Calibration:
         return task.rules.initial(labels[task.rules.observed(labels)])
     except UsageError as error:
         raise UsageError(f"task {task.name!r}: the labels can't be learnt: {error}") from None
-
-
-def _measure(bundle: Bundle, data: Dataset, report: Report) -> dict[str, Any]:
-    """Metrics of the model, and of the baseline fitted on the same rows, on the test split."""
-    test = data.select(data.split == "test")
-    if not len(test):
-        report("no rows of split test: nothing is measured; name a split column that has them")
-        return {}
-    names = [task.name for task in bundle.tasks]
-    predicted = predict(Labeller(bundle, names), test.texts)
-    result: dict[str, Any] = {"test": evaluate(bundle.tasks, test, predicted)}
-    report("what each attention is worth, and what it changes when people in a text change sex")
-    result["faithfulness"] = faithfulness.measure(bundle, test)
-    result["swaps"] = swaps.measure(bundle, test.texts)
-    if not baseline.available():
-        report("no baseline beside it: pip install 'glossator[baseline]' brings one")
-        return result
-    train_rows = data.select(data.split == "train")
-    predictions = {}
-    for task in bundle.tasks:
-        report(f"baseline for {task.name}: TF-IDF n-grams and a linear model on the same rows")
-        predictions[task.name] = baseline.predict(task, train_rows, test)
-    result["baseline"] = evaluate(bundle.tasks, test, predictions)
-    return result
 
 
 def _counts(task: Task, data: Dataset) -> dict[str, int]:

@@ -10,16 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration, best_scale, cross_entropy
+from glossator.model import prevalence
+from glossator.model.calibrate import (
+    THRESHOLD,
+    Calibration,
+    PerLabel,
+    best_scale,
+    best_threshold,
+    cross_entropy,
+    enough_rows,
+)
+from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
-from glossator.model.metrics import Metrics, bootstrap
+from glossator.model.metrics import Metrics, Statistics, by_label, calibration_error, macro_f1
 from glossator.model.values import WrongValueError, label_numbers, named
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-THRESHOLD = 0.5
-"""A label is predicted from this probability on."""
 
 
 class Multi(Rules):
@@ -27,7 +34,8 @@ class Multi(Rules):
 
     several = True
     fewest = 1
-    headline = ("accuracy", "macro_f1")
+    headline = ("macro_f1", "accuracy")
+    calibrated_by_label = True
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises `ValueError` for no label."""
@@ -140,54 +148,105 @@ class Multi(Rules):
         """The log-odds of all labels, whichever way they speak."""
         return np.asarray(np.abs(logits.astype(np.float64)).sum(axis=1))
 
-    def decide(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
-        """[n, labels] whether a label is predicted."""
-        return np.asarray(predicted >= THRESHOLD)
+    def decide(self, predicted: NDArray[Any], accept: PerLabel | None = None) -> NDArray[np.bool_]:
+        """[n, labels] whether a label is given.
+
+        Args:
+            predicted: [n, labels], or [labels] of one row.
+            accept: the probability from which labels are given; None or above 1 is `THRESHOLD`.
+        """
+        least = np.asarray(THRESHOLD if accept is None else accept, np.float64)
+        return np.asarray(predicted >= np.where(least > 1, THRESHOLD, least))
 
     def fit(
         self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
     ) -> Calibration:
-        """The temperature of least loss."""
+        """The temperature of least loss, and the threshold of best F1, of each label.
+
+        A label with too few rows has the temperature of all labels and the usual threshold.
+        """
         seen = self.observed(labels)
-        logits, labels = logits[seen], labels[seen]
-        if not len(labels):
+        logits, truth = logits[seen], labels[seen] == 1
+        if not len(truth):
             return initial
 
-        def loss(scale: float) -> float:
-            predicted = self.probabilities(logits, Calibration(scale=scale))
-            return cross_entropy(np.where(labels == 1, predicted, 1 - predicted))
+        def fitted(part: NDArray[Any], there: NDArray[np.bool_]) -> float:
+            def loss(scale: float) -> float:
+                predicted = self.probabilities(part, Calibration(scale=scale))
+                return cross_entropy(np.where(there, predicted, 1 - predicted))
 
-        return Calibration(scale=best_scale(loss), accept=THRESHOLD)
+            return best_scale(loss)
 
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Accuracy of single decisions, macro-F1."""
-        size, truth, chosen = predicted.shape[1], labels == 1, self.decide(predicted)
+        shared = fitted(logits, truth)
+        scale = tuple(
+            fitted(part, there) if enough_rows(there) else shared
+            for part, there in zip(logits.T, truth.T, strict=True)
+        )
+        predicted = self.probabilities(logits, Calibration(scale=scale))
+        return Calibration(scale, accept=self.thresholds(predicted, labels[seen]))
+
+    def thresholds(self, predicted: NDArray[Any], labels: Labels) -> tuple[float, ...]:
+        """For each label that of best F1."""
+        columns = zip(predicted.T, labels.T == 1, strict=True)
+        return tuple(best_threshold(given, truth) for given, truth in columns)
+
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
+        """Macro-F1, accuracy of single decisions."""
+        truth, chosen = labels == 1, self.decide(predicted, accept)
+        # products of float32 are fast, and exact for counts below 2^24
+        table = np.stack([truth & chosen, truth.astype(np.int8) + chosen], 1).astype(np.float32)
+        count, _, size = table.shape
 
         def statistics(rows: NDArray[Any]) -> tuple[float, float]:
-            both = (truth[rows] & chosen[rows]).sum(axis=0)
-            total = truth[rows].sum(axis=0) + chosen[rows].sum(axis=0)
-            f1 = np.divide(2 * both, total, out=np.zeros(size), where=total > 0)
-            macro_f1 = f1.sum() / max(1, (total > 0).sum())  # 0 where no label occurs at all
-            return float((truth[rows] == chosen[rows]).mean()), float(macro_f1)
+            times = np.bincount(rows, minlength=count).astype(np.float32)
+            sums = (times @ table.reshape(count, -1)).astype(np.float64)
+            hits, total = sums.reshape(2, size)
+            wrong = (total - 2 * hits).sum()
+            return macro_f1(hits, total), float(1 - wrong / (len(rows) * size))
 
-        return bootstrap(len(labels), ("accuracy", "macro_f1"), statistics)
+        return statistics
+
+    def details(self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None) -> Metrics:
+        """Calibration error, precision and recall by label, each label's confusion."""
+        truth, chosen = labels == 1, self.decide(predicted, accept)
+        hits, rows, given = (part.sum(axis=0) for part in (truth & chosen, truth, chosen))
+        neither = len(truth) - rows - given + hits
+        confusions = np.array([[neither, given - hits], [rows - hits, hits]])
+        return {
+            "ece": self.calibration_error(labels, predicted),
+            "by_label": by_label(hits, rows, given),
+            "confusions": np.moveaxis(confusions, 2, 0).tolist(),
+        }
+
+    def calibration_error(self, labels: Labels, predicted: NDArray[Any]) -> float | None:
+        """The mean over labels of that of each one's probability."""
+        columns = zip(predicted.T, labels.T == 1, strict=True)
+        return float(np.mean([calibration_error(given, truth) for given, truth in columns]))
+
+    def true_shares(self, given: NDArray[Any], measured: Metrics) -> list[float | None] | None:
+        """Each label's for itself."""
+        pairs = zip(given, np.array(measured["confusions"]), strict=True)
+        found = [prevalence.corrected(np.array([1 - share, share]), own) for share, own in pairs]
+        return [None if shares is None else float(shares[1]) for shares in found]
 
     def score(self, metrics: Metrics) -> float:
         """Macro-F1."""
         return float(metrics["macro_f1"][0])
 
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
         """Logistic regression, one for each label."""
-        columns = [_binary(features, labels[:, i], asked) for i in range(labels.shape[1])]
+        columns = [logistic(features, column == 1, asked, strength) for column in labels.T]
         return np.stack(columns, axis=1)
 
     def agreement(
         self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.float64]:
         """The mean probability of the labels that were given, or where none was, of none."""
-        chosen = self.decide(given)
+        chosen = self.decide(given, calibration.accept)
         count = chosen.sum(axis=1)
         none = 1 - other.max(axis=1)
         return np.asarray(
@@ -198,11 +257,12 @@ class Multi(Rules):
         self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.bool_]:
         """Whether the same labels are predicted."""
-        return np.asarray((self.decide(given) == self.decide(other)).all(axis=1))
+        before, after = (self.decide(part, calibration.accept) for part in (given, other))
+        return np.asarray((before == after).all(axis=1))
 
     def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """Towards the labels that were given; where none was, away from the likeliest."""
-        chosen = self.decide(given).astype(np.float64)
+        chosen = self.decide(given, calibration.accept).astype(np.float64)
         likeliest = np.arange(given.shape[1]) == given.argmax(axis=1)[:, None]
         count = chosen.sum(axis=1, keepdims=True)
         return np.asarray(np.where(count > 0, chosen / np.maximum(count, 1), -1.0 * likeliest))
@@ -217,7 +277,7 @@ class Multi(Rules):
         self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.float64]:
         """The probability of the surest wrong decision."""
-        wrong = self.decide(predicted) != (labels == 1)
+        wrong = self.decide(predicted, calibration.accept) != (labels == 1)
         sure = np.where(labels == 1, 1 - predicted, predicted)
         return np.asarray(np.where(wrong, sure, 0).max(axis=1))
 
@@ -231,21 +291,21 @@ class Multi(Rules):
         """The labels."""
         return ", ".join(names[i] for i in np.flatnonzero(label == 1).tolist()) or "none"
 
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """The predicted labels, with their probabilities."""
         chosen = [
             f"{names[i]} {predicted[i]:.0%}"
-            for i in np.flatnonzero(self.decide(predicted)).tolist()
+            for i in np.flatnonzero(self.decide(predicted, accept)).tolist()
         ]
         return ", ".join(chosen) or "none"
 
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """Every label's probability, and the predicted ones."""
         return {
             "scores": {name: float(predicted[i]) for i, name in enumerate(names)},
-            "labels": [names[i] for i in np.flatnonzero(self.decide(predicted)).tolist()],
+            "labels": [names[i] for i in np.flatnonzero(self.decide(predicted, accept)).tolist()],
         }
 
     def limits(self, names: Sequence[str]) -> str:
@@ -257,12 +317,3 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
-
-
-def _binary(features: Any, labels: NDArray[Any], asked: Any) -> NDArray[np.float64]:
-    from sklearn.linear_model import LogisticRegression
-
-    if labels.min() == labels.max():
-        return np.full(asked.shape[0], float(labels[0]))
-    model = LogisticRegression(C=4.0, max_iter=200).fit(features, labels)
-    return np.asarray(model.predict_proba(asked)[:, 1], np.float64)

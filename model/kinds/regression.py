@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration
+from glossator.model.calibrate import Calibration, PerLabel
 from glossator.model.kinds.rules import Labels, Rules
-from glossator.model.metrics import Metrics, bootstrap
+from glossator.model.metrics import Metrics, Statistics
 from glossator.model.values import WrongValueError, is_number
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ class Regression(Rules):
         """What was fixed before training."""
         return initial
 
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
         """Mean absolute error, R²."""
         error = predicted[:, 0] - labels
 
@@ -115,19 +117,19 @@ class Regression(Rules):
             r2 = 1 - (error[rows] ** 2).sum() / spread if spread > 0 else 0.0
             return float(np.abs(error[rows]).mean()), float(r2)
 
-        return bootstrap(len(labels), ("mae", "r2"), statistics)
+        return statistics
 
     def score(self, metrics: Metrics) -> float:
         """R², not below 0."""
         return float(max(0.0, metrics["r2"][0]))
 
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
         """Ridge regression."""
         from sklearn.linear_model import Ridge
 
-        answer = Ridge(alpha=1.0).fit(features, labels).predict(asked)
+        answer = Ridge(alpha=1 / strength).fit(features, labels).predict(asked)
         return np.asarray(answer, np.float64)[:, None]
 
     def agreement(
@@ -140,7 +142,7 @@ class Regression(Rules):
         self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.bool_]:
         """Whether the values are within half a deviation."""
-        return np.asarray(np.abs(other[:, 0] - given[:, 0]) <= calibration.scale / 2)
+        return np.asarray(np.abs(other[:, 0] - given[:, 0]) <= np.asarray(calibration.scale) / 2)
 
     def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """Away from the mean, to the side on which the value is."""
@@ -166,12 +168,12 @@ class Regression(Rules):
         """Three digits of the number."""
         return f"{float(label):.3g}"
 
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """Three digits of the number."""
         return f"{predicted[0]:.3g}"
 
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """The number."""
         return {"value": float(predicted[0])}

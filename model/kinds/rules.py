@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration
-from glossator.model.metrics import Metrics
+from glossator.model.calibrate import Calibration, PerLabel
+from glossator.model.metrics import Metrics, Statistics, bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,9 @@ class Rules(ABC):
     fewest: ClassVar[int] = 0
     """Different labels that there have to be to learn from."""
     headline: ClassVar[tuple[str, ...]]
-    """The metrics that the model card shows, the first beside the calibration error."""
+    """The metrics that models are compared by, the one that decides first."""
+    calibrated_by_label: ClassVar[bool] = False
+    """Whether a calibration may have a scale and a threshold for each label."""
 
     @abstractmethod
     def check_names(self, names: Sequence[str]) -> None:
@@ -157,9 +159,53 @@ class Rules(ABC):
             target_precision: the share of accepted labels that must be right.
         """
 
+    def thresholds(self, predicted: NDArray[Any], labels: Labels) -> PerLabel | None:
+        """The probabilities from which labels are best given; None where the likeliest one is.
+
+        Args:
+            predicted: [n, labels].
+            labels: [n], all there.
+        """
+        return None
+
     @abstractmethod
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Metrics over rows that all have a label."""
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
+        """The metrics of `headline` over any of the rows, which all have a label.
+
+        Args:
+            labels: [n].
+            predicted: [n, labels].
+            accept: as in the task's calibration; None where there is none.
+        """
+
+    def measure(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Metrics:
+        """All metrics over rows that all have a label; the arguments are those of `statistics`."""
+        statistics = self.statistics(labels, predicted, accept)
+        return {
+            **bootstrap(len(labels), self.headline, statistics),
+            **self.details(labels, predicted, accept),
+        }
+
+    def details(self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None) -> Metrics:
+        """The metrics that are not in `headline`."""
+        return {}
+
+    def calibration_error(self, labels: Labels, predicted: NDArray[Any]) -> float | None:
+        """Expected calibration error; None where predictions are no probabilities."""
+        return None
+
+    def true_shares(self, given: NDArray[Any], measured: Metrics) -> list[float | None] | None:
+        """How often each label occurs, from how often it was given; None where errors hide it.
+
+        Args:
+            given: [labels] the share of rows that were given each label.
+            measured: what `measure` gave for other rows, that nothing was learnt from.
+        """
+        return None
 
     @abstractmethod
     def score(self, metrics: Metrics) -> float:
@@ -167,7 +213,7 @@ class Rules(ABC):
 
     @abstractmethod
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
         """What a linear model of scikit-learn gives for `asked`, as `probabilities` does.
 
@@ -176,6 +222,10 @@ class Rules(ABC):
             labels: theirs; all have one.
             asked: features of the rows to answer for.
             names: the labels.
+            strength: how far it may follow the rows: the inverse of its regularisation.
+
+        Raises:
+            ValueError: it can't be fitted to such labels; the message is a reason in words.
         """
 
     # ------------------------------------------------------------ two predictions for one text
@@ -229,7 +279,7 @@ class Rules(ABC):
     # ------------------------------------------------------------ for readers
 
     @abstractmethod
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """One row's prediction in a few words."""
 
     @abstractmethod
@@ -238,7 +288,7 @@ class Rules(ABC):
 
     @abstractmethod
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """One row's prediction for machines."""
 

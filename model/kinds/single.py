@@ -9,9 +9,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration, accept_from, best_scale, cross_entropy
+from glossator.model import prevalence
+from glossator.model.calibrate import Calibration, PerLabel, accept_from, best_scale, cross_entropy
+from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
-from glossator.model.metrics import Metrics, calibration_error, confusion_matrix, of_confusion
+from glossator.model.metrics import (
+    Metrics,
+    Statistics,
+    accepted,
+    by_label,
+    calibration_error,
+    choices,
+    confusion_matrix,
+)
 from glossator.model.values import label_numbers
 
 if TYPE_CHECKING:
@@ -121,7 +131,7 @@ class Single(Rules):
         others = (logits.sum(axis=1, dtype=np.float64) - chosen) / (logits.shape[1] - 1)
         return np.asarray(np.abs(chosen - others))
 
-    def decide(self, predicted: NDArray[Any], accept: float) -> Decisions:
+    def decide(self, predicted: NDArray[Any], accept: PerLabel) -> Decisions:
         """The label of each row.
 
         Args:
@@ -129,7 +139,8 @@ class Single(Rules):
             accept: the confidence from which a label is accepted.
         """
         confidence = predicted.max(axis=1).astype(np.float32)
-        return Decisions(predicted.argmax(axis=1), confidence, confidence >= np.float32(accept))
+        taken = confidence >= np.asarray(accept, np.float32)
+        return Decisions(predicted.argmax(axis=1), confidence, taken)
 
     def fit(
         self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
@@ -151,30 +162,53 @@ class Single(Rules):
             scale, accept=accept_from(predicted.max(axis=1), right, target_precision)
         )
 
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Accuracy, macro-F1 over the labels that occur, expected calibration error, confusion."""
-        chosen = predicted.argmax(axis=1)
-        matrix = confusion_matrix(labels, chosen, size=predicted.shape[1])
-        metrics = {
-            **of_confusion(matrix),
-            "ece": calibration_error(predicted.max(axis=1), chosen == labels),
-        }
-        return {**metrics, "confusion": matrix.tolist()} if len(matrix) <= MAX_SHOWN else metrics
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
+        """Accuracy, macro-F1 over the labels that occur."""
+        return choices(labels, predicted.argmax(axis=1), size=predicted.shape[1])
+
+    def details(self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None) -> Metrics:
+        """Calibration error, what is accepted, precision and recall by label, the confusion."""
+        size, chosen = predicted.shape[1], predicted.argmax(axis=1)
+        rows, given = (np.bincount(numbers, minlength=size) for numbers in (labels, chosen))
+        hits = np.bincount(labels[labels == chosen], minlength=size)
+        result: Metrics = {"ece": self.calibration_error(labels, predicted)}
+        if accept is not None:
+            result["accepted"] = accepted(self.decide(predicted, accept).accepted, labels == chosen)
+        result["by_label"] = by_label(hits, rows, given)
+        if size <= MAX_SHOWN:
+            result["confusion"] = confusion_matrix(labels, chosen, size).tolist()
+        return result
+
+    def calibration_error(self, labels: Labels, predicted: NDArray[Any]) -> float | None:
+        """Of the most probable label."""
+        return calibration_error(predicted.max(axis=1), predicted.argmax(axis=1) == labels)
+
+    def true_shares(self, given: NDArray[Any], measured: Metrics) -> list[float | None] | None:
+        """All labels' at once: they sum to 1."""
+        if "confusion" not in measured:
+            return None
+        shares = prevalence.corrected(given, np.array(measured["confusion"]))
+        return None if shares is None else [float(share) for share in shares]
 
     def score(self, metrics: Metrics) -> float:
         """Macro-F1."""
         return float(metrics["macro_f1"][0])
 
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
-        """Logistic regression."""
-        from sklearn.linear_model import LogisticRegression
-
+        """Logistic regression, each label against the others; of two labels, one."""
+        found = np.unique(labels)
+        if len(found) < 2:
+            raise ValueError(f"all rows to learn from are {names[found[0]]!r}")
         result = np.zeros((asked.shape[0], len(names)))
-        model = LogisticRegression(C=4.0, max_iter=200).fit(features, labels)
-        result[:, model.classes_] = model.predict_proba(asked)
-        return result
+        for label in found if len(found) > 2 else found[1:]:
+            result[:, label] = logistic(features, labels == label, asked, strength)
+        if len(found) == 2:
+            result[:, found[0]] = 1 - result[:, found[1]]
+        return np.asarray(result / np.maximum(result.sum(axis=1, keepdims=True), 1e-300))
 
     def agreement(
         self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
@@ -216,13 +250,13 @@ class Single(Rules):
         """The label."""
         return names[int(label)]
 
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """Label and confidence; with a question mark where it is not accepted."""
         label, confidence, accepted = (column[0] for column in self.decide(predicted[None], accept))
         return f"{names[label]} {confidence:.0%}{'' if accepted else ' ?'}"
 
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """Every label's probability, and the decision."""
         label, _, accepted = (column[0] for column in self.decide(predicted[None], accept))

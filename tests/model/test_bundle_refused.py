@@ -232,6 +232,17 @@ def test_an_unknown_format_is_refused(folder: Path, found: object) -> None:
         (lambda i: i["calibration"]["mood"].update(accept=-0.1), r"accept -0\.1 is not between"),
         (lambda i: i["calibration"]["mood"].update(accept=2), "accept 2 is not between 0 and 1.01"),
         (lambda i: i["calibration"]["mood"].update(accept=NAN), "holds the number NaN, which is"),
+        (
+            lambda i: i["calibration"]["mood"].update(scale=[1, 1, 1]),
+            "scale has 3 numbers, not one",
+        ),
+        (lambda i: i["calibration"]["stars"].update(scale=[]), "of stars: scale has 0 numbers"),
+        (lambda i: i["calibration"]["topics"].update(shift=[0, 0]), r"shift \[0, 0\] is not betw"),
+        (lambda i: i["calibration"]["topics"].update(scale=[1]), "1 numbers, not one or one for e"),
+        (lambda i: i["calibration"]["topics"].update(accept=[0.5] * 3), "accept has 3 numbers, no"),
+        (lambda i: i["calibration"]["topics"].update(accept=[0.5, 2]), "accept 2 is not between"),
+        (lambda i: i["calibration"]["topics"].update(scale=[1, "1"]), "scale '1' is not between"),
+        (lambda i: i["calibration"]["topics"].update(scale=[1, [1]]), r"scale \[1\] is not betwee"),
     ],
 )
 def test_an_index_that_no_bundle_has_is_refused(folder: Path, change: Change, words: str) -> None:
