@@ -119,34 +119,22 @@ class AttentionRNN(nn.Module):
         # each distinct token of the batch once, and what dropout leaves of it: as in Merity et al.
         # 2018's dropout on the embedding matrix, all its occurrences share that
         tokens, index = torch.unique(ids[_mask(lengths, ids.shape[1])], return_inverse=True)
-        vectors = self.dropout(self.embedding(tokens))
+        nothing = self.embedding.weight.new_zeros(1, self.config.embedding)
+        embedded = torch.cat([self.dropout(self.embedding(tokens)), nothing])
         if self.training and self.embedding_dropout:
             # whole tokens are dropped, as in Gal & Ghahramani 2016, here each place for itself
             dropped = torch.rand(len(index), device=ids.device) < self.embedding_dropout
             index = index.masked_fill(dropped, len(tokens))
-            vectors = vectors / (1 - self.embedding_dropout)
-        return self.read(vectors, index, lengths, ids.shape[1])
-
-    def read(self, vectors: Tensor, index: Tensor, lengths: Tensor, width: int) -> Tensor:
-        """[B, T, 2H] states of texts whose tokens have these vectors.
-
-        Args:
-            vectors: [U, E].
-            index: [m] which of them each token has, of the texts one after the other; U is none.
-            lengths: [B] tokens of each text, at least 1, m in all.
-            width: T.
-        """
-        device = vectors.device
-        embedded = torch.cat([vectors, vectors.new_zeros(1, self.config.embedding)])
+            embedded = embedded / (1 - self.embedding_dropout)
         last = lengths - 1
-        own = torch.minimum(torch.arange(width, device=device)[:, None], last)
+        own = torch.minimum(torch.arange(ids.shape[1], device=ids.device)[:, None], last)
         # each direction starts at a token of the text, and has left it when it comes to padding
         order = torch.stack([own, last - own], dim=1)  # [T, 2, B]
         states = self.dropout(self._recur(embedded, index[order + (lengths.cumsum(0) - lengths)]))
-        text = torch.arange(len(lengths), device=device)
-        direction = torch.arange(2, device=device)[:, None]
+        text = torch.arange(len(ids), device=ids.device)
+        direction = torch.arange(2, device=ids.device)[:, None]
         # and the state of a token is where its direction reads it
-        place = (2 * order + direction) * len(lengths) + text  # in rows of [T, 2, B]
+        place = (2 * order + direction) * len(ids) + text  # in rows of [T, 2, B]
         return _rows(states.flatten(0, 2), place.permute(2, 0, 1)).flatten(2)
 
     def answer(self, states: Tensor, lengths: Tensor) -> dict[str, TaskOutput]:

@@ -93,6 +93,8 @@ class Quote(NamedTuple):
     pieces: Sequence[Piece]
     more: int
     """Characters that are not shown."""
+    expert: float | None
+    """The share of the decision that the n-gram expert carried, where there is one."""
 
 
 class Part(NamedTuple):
@@ -463,6 +465,7 @@ def _quote(task: Task, rows: Dataset, row: int, predictions: Predictions, column
         answer=task.rules.text(answers.probabilities[row], task.labels, answers.accept),
         pieces=pieces,
         more=more,
+        expert=None if answers.expert is None else float(answers.expert[row]),
     )
 
 
