@@ -47,14 +47,18 @@ def save_bundle(bundle: Any, uri: str) -> str:
         uri: a folder, here or in a store.
     """
     from glossator.model.bundle import save
+    from glossator.model.bundle_index import NGRAMS
 
     fs, path = open_store(uri)
     if is_local(fs):
         return save(bundle, path)
     with tempfile.TemporaryDirectory() as temp:
         digest = save(bundle, temp)
-        if INDEX in file_sizes(fs, path):  # what is replaced is no bundle in the meantime
+        there = file_sizes(fs, path)
+        if INDEX in there:  # what is replaced is no bundle in the meantime
             fs.rm_file(f"{path.rstrip('/')}/{INDEX}")
+            if NGRAMS in there and not Path(temp, NGRAMS).exists():
+                fs.rm_file(f"{path.rstrip('/')}/{NGRAMS}")
         files = sorted(Path(temp).iterdir(), key=lambda file: (file.name == INDEX, file.name))
         for file in files:
             with atomic_write(fs, f"{path.rstrip('/')}/{file.name}") as copy:
