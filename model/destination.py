@@ -50,6 +50,7 @@ def save_bundle(bundle: Any, uri: str, written: dict[str, bytes] | None = None) 
             which are not put there again; those that are put there now are added.
     """
     from glossator.model.bundle import save
+    from glossator.model.bundle_index import NGRAMS
 
     fs, path = open_store(uri)
     if is_local(fs):
@@ -66,6 +67,8 @@ def save_bundle(bundle: Any, uri: str, written: dict[str, bytes] | None = None) 
                 with atomic_write(fs, f"{path.rstrip('/')}/{file.name}") as copy:
                     copy.write_bytes(content)
                 known[file.name] = sha256
+        if NGRAMS not in {file.name for file in files} and NGRAMS in file_sizes(fs, path):
+            fs.rm_file(f"{path.rstrip('/')}/{NGRAMS}")  # of an earlier model
     return digest
 
 

@@ -12,15 +12,17 @@ An n-gram of the symbols s₁ … sₙ has the hash hₙ of 32 bits, where all p
     h₀ = 0x243F6A88 for characters, 0x85A308D3 for tokens
     hᵢ = x ^ (x >> 15), x = (hᵢ₋₁ ^ sᵢ) · 0x9E3779B1
 
-so all n-grams that begin at a symbol take one pass. Its first bits are its bucket, its last eight
-are its tag. A bucket belongs to one n-gram, the most frequent of the training texts (as in a cache
-that is addressed directly): an n-gram with another tag than its bucket's is not known, and counts
-for nothing. So rare n-grams, which are most of those there are, do not blur the frequent ones, as
-they do where all share buckets (Weinberger et al. 2009).
+so all n-grams that begin at a symbol take one pass. Its highest bits are its bucket, its lowest
+eight are its tag. A bucket belongs to one n-gram, the most frequent of the training texts (as in
+a cache that is addressed directly): an n-gram with another tag than its bucket's is not known, and
+counts for nothing. So rare n-grams, which are most of those there are, do not blur the frequent
+ones, as they do where all share buckets (Weinberger et al. 2009).
 
-For each output, the answer is bias + scale · Σ table[bucket] / √m: a sum of 8-bit integers over
-the m known n-grams of the text, each as often as it stands there. Sums of integers have no order:
-an answer depends on the text and the arrays alone.
+For each column, the answer is bias + scale · (Σ table[bucket] / √m) in double precision: a sum of
+8-bit integers over the m known n-grams of the text, each as often as it stands there (m is 1 where
+there is none). Columns are outputs, but for two labels, which share one: half of it against the
+first, half for the second. Sums of integers have no order: an answer depends on the text and the
+arrays alone.
 """
 
 from __future__ import annotations
@@ -179,12 +181,12 @@ def _lower_case() -> NDArray[np.uint32]:
 
 
 def buckets(hashes: NDArray[np.uint32], bits: int) -> NDArray[np.int64]:
-    """The bucket of each hash: its first bits."""
+    """The bucket of each hash: its highest bits."""
     return (hashes >> np.uint32(32 - bits)).astype(np.int64)
 
 
 def tags(hashes: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The tag of each hash: its last eight bits."""
+    """The tag of each hash: its lowest eight bits."""
     return hashes.astype(np.uint8)
 
 

@@ -119,7 +119,7 @@ class Rules(ABC):
         return len(self.spread(names))
 
     def spread(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """[outputs], or [1] for one; outputs are a linear model's [n, columns] times this."""
+        """[outputs] factors: a task's outputs are a linear model's [n, columns] times these."""
         return np.ones(max(1, len(names)))
 
     # ------------------------------------------------------------ predictions

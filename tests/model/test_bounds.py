@@ -47,8 +47,8 @@ def best_seconds(run: Callable[[], object], rounds: int = 5) -> float:
 
 
 @pytest.mark.parametrize("pattern", NASTY.values(), ids=NASTY)
-def test_labelling_takes_time_linear_in_a_texts_length(bundle: Bundle, pattern: str) -> None:
-    labeller = Labeller(bundle)
+def test_labelling_takes_time_linear_in_a_texts_length(expert_bundle: Bundle, pattern: str) -> None:
+    labeller = Labeller(expert_bundle)
 
     def label(length: int) -> Callable[[], object]:
         text = "a" + (pattern * length)[: length - 2] + "a"
@@ -92,9 +92,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.parametrize(("pattern", "count"), [("a ", 400), ("\ufdfa", 9)])
 def test_many_long_texts_at_once_take_bounded_memory(
-    bundle: Bundle, tmp_path: Path, pattern: str, count: int
+    expert_bundle: Bundle, tmp_path: Path, pattern: str, count: int
 ) -> None:
-    bundles.save(bundle, tmp_path)
+    bundles.save(expert_bundle, tmp_path)
     arguments = [sys.executable, "-c", PEAK, str(tmp_path), pattern, str(count)]
     run = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
     assert int(run.stdout) < 180_000, "KiB more than for one such text"

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from glossator.model.architecture import NetworkConfig
 from glossator.model.bundle import Bundle, load, save
 from glossator.model.calibrate import Calibration
+from glossator.model.destination import save_bundle
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN
@@ -137,6 +138,16 @@ def test_an_expert_comes_back(
     assert save(bundle, tmp_path) != digest
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"again"}
     assert load(tmp_path).ngrams == {}
+
+
+def test_an_expert_that_is_replaced_in_a_store_goes(bundle: Bundle, expert_bundle: Bundle) -> None:
+    root = f"memory://{uuid.uuid4().hex}/bundle"
+    memory = fsspec.filesystem("memory")
+    save_bundle(expert_bundle, root)
+    assert load(root).experts == expert_bundle.experts
+    save_bundle(bundle, root)
+    assert {path.rpartition("/")[2] for path in memory.ls(root, detail=False)} == FILES
+    assert load(root).experts == ()
 
 
 def test_of_an_expert_that_is_not_there_nothing_is_said(folder: Path) -> None:

@@ -38,12 +38,20 @@ def training(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SMALL = {"epochs": 1, "vocabulary": 300, "embedding": 8, "hidden": 8, "attention": 4, "batch": 32}
+SMALL = {
+    "epochs": 1,
+    "vocabulary": 300,
+    "embedding": 8,
+    "hidden": 8,
+    "attention": 4,
+    "batch": 32,
+    "ngrams": 0,
+}
 
 
 def test_train_then_evaluate_then_label(training: Path) -> None:
     data, tasks, out = training / "rows.parquet", training / "tasks.toml", training / "bundle"
-    changes = [f"--set={name}={value}" for name, value in SMALL.items()]
+    changes = [f"--set={name}={value}" for name, value in {**SMALL, "ngrams": 10}.items()]
     arguments = ("--data", data, "--tasks", tasks, "--output", out, "--name", "Tiny", *changes)
     run = glossator("train", *arguments)
     assert run.returncode == 0, run.stderr
@@ -51,6 +59,7 @@ def test_train_then_evaluate_then_label(training: Path) -> None:
     assert f"wrote {out} (model {bundle.digest[:12]})" in run.stdout
     assert [task.name for task in bundle.tasks] == ["sentiment", "stars"]
     assert bundle.provenance["settings"]["hidden"] == 8
+    assert [task.name for task in bundle.experts] == ["sentiment", "stars"]
     assert "Tiny" in (out / "MODEL_CARD.md").read_text()
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"Model {bundle.digest[:12]}" in page and "<h1>Tiny</h1>" in page
