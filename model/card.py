@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from glossator.model import faithfulness
 from glossator.model.architecture import NetworkConfig, parameter_count
 from glossator.model.bundle import Bundle
 from glossator.model.metrics import verdict
 from glossator.model.tasks import Task
 
+_VERDICTS = {
+    "better": "better than random ones",
+    "dropped": "better only when dropped",
+    "kept": "better only when kept",
+    "chance": "no better than random ones",
+}
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_LABELS = 50
 """Of a task's labels that stand in the table of labels."""
@@ -36,6 +43,8 @@ def render(bundle: Bundle) -> str:
         *_labels(bundle),
         "## Course of training",
         *_history(bundle),
+        *_worth(bundle),
+        *_swapped(bundle),
         "## Limits",
         *(f"- **{_inline(task.name)}**: {_inline(_limits(task))}" for task in bundle.tasks),
     ]
@@ -58,7 +67,18 @@ def summary(bundle: Bundle) -> str:
     if not rows:
         return "not measured: the data has no rows of split test"
     twins = _duel_rows(bundle, "twins")
-    return "\n\n".join(_aligned(table) for table in (rows, twins) if table)
+    blind = [
+        name
+        for name, measured in bundle.metrics.get("faithfulness", {}).items()
+        if faithfulness.verdict(measured) == "chance"
+    ]
+    lines = [_aligned(table) for table in (rows, twins) if table]
+    if blind:
+        lines.append(
+            f"attention of {', '.join(blind)}: no better than random words at saying what the "
+            "answer depends on"
+        )
+    return "\n\n".join(lines)
 
 
 def curves(bundle: Bundle) -> str:
@@ -271,6 +291,63 @@ def _curve(values: list[float]) -> str:
     low, high = min(values), max(values)
     step = (high - low) / (len(_BARS) - 1) or 1.0
     return "".join(_BARS[round((value - low) / step)] for value in values)
+
+
+def _worth(bundle: Bundle) -> list[str]:
+    """How faithful each task's attention is."""
+    halves = ("comprehensiveness", "sufficiency")
+    rows = [
+        [
+            task,
+            *(
+                f"{measured['attention'][half]:.3f} ({measured['random'][half]:.3f}), "
+                f"{_interval(measured['attention'][f'{half}_gain'])}"
+                for half in halves
+            ),
+            *(_score(measured[name]) for name in ("learnt", "uniform")),
+            _VERDICTS[faithfulness.verdict(measured)],
+        ]
+        for task, measured in bundle.metrics.get("faithfulness", {}).items()
+    ]
+    if not rows:
+        return []
+    head = ["task", *halves, "score", "with uniform attention", "attended words"]
+    return [
+        "## What its attention is worth",
+        _table([head, *rows]),
+        "Erasure (ERASER; DeYoung et al. 2020), means over 10, 20 and 50% of the tokens: how far "
+        "the answer falls without the most attended tokens (comprehensiveness; more is better) and "
+        "with only them (sufficiency; less is better), in brackets that of random tokens, and the "
+        "gain over these with its 95% interval over texts, above zero where better.",
+    ]
+
+
+def _swapped(bundle: Bundle) -> list[str]:
+    """What changes when the people in a text change sex."""
+    rows = [
+        [
+            *(task, entry["lang"], entry["direction"], f"{entry['texts']:,}"),
+            *(_interval(entry["flipped"]), _interval(entry["change"])),
+            f"{entry['label']} {_interval(entry['shift'])}".strip(),
+        ]
+        for task, entries in bundle.metrics.get("swaps", {}).items()
+        for entry in entries
+    ]
+    if not rows:
+        return []
+    head = ["task", "language", "swap", "texts", "flipped", "largest change", "moves most"]
+    return [
+        "## When the people in a text change sex",
+        _table([head, *rows]),
+        "Names, pronouns and words for people are swapped in test texts that have them. Flipped: "
+        "the share of answers that become others; largest change: of a label's probability, mean "
+        "over texts; moves most: the label whose probability moves furthest on average (a "
+        "regression's value in deviations).",
+    ]
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _limits(task: Task) -> str:

@@ -88,26 +88,41 @@ def measure(bundle: Bundle, data: Dataset, texts: int = TEXTS) -> dict[str, dict
     return result
 
 
+def verdict(measured: Mapping[str, Any]) -> str:
+    """What the figures of one task say of its attention, in a word; by its intervals.
+
+    Args:
+        measured: as `measure` gives it for the task.
+
+    Returns:
+        `better` than random tokens; better when its tokens are `dropped` or `kept` alone; `chance`.
+    """
+    attention = measured["attention"]
+    dropped, kept = (
+        attention[f"{half}_gain"][1] > 0 for half in ("comprehensiveness", "sufficiency")
+    )
+    return {(True, True): "better", (True, False): "dropped", (False, True): "kept"}.get(
+        (dropped, kept), "chance"
+    )
+
+
 def sentence(measured: Mapping[str, Any]) -> str:
     """What the figures of one task mean for those who read its attention.
 
     Args:
         measured: as `measure` gives it for the task.
     """
-    attention, random = measured["attention"], measured["random"]
-    figures = (
-        f"dropping the most attended tokens moves the answer by "
-        f"{attention['comprehensiveness']:.3f}, random ones by {random['comprehensiveness']:.3f}"
-    )
-    better = [attention[f"{name}_gain"][1] > 0 for name in ("comprehensiveness", "sufficiency")]
-    if all(better):
-        return f"Attended words count for more than random ones: {figures}."
-    if any(better):
-        half = "dropping" if better[0] else "keeping"
-        return f"Attended words count for more than random ones only when {half} them: {figures}."
+    said = {
+        "better": "Attended words count for more than random ones",
+        "dropped": "Attended words count for more than random ones only when dropping them",
+        "kept": "Attended words count for more than random ones only when keeping them alone",
+        "chance": "Attended words are no better than random ones at saying what the answer "
+        "depends on",
+    }[verdict(measured)]
+    attention, random = (measured[name]["comprehensiveness"] for name in ("attention", "random"))
     return (
-        f"Attended words are no better than random ones at saying what the answer depends on: "
-        f"{figures}."
+        f"{said}: dropping the most attended tokens moves the answer by {attention:.3f}, random "
+        f"ones by {random:.3f}."
     )
 
 
@@ -220,24 +235,24 @@ def _differentiated(
     import torch
 
     seen = torch.from_numpy(mask)
+    # every occurrence is a token of its own, with a derivative of its own
+    vectors = network.embedding.weight.detach()[torch.from_numpy(tokens.astype(np.int64))]
+    vectors.requires_grad_()
     ids = torch.zeros(mask.shape, dtype=torch.int64)
-    ids[seen] = torch.from_numpy(tokens.astype(np.int64))
-    embedded: list[torch.Tensor] = []  # [m, E]: it is asked for the tokens alone
-    hook = network.embedding.register_forward_hook(lambda *call: embedded.append(call[2]))
-    try:
-        outputs = network(ids, seen.sum(dim=1))
-    finally:
-        hook.remove()
+    ids[seen] = torch.arange(len(tokens))
+    outputs = torch.func.functional_call(
+        network, {"embedding.weight": vectors}, (ids, seen.sum(dim=1))
+    )
     for task in bundle.tasks:
         logits, attention = outputs[task.name]
         calibration = bundle.calibration[task.name]
         given = task.rules.probabilities(logits.detach().numpy(), calibration)
         leaning = torch.from_numpy(task.rules.leaning(given, calibration)).float()
         by_input, by_attention = torch.autograd.grad(
-            (logits * leaning).sum(), (embedded[0], attention), retain_graph=True
+            (logits * leaning).sum(), (vectors, attention), retain_graph=True
         )
         contribution = attention * by_attention
-        gradient = (embedded[0] * by_input).sum(dim=1)
+        gradient = (vectors * by_input).sum(dim=1)
         found = (attention[seen], contribution[seen], gradient)
         yield task, tuple(weights.detach().double().numpy() for weights in found)
 

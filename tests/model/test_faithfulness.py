@@ -13,6 +13,7 @@ from networks import NETWORKS
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model.bundle import Bundle
+from glossator.model.card import render, summary
 from glossator.model.data import Dataset
 from glossator.model.faithfulness import FRACTIONS, SUMMARIES, measure, sentence
 from glossator.model.network import AttentionRNN
@@ -98,9 +99,9 @@ def test_every_kind_has_figures_that_json_takes(bundle: Bundle, corpus: list[str
 def test_what_speaks_for_the_answer_is_more_faithful_than_chance(trained: Bundle) -> None:
     texts = [row["text"] for row in labelled_rows(60, seed=5)]
     found = measure(trained, rows(trained, texts))["sentiment"]
-    for summary in ("contribution", "gradient"):
-        assert found[summary]["comprehensiveness_gain"][1] > 0
-        assert found[summary]["sufficiency_gain"][1] > 0
+    for tokens_by in ("contribution", "gradient"):
+        assert found[tokens_by]["comprehensiveness_gain"][1] > 0
+        assert found[tokens_by]["sufficiency_gain"][1] > 0
 
 
 def test_the_control_takes_the_learnt_attention_away(trained: Bundle) -> None:
@@ -145,3 +146,25 @@ def test_the_sentence_says_no_more_than_the_intervals(
     said = sentence({"attention": attention, "random": {"comprehensiveness": 0.15}})
     assert expected in said
     assert "0.250" in said and "0.150" in said
+
+
+def test_card_and_summary_say_where_attention_is_no_better_than_chance(trained: Bundle) -> None:
+    texts = [row["text"] for row in labelled_rows(40, seed=9)]
+    found = measure(trained, rows(trained, texts), texts=10)
+    for name, low in (("sentiment", -0.01), ("gender", 0.01)):
+        for half in ("comprehensiveness", "sufficiency"):
+            found[name]["attention"][f"{half}_gain"] = [0.1, low, 0.2]
+    test = {
+        "sentiment": {"all": {"rows": 40, "accuracy": [0.5, 0.4, 0.6], "macro_f1": [0.5, 0.4, 0.6]}}
+    }
+    bundle = replace(trained, metrics={"faithfulness": found, "test": test})
+    lines = [line for line in summary(bundle).split("\n") if line.startswith("attention of ")]
+    assert len(lines) == 1
+    assert "sentiment" in lines[0]
+    assert "gender" not in lines[0]
+    section = render(bundle).split("## What its attention is worth")[1].split("\n## ")[0]
+    verdicts = {row.split(" | ")[0].strip("| "): row for row in section.split("\n") if "|" in row}
+    assert "no better than random ones" in verdicts["sentiment"]
+    assert "| better than random ones" in verdicts["gender"]
+    dropped = found["gender"]["attention"]["comprehensiveness"]
+    assert f"| {dropped:.3f} ({found['gender']['random']['comprehensiveness']:.3f}), " in section

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sample_comments import labelled_rows
 
 from glossator.model.bundle import Bundle
+from glossator.model.card import render
 from glossator.model.evaluate import predict
 from glossator.model.labeller import Labeller
 from glossator.model.swaps import MIN_TEXTS, measure, sentence, swapped
@@ -81,6 +83,8 @@ def test_figures_are_those_of_labelling_both_texts(trained: Bundle) -> None:
         assert entry["shift"][0] == pytest.approx(moved.mean(axis=0)[column])
         assert abs(entry["shift"][0]) == pytest.approx(np.abs(moved.mean(axis=0)).max())
         assert f"{len(made)} answers" in sentence(found[task.name])
+        row = f"| {task.name} | en | male to female | {len(made)} | {entry['flipped'][0]:.3f} ["
+        assert row in render(replace(trained, metrics={"swaps": found}))
     chosen = before["sentiment"].argmax(axis=1) != after["sentiment"].argmax(axis=1)
     assert found["sentiment"][0]["flipped"][0] == pytest.approx(chosen.mean())
 
