@@ -235,14 +235,10 @@ def _differentiated(
     import torch
 
     seen = torch.from_numpy(mask)
-    # every occurrence is a token of its own, with a derivative of its own
-    vectors = network.embedding.weight.detach()[torch.from_numpy(tokens.astype(np.int64))]
-    vectors.requires_grad_()
-    ids = torch.zeros(mask.shape, dtype=torch.int64)
-    ids[seen] = torch.arange(len(tokens))
-    outputs = torch.func.functional_call(
-        network, {"embedding.weight": vectors}, (ids, seen.sum(dim=1))
-    )
+    lengths = seen.sum(dim=1)
+    vectors = network.embedding(torch.from_numpy(tokens.astype(np.int64)))  # [m, E], one a place
+    states = network.read(vectors, torch.arange(len(tokens)), lengths, mask.shape[1])
+    outputs = network.answer(states, lengths)
     for task in bundle.tasks:
         logits, attention = outputs[task.name]
         calibration = bundle.calibration[task.name]

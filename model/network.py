@@ -107,8 +107,51 @@ class AttentionRNN(nn.Module):
             ids: [B, T] token ids, anything on padding.
             lengths: [B] tokens of each text, at least 1, at most T.
         """
-        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        states = self._encode(ids, lengths, mask)
+        return self.answer(self.encode(ids, lengths), lengths)
+
+    def encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, 2H] states; padding repeats that of the last token, which moves no extreme.
+
+        Args:
+            ids: [B, T] token ids, anything on padding.
+            lengths: [B] tokens of each text, at least 1, at most T.
+        """
+        # each distinct token of the batch once, and what dropout leaves of it: as in Merity et al.
+        # 2018's dropout on the embedding matrix, all its occurrences share that
+        tokens, index = torch.unique(ids[_mask(lengths, ids.shape[1])], return_inverse=True)
+        vectors = self.dropout(self.embedding(tokens))
+        if self.training and self.embedding_dropout:
+            # whole tokens are dropped, as in Gal & Ghahramani 2016, here each place for itself
+            dropped = torch.rand(len(index), device=ids.device) < self.embedding_dropout
+            index = index.masked_fill(dropped, len(tokens))
+            vectors = vectors / (1 - self.embedding_dropout)
+        return self.read(vectors, index, lengths, ids.shape[1])
+
+    def read(self, vectors: Tensor, index: Tensor, lengths: Tensor, width: int) -> Tensor:
+        """[B, T, 2H] states of texts whose tokens have these vectors.
+
+        Args:
+            vectors: [U, E].
+            index: [m] which of them each token has, of the texts one after the other; U is none.
+            lengths: [B] tokens of each text, at least 1, m in all.
+            width: T.
+        """
+        device = vectors.device
+        embedded = torch.cat([vectors, vectors.new_zeros(1, self.config.embedding)])
+        last = lengths - 1
+        own = torch.minimum(torch.arange(width, device=device)[:, None], last)
+        # each direction starts at a token of the text, and has left it when it comes to padding
+        order = torch.stack([own, last - own], dim=1)  # [T, 2, B]
+        states = self.dropout(self._recur(embedded, index[order + (lengths.cumsum(0) - lengths)]))
+        text = torch.arange(len(lengths), device=device)
+        direction = torch.arange(2, device=device)[:, None]
+        # and the state of a token is where its direction reads it
+        place = (2 * order + direction) * len(lengths) + text  # in rows of [T, 2, B]
+        return _rows(states.flatten(0, 2), place.permute(2, 0, 1)).flatten(2)
+
+    def answer(self, states: Tensor, lengths: Tensor) -> dict[str, TaskOutput]:
+        """The output for every task, from the states that `encode` gives."""
+        mask = _mask(lengths, states.shape[1])
         # a tensor for each task, which is used as it is given: so there are derivatives by it
         attention = self._attend(states, mask).unbind(1)
         # the mean is what an attention of equal weights would give
@@ -139,29 +182,6 @@ class AttentionRNN(nn.Module):
                 for name in self.state_dict()
             }
         )
-
-    def _encode(self, ids: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-        """[B, T, 2H] states; padding repeats that of the last token, which moves no extreme."""
-        # each distinct token of the batch once, and what dropout leaves of it: as in Merity et al.
-        # 2018's dropout on the embedding matrix, all its occurrences share that
-        tokens, index = torch.unique(ids[mask], return_inverse=True)
-        nothing = self.embedding.weight.new_zeros(1, self.config.embedding)
-        embedded = torch.cat([self.dropout(self.embedding(tokens)), nothing])
-        if self.training and self.embedding_dropout:
-            # whole tokens are dropped, as in Gal & Ghahramani 2016, here each place for itself
-            dropped = torch.rand(len(index), device=ids.device) < self.embedding_dropout
-            index = index.masked_fill(dropped, len(tokens))
-            embedded = embedded / (1 - self.embedding_dropout)
-        last = lengths - 1
-        own = torch.minimum(torch.arange(ids.shape[1], device=ids.device)[:, None], last)
-        # each direction starts at a token of the text, and has left it when it comes to padding
-        order = torch.stack([own, last - own], dim=1)  # [T, 2, B]
-        states = self.dropout(self._recur(embedded, index[order + (lengths.cumsum(0) - lengths)]))
-        text = torch.arange(len(ids), device=ids.device)
-        direction = torch.arange(2, device=ids.device)[:, None]
-        # and the state of a token is where its direction reads it
-        place = (2 * order + direction) * len(ids) + text  # in rows of [T, 2, B]
-        return _rows(states.flatten(0, 2), place.permute(2, 0, 1)).flatten(2)
 
     def _recur(self, embedded: Tensor, tokens: Tensor) -> Tensor:
         """[T, 2, B, H] states of both directions.
@@ -211,6 +231,11 @@ def _rnn(config: NetworkConfig) -> nn.Module:
         return QRNN(config.embedding, config.hidden)
     rnn = nn.GRU if config.cell == "gru" else nn.LSTM
     return rnn(config.embedding, config.hidden, bidirectional=True)
+
+
+def _mask(lengths: Tensor, width: int) -> Tensor:
+    """[B, T], true on tokens."""
+    return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

@@ -122,12 +122,12 @@ def test_it_ends_when_its_minutes_are_over(data: Dataset) -> None:
 def test_a_bundle_is_where_another_training_begins(data: Dataset) -> None:
     torch.set_num_threads(1)
     first = run(data, None)
-    settings = replace(SETTINGS, epochs=1, learning_rate=1e-12, embedding=4)
+    settings = replace(SETTINGS, epochs=1, learning_rate=1e-8, embedding=4)
     again = train(data, TASKS[:2], settings, lambda line: None, init=first)
     assert again.config == first.config
     assert again.tokenizer.to_json() == first.tokenizer.to_json()
     for name, weight in again.weights.items():  # of both tasks that it knows, the heads too
-        np.testing.assert_allclose(weight, first.weights[name], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(weight, first.weights[name], atol=1e-5, err_msg=name)
     renamed = (replace(TASKS[0], labels=("bad", "good")),)
     rows = replace(data, labels={"sentiment": data.labels["sentiment"]})
     new = train(rows, renamed, settings, lambda line: None, init=first)

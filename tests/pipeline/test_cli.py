@@ -161,6 +161,7 @@ def test_train_to_a_store(training: Path, monkeypatch: pytest.MonkeyPatch) -> No
             *["MODEL_CARD.md"] * 2,
             *["bundle.json"] * 2,
             "model.safetensors",
+            "ngrams.safetensors",
             "report.html",
             "tokenizer.json",
         ]
