@@ -16,6 +16,8 @@ from glossator.model.labeller import Labeller
 from glossator.model.metrics import Metrics
 from glossator.model.tasks import Task
 
+MAX_SHOWN = 64
+"""Labels of a task beyond which only all rows are measured label by label, not slices too."""
 MAX_SLICES = 50
 """Of one column: its most frequent values."""
 _MAX_SLICE_CHARS = 60
@@ -74,6 +76,11 @@ def evaluate(
             for name, rows in parts.items()
             if rows.any()
         }
+        if task.outputs > MAX_SHOWN:  # by label and slice they would fill a bundle's index
+            for name, metrics in results[task.name].items():
+                if name != "all":
+                    for one in ("by_label", "confusions"):
+                        metrics.pop(one, None)
     return results
 
 

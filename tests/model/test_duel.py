@@ -47,6 +47,7 @@ QUICK = TrainingConfig(
     epochs=1,
     learning_rate=2e-2,
     vectors=False,
+    ngrams=0,
 )
 
 

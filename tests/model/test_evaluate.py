@@ -301,3 +301,19 @@ def test_slices_are_of_any_column_and_of_its_most_frequent_values() -> None:
     assert left_out(data, ("page", "note", "lang")) == [
         "column 'page' has 250 values: the 50 most frequent are measured"
     ]
+
+
+def test_many_labels_are_told_apart_over_all_rows_only() -> None:
+    task = Task("shelf", "multi", tuple(map(str, range(65))))
+    labels = (np.random.default_rng(0).random((40, 65)) < 0.1).astype(np.float32)
+    data = Dataset(
+        texts=["x"] * 40,
+        labels={"shelf": labels},
+        split=np.array(["test"] * 40),
+        lang=np.array(["en", "zh"] * 20),
+        source=np.array([""] * 40),
+    )
+    found = evaluate((task,), data, {"shelf": labels * 0.9})["shelf"]
+    assert len(found["all"]["by_label"]["rows"]) == len(found["all"]["confusions"]) == 65
+    assert "accuracy" in found["en"]
+    assert not {"by_label", "confusions"} & set(found["en"])
