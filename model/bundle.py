@@ -12,11 +12,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from glossator.model import bundle_index, ngrams, weights
@@ -24,7 +26,7 @@ from glossator.model.architecture import NetworkConfig, tensor_shapes
 from glossator.model.bundle_index import CARD, FORMAT, NGRAMS, TOKENIZER, WEIGHTS, FileEntry, Index
 from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
-from glossator.model.store import is_local, open_store
+from glossator.model.store import atomic_write, is_local, open_store
 from glossator.model.tasks import Task, check_tasks
 from glossator.model.tokenizer import Tokenizer
 
@@ -115,11 +117,13 @@ def save(bundle: Bundle, folder: str | Path) -> str:
     )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    for name in (bundle_index.NAME, NGRAMS, *files):
-        (target / name).unlink(missing_ok=True)  # a link is replaced, not followed
-    for name, content in files.items():
-        (target / name).write_bytes(content)
-    (target / bundle_index.NAME).write_bytes(index)
+    with ExitStack() as stack:
+        # all is written before anything is replaced: a full disk leaves the bundle that was there
+        for name, content in ((bundle_index.NAME, index), *files.items()):
+            path = str(target / name)
+            stack.enter_context(atomic_write(LocalFileSystem(), path)).write_bytes(content)
+    if NGRAMS not in files:
+        (target / NGRAMS).unlink(missing_ok=True)
     return hashlib.sha256(index).hexdigest()
 
 

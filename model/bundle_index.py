@@ -41,6 +41,8 @@ _KEYS = (
     "provenance",
     "metrics",
 )
+_NETWORK_OF_OLD = {"shared_attention": False, "min_pooling": False}
+"""What `network` says in bundles that were written before it said so."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -168,6 +170,7 @@ def _check_keys(
 
 
 def _config(value: dict[str, Any]) -> NetworkConfig:
+    value = {**_NETWORK_OF_OLD, **value}
     _check_keys(value, tuple(field.name for field in fields(NetworkConfig)), "network")
     return NetworkConfig(**value)
 
@@ -201,6 +204,8 @@ def _calibration(value: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, Ca
         _check_keys(value[task.name], names, where, ("expert",))
         try:
             result[task.name] = Calibration(**value[task.name])
+            count = len(task.labels) if task.rules.calibrated_by_label else 0
+            result[task.name].check_labels(count)
         except UsageError as error:
             raise ValueError(f"{where}: {error}") from None
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import uuid
@@ -39,12 +40,14 @@ def check_bundle_folder(uri: str) -> None:
         raise UsageError(f"{uri} can't be written: {why}", parameter="output") from error
 
 
-def save_bundle(bundle: Any, uri: str) -> str:
+def save_bundle(bundle: Any, uri: str, written: dict[str, bytes] | None = None) -> str:
     """Writes a bundle, its index last; returns its digest.
 
     Args:
         bundle: a `glossator.model.bundle.Bundle`.
         uri: a folder, here or in a store.
+        written: by name, the SHA-256 of the files that this process has put into the store before,
+            which are not put there again; those that are put there now are added.
     """
     from glossator.model.bundle import save
     from glossator.model.bundle_index import NGRAMS
@@ -54,15 +57,19 @@ def save_bundle(bundle: Any, uri: str) -> str:
         return save(bundle, path)
     with tempfile.TemporaryDirectory() as temp:
         digest = save(bundle, temp)
-        there = file_sizes(fs, path)
-        if INDEX in there:  # what is replaced is no bundle in the meantime
-            fs.rm_file(f"{path.rstrip('/')}/{INDEX}")
-            if NGRAMS in there and not Path(temp, NGRAMS).exists():
-                fs.rm_file(f"{path.rstrip('/')}/{NGRAMS}")
+        # what is replaced is no bundle in the meantime: its index has digests of other files
         files = sorted(Path(temp).iterdir(), key=lambda file: (file.name == INDEX, file.name))
+        known = {} if written is None else written
         for file in files:
-            with atomic_write(fs, f"{path.rstrip('/')}/{file.name}") as copy:
-                copy.write_bytes(file.read_bytes())
+            content = file.read_bytes()
+            sha256 = hashlib.sha256(content).digest()
+            if known.get(file.name) != sha256:
+                with atomic_write(fs, f"{path.rstrip('/')}/{file.name}") as copy:
+                    copy.write_bytes(content)
+                known[file.name] = sha256
+        if not Path(temp, NGRAMS).exists() and NGRAMS in file_sizes(fs, path):
+            fs.rm_file(f"{path.rstrip('/')}/{NGRAMS}")  # of an earlier model
+            known.pop(NGRAMS, None)
     return digest
 
 

@@ -37,7 +37,7 @@ def explanation(text: str, predictions: Predictions, row: int = 0, *, colour: bo
             [
                 padded(name, name_width),
                 padded(prediction, prediction_width),
-                marked(text, _marks(task, row), colour),
+                marked(text, marks(task, row), colour),
             ],
             "  ",
         )
@@ -90,7 +90,8 @@ def _prediction(predictions: TaskPredictions, row: int) -> str:
     return task.rules.text(predictions.probabilities[row], task.labels, predictions.accept)
 
 
-def _marks(predictions: TaskPredictions, row: int) -> list[Mark]:
+def marks(predictions: TaskPredictions, row: int) -> list[Mark]:
+    """What one task's attention looked at in one text, heaviest first."""
     words = predictions.words
     return [
         Mark(int(words.start[i]), int(words.end[i]), float(words.weight[i]))
@@ -106,7 +107,7 @@ def predictions_json(text: str, predictions: Predictions, row: int = 0) -> dict[
         predicted = task.rules.to_json(one.probabilities[row], task.labels, one.accept)
         attention = [
             {"text": text[m.start : m.end], "start": m.start, "end": m.end, "weight": m.weight}
-            for m in _marks(one, row)
+            for m in marks(one, row)
         ]
         result[task.name] = {
             **predicted,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
+from glossator.model.calibrate import PerLabel
 from glossator.model.engine import EngineResult, OnProgress
 from glossator.model.engines import make_engine
 from glossator.model.mixing import share
@@ -35,8 +36,9 @@ class TaskPredictions:
     task: Task
     probabilities: NDArray[np.float64]
     """[n, labels] calibrated; of a regression [n, 1], the value."""
-    accept: float
-    """The confidence from which a single label is accepted."""
+    accept: PerLabel
+    """The confidence from which a single label is accepted; the probability from which labels of a
+    multi task are given."""
     words: Words
     """The words that its attention gave most weight."""
     entropy: NDArray[np.float32]

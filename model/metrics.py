@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2_000
+RESAMPLES = 1_000
 """Bootstrap resamples behind an interval."""
 _BINS = 15
+_Z = 1.959963984540054
+"""Of a 95% interval under the normal distribution."""
 
 Metrics = dict[str, Any]
 """A metric's value, or [value, low, high] with a 95% interval where the name is in `INTERVALS`."""
 INTERVALS = ("accuracy", "macro_f1", "mae", "r2")
+LOWER_IS_BETTER = ("mae",)
+
+Statistics = Callable[[NDArray[Any]], tuple[float, ...]]
+"""Some metrics' values over the rows of an index, where a row may stand more than once."""
 
 
 def confusion_matrix(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> NDArray[np.int64]:
@@ -29,16 +35,81 @@ def confusion_matrix(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> N
     return cells.reshape(size, size)
 
 
-def of_confusion(matrix: NDArray[np.int64]) -> Metrics:
-    """Accuracy, and macro-F1 over the labels that occur."""
-    size = len(matrix)
-    return _with_intervals(
-        matrix.ravel(),
-        {
-            "accuracy": lambda c: _confusion(c, size).trace(axis1=1, axis2=2) / c.sum(axis=1),
-            "macro_f1": lambda c: _macro_f1(_confusion(c, size)),
-        },
-    )
+def choices(labels: NDArray[Any], chosen: NDArray[Any], size: int) -> Statistics:
+    """Accuracy, and macro-F1 over the labels that occur in the truth or among the chosen ones.
+
+    Args:
+        labels: [n] the true ones, below `size`.
+        chosen: [n] the predicted ones.
+        size: how many labels there are.
+    """
+    # only the cells of the confusion matrix that occur: a thousand labels have a million cells
+    cells, cell = np.unique(labels * size + chosen, return_inverse=True)
+    truth, given = np.divmod(cells, size)
+    right = truth == given
+
+    def statistics(rows: NDArray[Any]) -> tuple[float, float]:
+        counts = np.bincount(cell[rows], minlength=len(cells))
+        hits = np.bincount(truth[right], counts[right], minlength=size)
+        total = np.bincount(truth, counts, size) + np.bincount(given, counts, size)
+        return float(hits.sum() / counts.sum()), macro_f1(hits, total)
+
+    return statistics
+
+
+def macro_f1(hits: NDArray[Any], total: NDArray[Any]) -> float:
+    """The mean F1 over the labels that occur; 0 where none does.
+
+    Args:
+        hits: [labels] rows of a label that were given it.
+        total: [labels] rows of a label, and rows that were given it.
+    """
+    f1 = np.divide(2 * hits, total, out=np.zeros(len(total)), where=total > 0)
+    return float(f1.sum() / max(1, int((total > 0).sum())))
+
+
+def by_label(hits: NDArray[Any], rows: NDArray[Any], given: NDArray[Any]) -> dict[str, list[Any]]:
+    """Precision and recall of each label; null where it is of nothing.
+
+    Args:
+        hits: [labels] rows of a label that were given it.
+        rows: [labels] rows of it.
+        given: [labels] rows that were given it.
+    """
+
+    def share(of: NDArray[Any]) -> list[float | None]:
+        return [float(h / n) if n else None for h, n in zip(hits, of, strict=True)]
+
+    return {
+        "rows": [int(n) for n in rows],
+        "given": [int(n) for n in given],
+        "precision": share(given),
+        "recall": share(rows),
+    }
+
+
+def accepted(taken: NDArray[np.bool_], right: NDArray[np.bool_]) -> Metrics:
+    """The accepted rows, the share of all that they are, and how often they are right.
+
+    Args:
+        taken: [n] whether a row's label is accepted.
+        right: [n] whether it is right.
+    """
+    rows = int(taken.sum())
+    return {
+        "rows": rows,
+        "coverage": rows / len(taken),
+        "precision": wilson(int(right[taken].sum()), rows) if rows else None,
+    }
+
+
+def wilson(hits: int, rows: int) -> list[float]:
+    """[share, low, high] of `hits` among `rows`, with the 95% interval of Wilson (1927)."""
+    share, z2 = hits / rows, _Z * _Z
+    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
+    margin = _Z / (1 + z2 / rows) * np.sqrt(share * (1 - share) / rows + z2 / (4 * rows * rows))
+    # with no hits, or nothing else, rounding would leave the share outside
+    return [share, float(min(middle - margin, share)), float(max(middle + margin, share))]
 
 
 def calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_]) -> float:
@@ -48,38 +119,38 @@ def calibration_error(confidence: NDArray[Any], right: NDArray[np.bool_]) -> flo
     return float(np.abs(gap).sum() / len(right))
 
 
-def bootstrap(
-    count: int, names: tuple[str, ...], statistics: Callable[[NDArray[Any]], tuple[float, ...]]
-) -> Metrics:
+def bootstrap(count: int, names: tuple[str, ...], statistics: Statistics) -> Metrics:
     """Value and 95% percentile interval of statistics of rows, over resampled rows."""
     generator = np.random.default_rng(0)
-    drawn = [statistics(generator.integers(0, count, count)) for _ in range(RESAMPLES // 4)]
+    drawn = [statistics(generator.integers(0, count, count)) for _ in range(RESAMPLES)]
     low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
     value = statistics(np.arange(count))
     return {name: [value[i], float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 
-def _confusion(cells: NDArray[Any], size: int) -> NDArray[Any]:
-    """[m, labels, chosen] from [m, labels · chosen]."""
-    return cells.reshape(-1, size, size)
-
-
-def _macro_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """[m] mean F1 over the labels that occur in the truth or among the predictions."""
-    both = np.diagonal(confusion, axis1=1, axis2=2)
-    total = confusion.sum(axis=1) + confusion.sum(axis=2)
-    f1 = np.divide(2 * both, total, out=np.zeros(both.shape), where=total > 0)
-    return np.asarray(f1.sum(axis=1) / np.maximum((total > 0).sum(axis=1), 1))
-
-
-def _with_intervals(
-    cells: NDArray[Any], statistics: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]
+def paired_bootstrap(
+    count: int, names: tuple[str, ...], one: Statistics, other: Statistics
 ) -> Metrics:
-    """Value and 95% percentile interval; to resample rows is to redraw the confusion matrix."""
-    count = int(cells.sum())
-    drawn = np.random.default_rng(0).multinomial(count, cells / count, RESAMPLES)
-    result: Metrics = {}
-    for name, statistic in statistics.items():
-        low, high = np.percentile(statistic(drawn), [2.5, 97.5])
-        result[name] = [float(statistic(cells[None])[0]), float(low), float(high)]
-    return result
+    """Difference of two models on the same rows, `one - other`, over resampled rows.
+
+    Both are measured on the same resample each time: what makes a row hard for both cancels out
+    (Efron & Tibshirani 1993).
+    """
+
+    def difference(rows: NDArray[Any]) -> tuple[float, ...]:
+        return tuple(a - b for a, b in zip(one(rows), other(rows), strict=True))
+
+    return bootstrap(count, names, difference)
+
+
+def verdict(name: str, difference: list[float]) -> str:
+    """`better`, `worse` or, where the interval holds zero, `tie`.
+
+    Args:
+        name: the metric.
+        difference: its value, low and high.
+    """
+    _, low, high = difference
+    if low <= 0 <= high:
+        return "tie"
+    return "better" if (low > 0) != (name in LOWER_IS_BETTER) else "worse"

@@ -54,19 +54,20 @@ def _weighted(
     initial: Calibration,
 ) -> Calibration:
     """`initial` with the expert's weight and the scale that goes with it; all rows have a label."""
+    begun = float(np.asarray(initial.scale))  # before training there is one for all labels
 
     def losses(weight: float) -> tuple[NDArray[np.float64], float]:
         logits = network.astype(np.float64) + weight * expert
 
         def at(power: float) -> NDArray[np.float64]:
-            scale = initial.scale * float(np.exp(power))
+            scale = begun * float(np.exp(power))
             return task.rules.losses(logits, labels, replace(initial, scale=scale))
 
         power = _least(lambda power: float(at(power).mean()), -2.3, 2.3)
-        return at(power), initial.scale * float(np.exp(power))
+        return at(power), begun * float(np.exp(power))
 
     without, _ = losses(0.0)
-    best, weight, scale = without, 0.0, initial.scale
+    best, weight, scale = without, 0.0, begun
     for one in _WEIGHTS:
         found, its_scale = losses(one)
         if found.mean() < best.mean():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -45,12 +44,6 @@ class Archive:
     """The sdist or wheel."""
     sha256: str
     """The digest of that file, in hexadecimal."""
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: a folder of this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "glossator"
 
 
 class Fetcher:

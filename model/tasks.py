@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ MAX_NAME_CHARS = 64
 """Of a task's name."""
 MAX_LABEL_CHARS = 128
 MAX_LIMITS_CHARS = 10_000
+_ALWAYS = ("kind", "labels", "sensitive", "target_precision", "limits")
+"""What `bundle.json` says of every task; the rest only where it is set."""
 OUTPUT_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
 """Columns that the output or the rejects add, which no task and no key may be called."""
 
@@ -33,7 +36,7 @@ class Task:
     """One thing to predict of every text, by an attention and a head of its own."""
 
     name: str
-    """The label column in training data and the struct column in the output."""
+    """The struct column in the output; also the label column in training data, by default."""
     kind: Kind
     labels: tuple[str, ...] = ()
     """The possible labels in a fixed order; empty for a regression."""
@@ -44,6 +47,15 @@ class Task:
 
     limits: str = ""
     """What its answers can't be relied on for, in plain words; stands in the model card."""
+
+    column: str = ""
+    """The label column in training data; the task's name where empty."""
+    columns: tuple[str, ...] = ()
+    """Instead of one column a column of 0 and 1 for each label, in their order."""
+    separator: str = ""
+    """What stands between labels in a column of text."""
+    balanced: bool = False
+    """Whether in training all labels count the same, however many rows have them."""
 
     def __post_init__(self) -> None:
         where = f"task {shown(self.name)}"
@@ -64,6 +76,41 @@ class Task:
             raise UsageError(
                 f"{where}: limits are no text of up to {MAX_LIMITS_CHARS:,} characters"
             )
+        if not isinstance(self.balanced, bool):
+            raise UsageError(f"{where}: balanced {shown(self.balanced)} is not true or false")
+        if self.balanced and not self.labels:
+            raise UsageError(f"{where}: balanced is about labels, and it has none: remove it")
+        self._check_columns(where)
+
+    def _check_columns(self, where: str) -> None:
+        for name, value in (("column", self.column), ("separator", self.separator)):
+            if not isinstance(value, str) or len(value) > MAX_LABEL_CHARS:
+                raise UsageError(
+                    f"{where}: {name} {shown(value)} is no text of up to {MAX_LABEL_CHARS} "
+                    "characters"
+                )
+        for column in self.columns:
+            if not isinstance(column, str) or not 1 <= len(column) <= MAX_LABEL_CHARS:
+                raise UsageError(
+                    f"{where}: {shown(column)} is no column's name of 1 to {MAX_LABEL_CHARS} "
+                    "characters"
+                )
+        if (self.separator or self.columns) and not self.rules.several:
+            raise UsageError(
+                f"{where}: a row has one label: remove separator and columns, or make it multi"
+            )
+        if self.columns and (self.column or self.separator):
+            raise UsageError(f"{where}: columns stand beside neither column nor separator")
+        if self.columns and len(self.columns) != len(self.labels):
+            raise UsageError(
+                f"{where}: {len(self.columns)} columns are not one for each of "
+                f"{len(self.labels)} labels"
+            )
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of training data that hold its labels."""
+        return self.columns or (self.column or self.name,)
 
     @property
     def rules(self) -> Rules:
@@ -77,13 +124,18 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """The task as `bundle.json` holds it; `parse_task` reads it back."""
-        return {
+        described: dict[str, Any] = {
             "kind": self.kind,
             "labels": list(self.labels),
             "sensitive": self.sensitive,
             "target_precision": self.target_precision,
             "limits": self.limits,
+            "column": self.column,
+            "columns": dict(zip(self.labels, self.columns, strict=False)),
+            "separator": self.separator,
+            "balanced": self.balanced,
         }
+        return {k: v for k, v in described.items() if v or k in _ALWAYS}
 
 
 def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
@@ -92,7 +144,7 @@ def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
         raise UsageError(
             f"{source}: task {shown(name)} is no table of kind, labels and further settings"
         )
-    known = {"kind", "labels", "sensitive", "target_precision", "limits"}
+    known = {field.name for field in dataclasses.fields(Task)} - {"name"}
     if unknown := sorted(set(fields) - known):
         raise UsageError(
             f"{source}: task {shown(name)} has unknown key {shown(unknown[0])}; known: "
@@ -105,8 +157,19 @@ def parse_task(name: str, fields: Mapping[str, Any], source: str) -> Task:
     labels = fields.get("labels", [])
     if not isinstance(labels, list):
         raise UsageError(f"{source}: task {shown(name)}: labels must be a list of strings")
+    columns = fields.get("columns", {})
+    if not isinstance(columns, Mapping):
+        raise UsageError(f"{source}: task {shown(name)}: columns must be a table, LABEL = COLUMN")
+    labels = labels or list(columns)
+    known_labels = [label for label in labels if isinstance(label, str) and label in columns]
+    if columns and not len(known_labels) == len(labels) == len(columns):
+        raise UsageError(
+            f"{source}: task {shown(name)}: columns are of {shown(list(columns))}, "
+            f"its labels are {shown(labels)}: give a column for each label"
+        )
+    in_order = tuple(columns[label] for label in known_labels)
     try:
-        return Task(name, **{**fields, "labels": tuple(labels)})
+        return Task(name, **{**fields, "labels": tuple(labels), "columns": in_order})
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from None
 
@@ -136,7 +199,11 @@ def _check_labels(labels: Sequence[Any], where: str) -> None:
     if len(labels) > MAX_LABELS:
         raise UsageError(f"{where}: {len(labels):,} labels are more than {MAX_LABELS:,}")
     for label in labels:
-        if not isinstance(label, str) or not label.isprintable() or label.strip() != label:
+        if not isinstance(label, str):
+            raise UsageError(
+                f"{where}: label {shown(label)} is no printable text: put it in quotes"
+            )
+        if not label.isprintable() or label.strip() != label:
             raise UsageError(
                 f"{where}: label {shown(label)} is no printable text without space at its ends"
             )

@@ -7,14 +7,16 @@ rows. It runs on one thread; call it from as many threads as there are cores. Th
 releases the GIL.
 
 Speed comes from three things: the embedding is folded into the input projection, so a token
-costs one row look-up and one recurrent product; texts of like length share a block, so little
-padding is computed; and only the tasks that were asked for are computed.
+costs one row look-up and one recurrent product, or of a QRNN two look-ups and no product; texts of
+like length share a block, so little padding is computed; and only the tasks that were asked for are
+computed.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import ParamSpec
 
 import numpy as np
@@ -29,6 +31,9 @@ from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokens
 
 _P = ParamSpec("_P")
+_Weights = Mapping[str, NDArray[np.float32]]
+_Steps = Callable[[Tensor, Tensor], None]
+"""Reads [T, 2·R] rows of its tables, and writes [T, 2, R, H] states."""
 
 _ROWS = ((32, 64), (64, 32), (1 << 62, 16))
 """Up to so many tokens a text: so many texts in a block. Multiples of every vector width, so that
@@ -97,6 +102,33 @@ def _lstm_steps(table: Tensor, recurrent: Tensor, inputs: Tensor, outputs: Tenso
         state = torch.mul(o, tanh, out=outputs[t])
 
 
+@_compiled
+def _qrnn_steps(table: Tensor, before: Tensor, inputs: Tensor, outputs: Tensor) -> None:
+    """C = f·c + (1 - f)·z and h = o·c, with f and o sigmoids and z a tanh; as `_gru_steps`.
+
+    Args:
+        table: [2V, 3H] of a token.
+        before: [2V + 1, 3H] of the token before; the last row, zeros, where there is none.
+        inputs: [T, 2·R] rows of both.
+        outputs: [T, 2, R, H] receives the states.
+    """
+    rows, hidden = outputs.shape[2], outputs.shape[3]
+    gates = torch.empty(2 * rows, 3 * hidden)
+    neighbour = torch.empty(2 * rows, 3 * hidden)
+    z, f, o = gates.view(2, rows, 3, hidden).unbind(2)
+    # of (1 + c) / 2, to which σ(2x) = (1 + tanh(x)) / 2 leads without a step in between
+    memory = torch.full((2, rows, hidden), 0.5)
+    last = torch.full_like(inputs[0], before.shape[0] - 1)
+    for t in range(inputs.shape[0]):
+        now = inputs[t]
+        torch.index_select(table, 0, now, out=gates)
+        torch.index_select(before, 0, last, out=neighbour)
+        last = now
+        gates.add_(neighbour).sigmoid_()
+        torch.lerp(z, memory, f, out=memory)
+        torch.addcmul(-o, o, memory, value=2, out=outputs[t])  # o·(2·memory - 1)
+
+
 class TorchEngine:
     """The trained network, laid out for inference on a CPU. Safe to share between threads."""
 
@@ -104,7 +136,7 @@ class TorchEngine:
 
     def __init__(
         self,
-        weights: Mapping[str, NDArray[np.float32]],
+        weights: _Weights,
         config: NetworkConfig,
         tasks: Sequence[Task],
     ) -> None:
@@ -115,32 +147,16 @@ class TorchEngine:
             config: the sizes.
             tasks: those that `run` may be asked for.
         """
-        hidden = config.hidden
         self._config = config
-        self._hidden = hidden
-        self._lstm = config.cell == "lstm"
-        new = slice(2 * hidden, 3 * hidden)  # the part of the gates that goes through a tanh
         embedding = torch.tensor(weights["embedding.weight"])
-        tables, recurrent, new_bias = [], [], []
-        for suffix in ("l0", "l0_reverse"):
-            w_ih, w_hh, b_ih, b_hh = (
-                torch.tensor(weights[f"rnn.{name}_{suffix}"])
-                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            for weight in (w_ih, w_hh, b_ih, b_hh):
-                weight[new] *= 2  # exact: tanh(x) is taken of 2x
-            bias = b_ih + b_hh
-            if not self._lstm:
-                # the reset gate multiplies W_hn·h + b_hn: that bias can't be folded away
-                bias[new] = b_ih[new]
-                new_bias.append(b_hh[new])
-            tables.append(embedding @ w_ih.T + bias)
-            recurrent.append(w_hh.T.contiguous())
         self._vocabulary = len(embedding)
-        self._table = torch.cat(tables)  # [2V, gates·H]: forward, then backward
-        self._recurrent = torch.stack(recurrent)  # [2, H, gates·H]
-        self._new_bias = torch.stack(new_bias)[:, None] if new_bias else torch.empty(0)  # [2, 1, H]
-        self._heads = {task.name: _Head(weights, f"heads.{task.name}") for task in tasks}
+        layout = _layout_qrnn if config.cell == "qrnn" else _layout_recurrent
+        self._steps = layout(weights, config, embedding)
+        self._shared = _Projection(weights, "attention") if config.shared_attention else None
+        self._heads = {
+            task.name: _Head(weights, f"heads.{task.name}", config.shared_attention)
+            for task in tasks
+        }
 
     @torch.inference_mode()
     def run(
@@ -187,9 +203,12 @@ class TorchEngine:
         states = self._encode(torch.from_numpy(ids), torch.from_numpy(filled))
         valid = torch.from_numpy(place < filled[:, None])
         mean = torch.bmm((valid / valid.sum(dim=1, keepdim=True))[:, None], states)[:, 0]
-        shared = torch.cat([states.amax(dim=1), mean], dim=1)
+        pools = [states.amax(dim=1), mean]
+        if self._config.min_pooling:
+            pools.append(states.amin(dim=1))
+        shared = self._shared.run(states) if self._shared else None
         for name, (logits, attention, entropy) in scores.items():
-            head_logits, weights, head_entropy = self._heads[name].run(states, valid, shared)
+            head_logits, weights, head_entropy = self._heads[name].run(states, valid, pools, shared)
             logits[rows] = head_logits.numpy()[:count]
             attention[source] = weights.numpy()[:count][mask]
             entropy[rows] = head_entropy.numpy()[:count]
@@ -210,39 +229,99 @@ class TorchEngine:
         mirror = lengths[:, None] - 1 - own
         backward = ids.gather(1, mirror) + self._vocabulary
         inputs = torch.stack([ids.T, backward.T], dim=1).view(width, 2 * height)
-        outputs = torch.empty(width, 2, height, self._hidden)
-        if self._lstm:
-            _lstm_steps(self._table, self._recurrent, inputs, outputs)
-        else:
-            _gru_steps(self._table, self._recurrent, self._new_bias, inputs, outputs)
+        hidden = self._config.hidden
+        outputs = torch.empty(width, 2, height, hidden)
+        self._steps(inputs, outputs)
         row = torch.arange(height)[:, None]
         index = torch.stack([own * 2 * height + row, (mirror * 2 + 1) * height + row], dim=2)
-        states = outputs.view(-1, self._hidden).index_select(0, index.view(-1))
-        return states.view(height, width, 2 * self._hidden)
+        states = outputs.view(-1, hidden).index_select(0, index.view(-1))
+        return states.view(height, width, 2 * hidden)
+
+
+def _layout_recurrent(weights: _Weights, config: NetworkConfig, embedding: Tensor) -> _Steps:
+    """The steps of a GRU or LSTM, with its tables."""
+    hidden = config.hidden
+    new = slice(2 * hidden, 3 * hidden)  # the part of the gates that goes through a tanh
+    tables, recurrent, new_bias = [], [], []
+    for suffix in ("l0", "l0_reverse"):
+        w_ih, w_hh, b_ih, b_hh = (
+            torch.tensor(weights[f"rnn.{name}_{suffix}"])
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        for weight in (w_ih, w_hh, b_ih, b_hh):
+            weight[new] *= 2  # exact: tanh(x) is taken of 2x
+        bias = b_ih + b_hh
+        if config.cell == "gru":
+            # the reset gate multiplies W_hn·h + b_hn: that bias can't be folded away
+            bias[new] = b_ih[new]
+            new_bias.append(b_hh[new])
+        tables.append(embedding @ w_ih.T + bias)
+        recurrent.append(w_hh.T.contiguous())
+    table, products = torch.cat(tables), torch.stack(recurrent)  # [2V, G·H], [2, H, G·H]
+    if config.cell == "lstm":
+        return partial(_lstm_steps, table, products)
+    return partial(_gru_steps, table, products, torch.stack(new_bias)[:, None])
+
+
+def _layout_qrnn(weights: _Weights, config: NetworkConfig, embedding: Tensor) -> _Steps:
+    """The steps of a QRNN, with its tables."""
+    tables, befores = [], []
+    for suffix in ("l0", "l0_reverse"):
+        weight, bias = (
+            torch.tensor(weights[f"rnn.{name}_{suffix}"]) for name in ("weight", "bias")
+        )
+        for part in (weight, bias):
+            part[: config.hidden] *= 2  # exact: tanh(x) is taken of 2x
+        tables.append(embedding @ weight[:, : config.embedding].T + bias)
+        befores.append(embedding @ weight[:, config.embedding :].T)
+    nothing = torch.zeros(1, config.gates * config.hidden)
+    return partial(_qrnn_steps, torch.cat(tables), torch.cat([*befores, nothing]))
+
+
+class _Projection:
+    """The projection of an attention, laid out for inference."""
+
+    def __init__(self, weights: _Weights, name: str) -> None:
+        # v·tanh(u) = 2v·σ(2u) - Σv, and softmax does not see the constant
+        self._weight = 2 * torch.tensor(weights[f"{name}.weight"]).T.contiguous()
+        self._bias = 2 * torch.tensor(weights[f"{name}.bias"])
+
+    def run(self, states: Tensor) -> Tensor:
+        """[R·T, A] σ(2u)."""
+        projected = torch.addmm(self._bias, states.view(-1, states.shape[2]), self._weight)
+        return projected.sigmoid_()
 
 
 class _Head:
     """One task's attention and head, laid out for inference."""
 
-    def __init__(self, weights: Mapping[str, NDArray[np.float32]], prefix: str) -> None:
+    def __init__(self, weights: _Weights, prefix: str, shared_attention: bool) -> None:
         def tensor(name: str) -> Tensor:
             return torch.tensor(weights[f"{prefix}.{name}"])
 
-        # v·tanh(u) = 2v·σ(2u) - Σv, and softmax does not see the constant
-        self._project = 2 * tensor("project.weight").T.contiguous()
-        self._bias = 2 * tensor("project.bias")
+        self._own = None if shared_attention else _Projection(weights, f"{prefix}.project")
         self._score = 2 * tensor("score.weight")[0]
         self._norm = tensor("norm.weight"), tensor("norm.bias")
         self._output = tensor("output.weight"), tensor("output.bias")
         self.outputs = len(self._output[1])
 
-    def run(self, states: Tensor, valid: Tensor, shared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[R, outputs] logits, [R, T] attention weights and [R] their entropy in nats."""
-        projected = torch.addmm(self._bias, states.view(-1, states.shape[2]), self._project)
-        energy = torch.mv(projected.sigmoid_(), self._score).view(valid.shape)
+    def run(
+        self, states: Tensor, valid: Tensor, pools: Sequence[Tensor], shared: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[R, outputs] logits, [R, T] attention weights and [R] their entropy in nats.
+
+        Args:
+            states: [R, T, 2H].
+            valid: [R, T], true on tokens.
+            pools: [R, 2H] each, to stand behind what is attended to.
+            shared: [R·T, A] the states as all tasks' projection gives them, if there is one.
+        """
+        projected = self._own.run(states) if self._own else shared
+        assert projected is not None
+        energy = torch.mv(projected, self._score).view(valid.shape)
         weights = torch.softmax(energy.masked_fill_(~valid, -torch.inf), dim=1)
         attended = torch.bmm(weights[:, None], states)[:, 0]
-        pooled = torch.cat([attended, shared], dim=1)
+        pooled = torch.cat([attended, *pools], dim=1)
         normed = functional.layer_norm(pooled, pooled.shape[1:], *self._norm)
         logits = functional.linear(normed, *self._output)
         return logits, weights, torch.special.entr(weights).sum(dim=1)

@@ -19,7 +19,8 @@ from glossator.model import bundle as bundles
 from glossator.model.calibrate import Calibration
 from glossator.model.data import load
 from glossator.model.labeller import Labeller
-from glossator.model.train import TrainingConfig, train
+from glossator.model.train import train
+from glossator.model.training_config import TrainingConfig
 
 pytest_plugins = ("real_engines", "jobs", "column_runs", "google_stand_ins")
 

@@ -64,7 +64,8 @@ def answer_alone(labeller: Labeller, text: str, top: int = 5) -> dict[str, Any]:
         if task.kind == "regression":
             said = {"value": float(np.float32(given[0]))}
         elif task.kind == "multi":
-            chosen = [i for i in range(len(task.labels)) if given[i] >= 0.5]
+            least = np.broadcast_to(answers.accept, given.shape)
+            chosen = [i for i in range(len(task.labels)) if given[i] >= least[i]]
             said = {"labels": [task.labels[i] for i in chosen]}
             said["scores"] = [float(np.float32(given[i])) for i in chosen]
         else:

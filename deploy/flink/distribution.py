@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glossator.model.archives import read_members
+from glossator.model.cache import cache_folder
 from glossator.model.errors import UsageError
-from glossator.model.package_index import Archive, Fetcher, cache_folder
+from glossator.model.package_index import Archive, Fetcher
 from glossator.model.pip_settings import pip_settings
 
 VERSION = "1.19.3"

@@ -25,8 +25,8 @@ from glossator.deploy.flink import distribution, layout, pool, processes, state
 from glossator.deploy.flink.layout import JOBMANAGER, POOL, ClusterLayout
 from glossator.deploy.flink.processes import Group
 from glossator.deploy.flink.state import ClusterState
+from glossator.model.cache import cache_folder
 from glossator.model.errors import UsageError
-from glossator.model.package_index import cache_folder
 from glossator.pipeline.engines.flink import Cluster
 from glossator.pipeline.errors import JobError
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from glossator.model.cache import cache_folder
 from glossator.model.corpora.rows import LABELS, SPLITS, Row, clean, level, says_something, settle
 from glossator.model.corpora.sources import SOURCES, Source
 from glossator.model.errors import UsageError
-from glossator.model.package_index import Fetcher, cache_folder
+from glossator.model.package_index import Fetcher
 from glossator.model.pip_settings import pip_settings
 from glossator.model.tasks import Task
 

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration
+from glossator.model.calibrate import Calibration, PerLabel
 from glossator.model.kinds.rules import Labels, Rules
-from glossator.model.metrics import Metrics, bootstrap
+from glossator.model.metrics import Metrics, Statistics
+from glossator.model.values import WrongValueError, is_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,12 +34,19 @@ class Regression(Rules):
 
     def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
         """[n] the numbers."""
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        if pa.types.is_null(column.type):
+            return self.missing(len(column), names)
+        if not is_number(column.type):
             raise ValueError("is not a number")
-        numbers = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-        if np.isinf(numbers).any():
-            raise ValueError("holds a number that is infinite, or too large for a float32")
-        return np.asarray(numbers)
+        exact = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            numbers = exact.astype(np.float32)
+        if (wrong := np.flatnonzero(np.isinf(numbers))).size:
+            row = int(wrong[0])
+            raise WrongValueError(
+                row, f"holds {exact[row]:g}, which is infinite or too large for a float32"
+            )
+        return numbers
 
     def observed(self, labels: Labels) -> NDArray[np.bool_]:
         """[n] whether a row has a number."""
@@ -57,8 +65,17 @@ class Regression(Rules):
         """[n] deviations from the mean, in units of the usual one."""
         return np.asarray((labels - initial.shift) / initial.scale, np.float32)
 
+    def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
+        """[n] the numbers as `targets` gives them."""
+        return self.targets(predicted[:, 0], initial)
+
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """Mean square of the error."""
         from torch.nn import functional
@@ -66,7 +83,8 @@ class Regression(Rules):
         seen = ~targets.isnan()
         if not seen.any():
             return None
-        return functional.mse_loss(logits[seen, 0], targets[seen])
+        loss = functional.mse_loss(logits[seen, 0], targets[seen], reduction="none")
+        return (loss if weights is None else loss * weights[seen]).mean()
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, 1] the numbers, in the unit of the labels."""
@@ -88,7 +106,9 @@ class Regression(Rules):
         """What was fixed before training."""
         return initial
 
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
         """Mean absolute error, R²."""
         error = predicted[:, 0] - labels
 
@@ -97,27 +117,63 @@ class Regression(Rules):
             r2 = 1 - (error[rows] ** 2).sum() / spread if spread > 0 else 0.0
             return float(np.abs(error[rows]).mean()), float(r2)
 
-        return bootstrap(len(labels), ("mae", "r2"), statistics)
+        return statistics
 
     def score(self, metrics: Metrics) -> float:
         """R², not below 0."""
         return float(max(0.0, metrics["r2"][0]))
 
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
         """Ridge regression."""
         from sklearn.linear_model import Ridge
 
-        answer = Ridge(alpha=1.0).fit(features, labels).predict(asked)
+        answer = Ridge(alpha=1 / strength).fit(features, labels).predict(asked)
         return np.asarray(answer, np.float64)[:, None]
 
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """Minus the distance, in deviations."""
+        return np.asarray(-np.abs(other[:, 0] - given[:, 0]) / calibration.scale)
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the values are within half a deviation."""
+        return np.asarray(np.abs(other[:, 0] - given[:, 0]) <= np.asarray(calibration.scale) / 2)
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """Away from the mean, to the side on which the value is."""
+        return np.where(given < calibration.shift, -1.0, 1.0)
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The value."""
+        return np.asarray((other - given) / calibration.scale)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The absolute error."""
+        return np.asarray(np.abs(predicted[:, 0] - labels), np.float64)
+
+    def confidences(self, labels: Labels, predicted: NDArray[Any]) -> None:
+        """A number has no probability."""
+        return None
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """Three digits of the number."""
+        return f"{float(label):.3g}"
+
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """Three digits of the number."""
         return f"{predicted[0]:.3g}"
 
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """The number."""
         return {"value": float(predicted[0])}

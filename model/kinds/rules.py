@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration
-from glossator.model.metrics import Metrics
+from glossator.model.calibrate import Calibration, PerLabel
+from glossator.model.metrics import Metrics, Statistics, bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,14 @@ class Rules(ABC):
     `predicted` is what `probabilities` gives.
     """
 
+    several: ClassVar[bool] = False
+    """Whether a row may have more than one label: joined in a text, or in columns of their own."""
+    fewest: ClassVar[int] = 0
+    """Different labels that there have to be to learn from."""
     headline: ClassVar[tuple[str, ...]]
-    """The metrics that the model card shows, the first beside the calibration error."""
+    """The metrics that models are compared by, the one that decides first."""
+    calibrated_by_label: ClassVar[bool] = False
+    """Whether a calibration may have a scale and a threshold for each label."""
 
     @abstractmethod
     def check_names(self, names: Sequence[str]) -> None:
@@ -49,7 +55,8 @@ class Rules(ABC):
         """The labels in a column of a table; null is missing.
 
         Raises:
-            ValueError: a value is no label; the message goes on after the column's name.
+            WrongValueError: a value is no label.
+            ValueError: the column can hold none; the message goes on after the column's name.
         """
 
     @abstractmethod
@@ -66,22 +73,46 @@ class Rules(ABC):
         """What is fixed before training, from rows that all have a label."""
         return Calibration()
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """How much each row's label counts so that all labels count the same (King & Zeng 2001).
+
+        Returns:
+            [n], or [n, labels] of multi; 1 where a label is missing.
+        """
+        return np.ones(len(labels))
+
     @abstractmethod
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """What the network learns to give for the labels, missing ones included."""
 
     @abstractmethod
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
         """The mean loss over rows that have a label, in units of a guess; None where none has.
 
         Args:
             logits: [B, outputs].
-            targets: [B] or [B, labels], as `targets` gives them.
+            targets: [B] or [B, labels], as `targets` or `lessons` gives them.
             names: the labels.
             smoothing: label smoothing of a single task (Szegedy et al. 2016).
+            weights: [B] or [B, labels] how much each counts, as `Dataset.loss_weights` gives them;
+                without them all count the same.
         """
+
+    def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
+        """What the network learns to give where a teacher's prediction stands for the label.
+
+        Args:
+            predicted: of the teacher, as `probabilities` gives it.
+            initial: what `initial` gave.
+        """
+        return np.asarray(predicted, np.float32)
 
     def columns(self, names: Sequence[str]) -> int:
         """Numbers that a linear model gives for a text; `spread` makes outputs of them."""
@@ -128,9 +159,53 @@ class Rules(ABC):
             target_precision: the share of accepted labels that must be right.
         """
 
+    def thresholds(self, predicted: NDArray[Any], labels: Labels) -> PerLabel | None:
+        """The probabilities from which labels are best given; None where the likeliest one is.
+
+        Args:
+            predicted: [n, labels].
+            labels: [n], all there.
+        """
+        return None
+
     @abstractmethod
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Metrics over rows that all have a label."""
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
+        """The metrics of `headline` over any of the rows, which all have a label.
+
+        Args:
+            labels: [n].
+            predicted: [n, labels].
+            accept: as in the task's calibration; None where there is none.
+        """
+
+    def measure(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Metrics:
+        """All metrics over rows that all have a label; the arguments are those of `statistics`."""
+        statistics = self.statistics(labels, predicted, accept)
+        return {
+            **bootstrap(len(labels), self.headline, statistics),
+            **self.details(labels, predicted, accept),
+        }
+
+    def details(self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None) -> Metrics:
+        """The metrics that are not in `headline`."""
+        return {}
+
+    def calibration_error(self, labels: Labels, predicted: NDArray[Any]) -> float | None:
+        """Expected calibration error; None where predictions are no probabilities."""
+        return None
+
+    def true_shares(self, given: NDArray[Any], measured: Metrics) -> list[float | None] | None:
+        """How often each label occurs, from how often it was given; None where errors hide it.
+
+        Args:
+            given: [labels] the share of rows that were given each label.
+            measured: what `measure` gave for other rows, that nothing was learnt from.
+        """
+        return None
 
     @abstractmethod
     def score(self, metrics: Metrics) -> float:
@@ -138,7 +213,7 @@ class Rules(ABC):
 
     @abstractmethod
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
         """What a linear model of scikit-learn gives for `asked`, as `probabilities` does.
 
@@ -147,17 +222,73 @@ class Rules(ABC):
             labels: theirs; all have one.
             asked: features of the rows to answer for.
             names: the labels.
+            strength: how far it may follow the rows: the inverse of its regularisation.
+
+        Raises:
+            ValueError: it can't be fitted to such labels; the message is a reason in words.
+        """
+
+    # ------------------------------------------------------------ two predictions for one text
+
+    @abstractmethod
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] how far other predictions stand by the answers that were given.
+
+        The probability that `other` has for the answer of `given`; of a regression minus the
+        distance, in units of the labels' deviation.
+        """
+
+    @abstractmethod
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """[n] whether both come to one answer; of a regression, within half a deviation."""
+
+    @abstractmethod
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """[n, outputs] the change of the logits that speaks most for the answers given."""
+
+    @abstractmethod
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n, outputs] how far each probability moved; of a regression the value, in deviations."""
+
+    # ------------------------------------------------------------ predictions beside labels
+
+    @abstractmethod
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """[n] how sure a wrong answer was, 0 where it is right; of a regression its error.
+
+        All rows have a label.
+        """
+
+    @abstractmethod
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """[m] probabilities, and whether what they were given for is so; None without such.
+
+        All rows have a label.
         """
 
     # ------------------------------------------------------------ for readers
 
     @abstractmethod
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """One row's prediction in a few words."""
 
     @abstractmethod
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """One row's label, which is not missing, in a few words."""
+
+    @abstractmethod
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """One row's prediction for machines."""
 

@@ -9,12 +9,27 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration, accept_from, best_scale, cross_entropy
+from glossator.model import prevalence
+from glossator.model.calibrate import Calibration, PerLabel, accept_from, best_scale, cross_entropy
+from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
-from glossator.model.metrics import Metrics, calibration_error, confusion_matrix, of_confusion
+from glossator.model.metrics import (
+    Metrics,
+    Statistics,
+    accepted,
+    by_label,
+    calibration_error,
+    choices,
+    confusion_matrix,
+)
+from glossator.model.values import label_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MAX_SHOWN = 64
+"""Labels of which the confusion matrix is kept: it grows with their square, and nobody reads it."""
 
 
 class Decisions(NamedTuple):
@@ -31,6 +46,7 @@ class Decisions(NamedTuple):
 class Single(Rules):
     """Tasks with exactly one label."""
 
+    fewest = 2
     headline = ("accuracy", "macro_f1")
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -44,14 +60,7 @@ class Single(Rules):
 
     def encode(self, column: pa.ChunkedArray, names: Sequence[str]) -> Labels:
         """[n] the number of each label."""
-        index = {name: i for i, name in enumerate(names)}
-        try:
-            return np.array([-1 if v is None else index[v] for v in column.to_pylist()], np.int64)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"holds {error.args[0]!r}, which is no label of the single task; its labels are "
-                f"{', '.join(names)}"
-            ) from None
+        return label_numbers(column, names)
 
     def observed(self, labels: Labels) -> NDArray[np.bool_]:
         """[n] whether a row has a label."""
@@ -62,21 +71,38 @@ class Single(Rules):
         counts = np.bincount(labels, minlength=len(names))
         return {name: int(counts[i]) for i, name in enumerate(names)}
 
+    def balance(self, labels: Labels) -> NDArray[np.float64]:
+        """[n] in inverse proportion to how many rows have the label."""
+        seen = self.observed(labels)
+        counts = np.bincount(labels[seen])
+        weights = np.ones(len(labels))
+        weights[seen] = seen.sum() / ((counts > 0).sum() * counts[labels[seen]])
+        return weights
+
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """The labels as they are."""
         return labels
 
     def loss(
-        self, logits: Tensor, targets: Tensor, names: Sequence[str], smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        names: Sequence[str],
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
     ) -> Tensor | None:
-        """Cross-entropy in units of log(labels)."""
+        """Cross-entropy in units of log(labels); `targets` may be probabilities [B, labels] too."""
         from torch.nn import functional
 
-        seen = targets >= 0
+        seen = targets >= 0 if targets.dim() == 1 else ~targets.isnan().any(dim=1)
         if not seen.any():
             return None
-        loss = functional.cross_entropy(logits[seen], targets[seen], label_smoothing=smoothing)
-        return loss / float(np.log(len(names)))
+        loss = functional.cross_entropy(
+            logits[seen], targets[seen], label_smoothing=smoothing, reduction="none"
+        )
+        if weights is not None:
+            loss = loss * weights[seen]
+        return loss.mean() / float(np.log(len(names)))
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each row a softmax."""
@@ -105,7 +131,7 @@ class Single(Rules):
         others = (logits.sum(axis=1, dtype=np.float64) - chosen) / (logits.shape[1] - 1)
         return np.asarray(np.abs(chosen - others))
 
-    def decide(self, predicted: NDArray[Any], accept: float) -> Decisions:
+    def decide(self, predicted: NDArray[Any], accept: PerLabel) -> Decisions:
         """The label of each row.
 
         Args:
@@ -113,7 +139,8 @@ class Single(Rules):
             accept: the confidence from which a label is accepted.
         """
         confidence = predicted.max(axis=1).astype(np.float32)
-        return Decisions(predicted.argmax(axis=1), confidence, confidence >= np.float32(accept))
+        taken = confidence >= np.asarray(accept, np.float32)
+        return Decisions(predicted.argmax(axis=1), confidence, taken)
 
     def fit(
         self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
@@ -135,38 +162,101 @@ class Single(Rules):
             scale, accept=accept_from(predicted.max(axis=1), right, target_precision)
         )
 
-    def measure(self, labels: Labels, predicted: NDArray[Any]) -> Metrics:
-        """Accuracy, macro-F1 over the labels that occur, expected calibration error."""
-        chosen = predicted.argmax(axis=1)
-        matrix = confusion_matrix(labels, chosen, size=predicted.shape[1])
-        return {
-            **of_confusion(matrix),
-            "ece": calibration_error(predicted.max(axis=1), chosen == labels),
-            "confusion": matrix.tolist(),
-        }
+    def statistics(
+        self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None
+    ) -> Statistics:
+        """Accuracy, macro-F1 over the labels that occur."""
+        return choices(labels, predicted.argmax(axis=1), size=predicted.shape[1])
+
+    def details(self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None) -> Metrics:
+        """Calibration error, what is accepted, precision and recall by label, the confusion."""
+        size, chosen = predicted.shape[1], predicted.argmax(axis=1)
+        rows, given = (np.bincount(numbers, minlength=size) for numbers in (labels, chosen))
+        hits = np.bincount(labels[labels == chosen], minlength=size)
+        result: Metrics = {"ece": self.calibration_error(labels, predicted)}
+        if accept is not None:
+            result["accepted"] = accepted(self.decide(predicted, accept).accepted, labels == chosen)
+        result["by_label"] = by_label(hits, rows, given)
+        if size <= MAX_SHOWN:
+            result["confusion"] = confusion_matrix(labels, chosen, size).tolist()
+        return result
+
+    def calibration_error(self, labels: Labels, predicted: NDArray[Any]) -> float | None:
+        """Of the most probable label."""
+        return calibration_error(predicted.max(axis=1), predicted.argmax(axis=1) == labels)
+
+    def true_shares(self, given: NDArray[Any], measured: Metrics) -> list[float | None] | None:
+        """All labels' at once: they sum to 1."""
+        if "confusion" not in measured:
+            return None
+        shares = prevalence.corrected(given, np.array(measured["confusion"]))
+        return None if shares is None else [float(share) for share in shares]
 
     def score(self, metrics: Metrics) -> float:
         """Macro-F1."""
         return float(metrics["macro_f1"][0])
 
     def baseline(
-        self, features: Any, labels: Labels, asked: Any, names: Sequence[str]
+        self, features: Any, labels: Labels, asked: Any, names: Sequence[str], strength: float
     ) -> NDArray[np.float64]:
-        """Logistic regression."""
-        from sklearn.linear_model import LogisticRegression
-
+        """Logistic regression, each label against the others; of two labels, one."""
+        found = np.unique(labels)
+        if len(found) < 2:
+            raise ValueError(f"all rows to learn from are {names[found[0]]!r}")
         result = np.zeros((asked.shape[0], len(names)))
-        model = LogisticRegression(C=4.0, max_iter=200).fit(features, labels)
-        result[:, model.classes_] = model.predict_proba(asked)
-        return result
+        for label in found if len(found) > 2 else found[1:]:
+            result[:, label] = logistic(features, labels == label, asked, strength)
+        if len(found) == 2:
+            result[:, found[0]] = 1 - result[:, found[1]]
+        return np.asarray(result / np.maximum(result.sum(axis=1, keepdims=True), 1e-300))
 
-    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: float) -> str:
+    def agreement(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The probability of the label that was given."""
+        return np.asarray(np.take_along_axis(other, given.argmax(axis=1)[:, None], 1)[:, 0])
+
+    def same(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.bool_]:
+        """Whether the most probable label is the same."""
+        return np.asarray(given.argmax(axis=1) == other.argmax(axis=1))
+
+    def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
+        """The gradient of its log-probability: towards the label, away from its rivals."""
+        chosen = np.arange(given.shape[1]) == given.argmax(axis=1)[:, None]
+        rivals = np.where(chosen, 0, given + 1e-12)
+        return np.asarray(chosen - rivals / rivals.sum(axis=1, keepdims=True))
+
+    def shift(
+        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """By label."""
+        return np.asarray(other - given)
+
+    def surprise(
+        self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
+    ) -> NDArray[np.float64]:
+        """The confidence of a wrong label."""
+        return np.asarray(np.where(predicted.argmax(axis=1) == labels, 0, predicted.max(axis=1)))
+
+    def confidences(
+        self, labels: Labels, predicted: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """[n] that of the most probable label, and whether it is right."""
+        return predicted.max(axis=1), np.asarray(predicted.argmax(axis=1) == labels)
+
+    def label_text(self, label: Any, names: Sequence[str]) -> str:
+        """The label."""
+        return names[int(label)]
+
+    def text(self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel) -> str:
         """Label and confidence; with a question mark where it is not accepted."""
         label, confidence, accepted = (column[0] for column in self.decide(predicted[None], accept))
         return f"{names[label]} {confidence:.0%}{'' if accepted else ' ?'}"
 
     def to_json(
-        self, predicted: NDArray[Any], names: Sequence[str], accept: float
+        self, predicted: NDArray[Any], names: Sequence[str], accept: PerLabel
     ) -> dict[str, Any]:
         """Every label's probability, and the decision."""
         label, _, accepted = (column[0] for column in self.decide(predicted[None], accept))

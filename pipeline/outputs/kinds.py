@@ -120,7 +120,7 @@ class _Multi(Shape):
 
     def arrays(self, predictions: TaskPredictions) -> list[pa.Array]:
         predicted = predictions.probabilities
-        chosen = kinds.Multi().decide(predicted)
+        chosen = kinds.Multi().decide(predicted, predictions.accept)
         offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
         labels = pa.array(predictions.task.labels, pa.string())
         return [

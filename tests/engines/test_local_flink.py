@@ -18,7 +18,7 @@ import pytest
 from real_engines import LocalFlink, free_port, local_flink, started_cluster
 
 from glossator.deploy.flink.distribution import _SCRIPTS, VERSION
-from glossator.model.package_index import cache_folder
+from glossator.model.cache import cache_folder
 from glossator.pipeline.engines.flink import Cluster
 from glossator.pipeline.errors import JobError
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from experts import with_expert
+from networks import config_of
 
-from glossator.model.architecture import NetworkConfig
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.network import AttentionRNN
@@ -60,18 +60,11 @@ def tasks() -> tuple[Task, ...]:
 
 @pytest.fixture(scope="session")
 def make_network(tokenizer: Tokenizer, tasks: tuple[Task, ...]) -> MakeNetwork:
-    """An untrained network of a cell; its weights are larger than at the start of training."""
+    """An untrained network of a kind; its weights are larger than at the start of training."""
 
-    def make(cell: str) -> AttentionRNN:
+    def make(name: str) -> AttentionRNN:
         torch.manual_seed(7)
-        config = NetworkConfig(
-            vocabulary=tokenizer.size,
-            embedding=16,
-            cell="lstm" if cell == "lstm" else "gru",
-            hidden=16,
-            attention=8,
-        )
-        network = AttentionRNN(config, tasks)
+        network = AttentionRNN(config_of(name, tokenizer.size, 16, 16), tasks)
         with torch.no_grad():
             for weight in network.parameters():
                 weight.add_(0.3 * torch.randn_like(weight))

@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
-from bundle_edits import with_max_tokens
+from bundle_edits import edit_index, with_max_tokens
+from networks import NETWORKS
 from safetensors import safe_open
 
 from glossator.model.architecture import NetworkConfig
@@ -63,14 +65,61 @@ def test_a_loaded_bundle_labels_bit_for_bit_as_the_saved_one(
     assert not loaded.network().training
 
 
-def test_a_saved_lstm_comes_back(
-    bundle: Bundle, make_network: Callable[[str], AttentionRNN], corpus: list[str], tmp_path: Path
+def test_scales_and_thresholds_of_each_label_come_back(
+    bundle: Bundle, corpus: list[str], tmp_path: Path
 ) -> None:
-    network = make_network("lstm")
-    lstm = replace(bundle, config=network.config, weights=network.weights())
-    save(lstm, tmp_path)
-    assert load(tmp_path).config.cell == "lstm"
-    assert_same_labels(lstm, load(str(tmp_path)), corpus)
+    own = Calibration(scale=(0.8, 2.0), accept=(0.3, 0.7))
+    changed = replace(bundle, calibration={**bundle.calibration, "topics": own})
+    save(changed, tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.calibration["topics"] == own
+    assert_same_labels(changed, loaded, corpus)
+
+
+def test_a_bundle_that_cannot_be_written_leaves_the_one_that_was_there(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    written = Path.write_bytes
+    calls: list[Path] = []
+
+    def full(path: Path, content: bytes) -> int:
+        calls.append(path)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+        return written(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(replace(bundle, card="# Another\n"), folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_saved_network_of_any_kind_comes_back(
+    bundle: Bundle,
+    make_network: Callable[[str], AttentionRNN],
+    corpus: list[str],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    network = make_network(name)
+    other = replace(bundle, config=network.config, weights=network.weights())
+    save(other, tmp_path)
+    assert load(tmp_path).config == network.config
+    assert_same_labels(other, load(str(tmp_path)), corpus)
+
+
+def test_a_bundle_from_before_there_were_kinds_of_attention_and_pools(
+    bundle: Bundle, folder: Path, corpus: list[str]
+) -> None:
+    def older(index: dict[str, Any]) -> None:
+        for name in ("shared_attention", "min_pooling"):
+            assert index["network"].pop(name) is False
+
+    edit_index(folder, older)
+    assert load(folder).config == bundle.config
+    assert_same_labels(bundle, load(folder), corpus)
 
 
 def test_an_expert_comes_back(
@@ -245,20 +294,20 @@ def test_labelling_builds_no_network_of_torch(
 def test_a_bundle_is_not_there_before_it_is_whole(
     bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A save that fails half-way must leave no index beside files of another model."""
+    """A save that is cut off half-way must leave no index that trusts files of another model."""
     other = AttentionRNN(NetworkConfig(bundle.tokenizer.size, 8, "gru", 8, 4), bundle.tasks)
     changed = replace(bundle, config=other.config, weights=other.weights())
-    written = Path.write_bytes
+    replaced = Path.replace
 
-    def failing(path: Path, content: bytes) -> int:
-        if path.name == "MODEL_CARD.md":
-            raise OSError("no space left")
-        return written(path, content)
+    def failing(path: Path, target: str) -> Path:
+        if Path(target).name == "bundle.json":
+            raise OSError("cut off")
+        return replaced(path, target)
 
-    monkeypatch.setattr(Path, "write_bytes", failing)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="cut off"):
         save(changed, folder)
-    with pytest.raises(UsageError, match=r"bundle.json is missing"):
+    with pytest.raises(UsageError, match=r"is damaged|describes|bytes, of such a model"):
         load(folder)
 
 

@@ -193,8 +193,17 @@ def test_an_unknown_format_is_refused(folder: Path, found: object) -> None:
         (lambda i: i["network"].update(embedding=True), "embedding True is not between 1 and"),
         (lambda i: i["network"].update(vocabulary=10**7), "vocabulary 10000000 is not between"),
         (lambda i: i["network"].update(vocabulary=1 << 18, hidden=2048), "makes tables of 12,8"),
-        (lambda i: i["network"].update(cell="rnn"), "cell 'rnn' is not one of gru, lstm"),
-        (lambda i: i["network"].update(cell=["gru"]), r"cell \['gru'\] is not one of gru, lstm"),
+        (lambda i: i["network"].update(cell="rnn"), "cell 'rnn' is not one of gru, lstm, qrnn"),
+        (
+            lambda i: i["network"].update(cell=["gru"]),
+            r"cell \['gru'\] is not one of gru, ls",
+        ),
+        (lambda i: i["network"].update(shared_attention=1), "shared_attention 1 is no boolean"),
+        (lambda i: i["network"].update(min_pooling=None), "min_pooling None is no boolean"),
+        (
+            lambda i: i["network"].update(shared_attention=[]),
+            r"shared_attention \[\] is no boolean",
+        ),
         (lambda i: i["tokenizer"].update(max_tokens=10**9), "max_tokens 1000000000 is not betw"),
         (lambda i: i["tokenizer"].update(max_tokens=0), "max_tokens 0 is not between 1 and"),
         (lambda i: i["tokenizer"].update(lower=True), "tokenizer: unknown key 'lower'"),
@@ -223,6 +232,17 @@ def test_an_unknown_format_is_refused(folder: Path, found: object) -> None:
         (lambda i: i["calibration"]["mood"].update(accept=-0.1), r"accept -0\.1 is not between"),
         (lambda i: i["calibration"]["mood"].update(accept=2), "accept 2 is not between 0 and 1.01"),
         (lambda i: i["calibration"]["mood"].update(accept=NAN), "holds the number NaN, which is"),
+        (
+            lambda i: i["calibration"]["mood"].update(scale=[1, 1, 1]),
+            "scale has 3 numbers, not one",
+        ),
+        (lambda i: i["calibration"]["stars"].update(scale=[]), "of stars: scale has 0 numbers"),
+        (lambda i: i["calibration"]["topics"].update(shift=[0, 0]), r"shift \[0, 0\] is not betw"),
+        (lambda i: i["calibration"]["topics"].update(scale=[1]), "1 numbers, not one or one for e"),
+        (lambda i: i["calibration"]["topics"].update(accept=[0.5] * 3), "accept has 3 numbers, no"),
+        (lambda i: i["calibration"]["topics"].update(accept=[0.5, 2]), "accept 2 is not between"),
+        (lambda i: i["calibration"]["topics"].update(scale=[1, "1"]), "scale '1' is not between"),
+        (lambda i: i["calibration"]["topics"].update(scale=[1, [1]]), r"scale \[1\] is not betwee"),
     ],
 )
 def test_an_index_that_no_bundle_has_is_refused(folder: Path, change: Change, words: str) -> None:
@@ -237,6 +257,9 @@ def test_an_index_that_no_bundle_has_is_refused(folder: Path, change: Change, wo
     [
         (lambda i: i["network"].update(hidden=17), r"describes embedding|describes heads|rnn\."),
         (lambda i: i["network"].update(cell="lstm"), r"rnn\."),
+        (lambda i: i["network"].update(cell="qrnn"), r"rnn\."),
+        (lambda i: i["network"].update(shared_attention=True), r"attention\.bias"),
+        (lambda i: i["network"].update(min_pooling=True), r"heads\.gender\.norm"),
         (lambda i: i["network"].update(vocabulary=499), "embedding.weight"),
         (lambda i: i["tasks"]["mood"]["labels"].append("odd"), "heads.mood.output"),
         (lambda i: [i[k].pop("stars") for k in ("tasks", "calibration")], "unknown 'heads.stars"),

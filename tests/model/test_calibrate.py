@@ -81,7 +81,7 @@ def drawn(task: Task, rows: int, scale: float) -> tuple[Floats, NDArray[np.int64
 def test_a_known_scale_is_recovered(task: Task, scale: float) -> None:
     logits, labels = drawn(task, 6000, scale)
     fitted = fit(task, logits, labels, Calibration())
-    assert fitted.scale == pytest.approx(scale, rel=0.08)
+    assert np.ravel(fitted.scale) == pytest.approx(scale, rel=0.08)
     assert fitted.shift == 0
 
 
@@ -89,13 +89,13 @@ def test_a_known_scale_is_recovered(task: Task, scale: float) -> None:
 def test_no_other_scale_has_less_loss(task: Task) -> None:
     logits, labels = drawn(task, 500, 1.6)
 
-    def loss(scale: float) -> float:
+    def loss(scale: Floats) -> float:
         if task.kind == "single":
             chosen = log_softmax(logits * scale, axis=1)[np.arange(500), labels]
             return float(-chosen.mean())
         return float(-np.log(expit(np.where(labels == 1, 1, -1) * logits * scale)).mean())
 
-    found = fit(task, logits, labels, Calibration()).scale
+    found = np.array(fit(task, logits, labels, Calibration()).scale)
     # the grid is 2.3% wide
     assert loss(found) <= min(loss(found * factor) for factor in (0.5, 0.9, 0.97, 1.03, 1.1, 2))
 
@@ -119,6 +119,7 @@ def accepted_precision(
     given = probabilities(task, logits, fitted)
     accepted = given.max(axis=1) >= fitted.accept
     right = (given.argmax(axis=1) == labels)[accepted]
+    assert isinstance(fitted.accept, float)
     return fitted.accept, int(accepted.sum()), float(right.mean()) if len(right) else 1.0
 
 
@@ -177,3 +178,78 @@ def test_a_regression_keeps_its_mean_and_deviation() -> None:
 def test_it_survives_json() -> None:
     fitted = Calibration(scale=1 / 3, shift=0.1, accept=0.9000000000000001)
     assert Calibration(**json.loads(json.dumps(fitted.to_json()))) == fitted
+    fitted = Calibration(scale=(1 / 3, 2.0), accept=(0.1, 0.5))
+    assert Calibration(**json.loads(json.dumps(fitted.to_json()))) == fitted
+
+
+# ---------------------------------------------------------------- a number for each label
+
+
+def test_each_label_has_a_scale_of_its_own() -> None:
+    generator = np.random.default_rng(5)
+    logits = generator.normal(size=(8000, 2)) * 2
+    labels = (generator.random(logits.shape) < expit(logits * [0.4, 3.0])).astype(np.float32)
+    fitted = fit(MULTI, logits, labels, Calibration())
+    assert fitted.scale == pytest.approx((0.4, 3.0), rel=0.1)
+    given = probabilities(MULTI, logits, fitted)
+    np.testing.assert_allclose(given, expit(logits * np.array(fitted.scale)))
+
+
+def f1(chosen: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float(2 * (chosen & truth).sum() / (chosen.sum() + truth.sum()))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_no_other_threshold_has_a_better_f1(share: float) -> None:
+    generator = np.random.default_rng(7)
+    truth = generator.random((1500, 2)) < share
+    logits = generator.normal(size=truth.shape).round(1) + 1.5 * truth  # many are equal
+    fitted = fit(MULTI, logits, truth.astype(np.float32), Calibration())
+    given = probabilities(MULTI, logits, fitted)
+    chosen = MULTI.rules.decide(given, fitted.accept)  # type: ignore[attr-defined]
+    for i in range(2):
+        best = max(f1(given[:, i] >= cut, truth[:, i]) for cut in np.unique(given[:, i]))
+        assert f1(chosen[:, i], truth[:, i]) == pytest.approx(best)
+
+
+def test_a_threshold_lies_between_the_rows_that_it_parts() -> None:
+    truth = np.repeat([1.0, 0.0], 40)[:, None]
+    task = Task("topics", "multi", ("s",))
+    fitted = fit(task, np.where(truth == 1, 2.0, -2.0), truth, Calibration())
+    high, low = probabilities(task, np.array([[2.0], [-2.0]]), fitted)[:, 0]
+    assert fitted.accept == pytest.approx(((high + low) / 2,))
+
+
+def test_a_label_of_few_rows_has_what_all_have() -> None:
+    generator = np.random.default_rng(3)
+    logits = generator.normal(size=(600, 3)) * 3
+    labels = (generator.random(logits.shape) < expit(logits * 0.5)).astype(np.float32)
+    labels[:, 1] = np.arange(600) < 29  # had by too few
+    labels[:, 2] = np.arange(600) >= 29  # missed by too few
+    task = Task("topics", "multi", ("s", "p", "q"))
+    fitted = fit(task, logits, labels, Calibration())
+    assert isinstance(fitted.scale, tuple) and isinstance(fitted.accept, tuple)
+    assert fitted.scale[1] == fitted.scale[2] != fitted.scale[0]
+    assert fitted.accept[1:] == (0.5, 0.5)
+    labels[:30, 1] = 1
+    assert fit(task, logits, labels, Calibration()).accept[1] != 0.5  # type: ignore[index]
+
+
+def test_labels_are_given_from_their_own_threshold_on() -> None:
+    row = np.array([0.2, 0.4])
+    for accept, names in (
+        ((0.2, 0.5), "s 20%"),
+        ((0.3, 0.4), "p 40%"),
+        ((0.2, 0.4), "s 20%, p 40%"),
+        (0.5, "none"),
+        (0.4, "p 40%"),
+    ):
+        assert MULTI.rules.text(row, MULTI.labels, accept) == names
+        said = MULTI.rules.to_json(row, MULTI.labels, accept)["labels"]
+        assert said == [part.split()[0] for part in names.split(", ") if names != "none"]
+
+
+def test_a_multi_task_that_was_never_fitted_gives_labels_from_a_half_on() -> None:
+    assert Calibration().accept == 1.01
+    row = np.array([0.5, 0.49])
+    assert MULTI.rules.to_json(row, MULTI.labels, Calibration().accept)["labels"] == ["s"]

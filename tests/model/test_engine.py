@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import NETWORKS, config_of
 
-from glossator.model.architecture import NetworkConfig
 from glossator.model.engine import Engine, EngineResult
 from glossator.model.engines import ENGINES, make_engine
 from glossator.model.network import AttentionRNN
@@ -25,7 +26,7 @@ MakeTokens = Callable[..., Tokens]
 TASKS = ["mood", "topics", "stars", "gender"]
 
 
-@pytest.fixture(scope="module", params=["gru", "lstm"])
+@pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest, make_network: MakeNetwork) -> AttentionRNN:
     return make_network(request.param)
 
@@ -248,9 +249,9 @@ def test_torch_computes_whole_blocks(
 
 
 @pytest.mark.parametrize("hidden", [128, 512])
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_the_memory_of_a_block_of_long_texts_is_bounded(cell: str, hidden: int) -> None:
-    config = NetworkConfig(1000, 16, "lstm" if cell == "lstm" else "gru", hidden, 64)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_memory_of_a_block_of_long_texts_is_bounded(name: str, hidden: int) -> None:
+    config = replace(config_of(name, 1000, 16, hidden), attention=64)
     for length in (100, 512, 3_000, 10_000, 32_768):
         (_, height, width), *_ = blocks(np.full(70, length), config)
         states = 4 * height * width * 2 * hidden
@@ -259,11 +260,12 @@ def test_the_memory_of_a_block_of_long_texts_is_bounded(cell: str, hidden: int) 
             assert height == 16, "the default network's own blocks are as they were"
 
 
+@pytest.mark.parametrize("name", ["gru", "qrnn+shared+min"])
 def test_very_long_texts_have_the_same_bits_in_company(
-    make: Callable[..., Engine], tasks: tuple[Task, ...], make_tokens: MakeTokens
+    make: Callable[..., Engine], tasks: tuple[Task, ...], make_tokens: MakeTokens, name: str
 ) -> None:
     torch.manual_seed(1)
-    network = AttentionRNN(NetworkConfig(300, 4, "gru", 256, 4), tasks).eval()
+    network = AttentionRNN(config_of(name, 300, 4, 256), tasks).eval()
     engine = make(network)
     tokens = make_tokens([4096, 4096, 4090, 2500], seed=6)
     tokens = Tokens(tokens.ids % 300, tokens.offsets)

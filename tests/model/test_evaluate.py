@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle
 from glossator.model.data import Dataset
-from glossator.model.evaluate import evaluate, logits, measure, predict, score
+from glossator.model.evaluate import evaluate, left_out, logits, measure, predict, score
 from glossator.model.labeller import Labeller
 from glossator.model.metrics import INTERVALS
 from glossator.model.tasks import Task
@@ -87,6 +89,57 @@ def test_a_multi_task_by_scikit_learn() -> None:
     chosen = given >= 0.5
     assert found["accuracy"][0] == pytest.approx(1 - sk.hamming_loss(labels, chosen))
     assert found["macro_f1"][0] == pytest.approx(sk.f1_score(labels, chosen, average="macro"))
+
+
+def test_the_calibration_error_of_a_multi_task_is_the_mean_of_its_labels() -> None:
+    labels, given = answers(MULTI, 300)
+    errors = []
+    for truth, own in zip(labels.T, given.T, strict=True):
+        total = 0.0
+        for low in range(15):
+            rows = (own * 15 >= low) & (own * 15 < low + 1)
+            total += abs(float((truth[rows] - own[rows]).sum())) / 300
+        errors.append(total)
+    assert measure(MULTI, labels, given)["ece"] == pytest.approx(np.mean(errors))
+
+
+def test_precision_and_recall_of_labels_by_scikit_learn() -> None:
+    labels, given = answers(SINGLE, 400)
+    multi_labels, multi_given = answers(MULTI, 400)
+    for found, truth, chosen, labelled in (
+        (measure(SINGLE, labels, given), labels, given.argmax(axis=1), [0, 1, 2]),
+        (measure(MULTI, multi_labels, multi_given), multi_labels, multi_given >= 0.5, None),
+    ):
+        precision, recall, _, rows = sk.precision_recall_fscore_support(
+            truth, chosen, labels=labelled, zero_division=0
+        )
+        assert found["by_label"]["precision"][:3] == pytest.approx(precision)
+        assert found["by_label"]["recall"][:3] == pytest.approx(recall)
+        assert found["by_label"]["rows"][:3] == rows.tolist()
+    # "never" is neither true nor given: there is nothing to take a share of
+    by_label = measure(SINGLE, labels, given)["by_label"]
+    assert [by_label[k][3] for k in ("rows", "given", "precision", "recall")] == [0, 0, None, None]
+
+
+def test_each_label_of_a_multi_task_has_its_confusion() -> None:
+    labels, given = answers(MULTI, 200)
+    found = measure(MULTI, labels, given, accept=(0.3, 0.5, 0.8))
+    expected = sk.multilabel_confusion_matrix(labels, given >= [0.3, 0.5, 0.8])
+    assert found["confusions"] == expected.tolist()
+
+
+def test_accepted_labels_have_their_coverage_and_the_interval_of_wilson() -> None:
+    labels, given = answers(SINGLE, 400)
+    found = measure(SINGLE, labels, given, accept=0.7)["accepted"]
+    taken = given.max(axis=1) >= 0.7
+    right = int((given.argmax(axis=1) == labels)[taken].sum())
+    assert found["rows"] == taken.sum()
+    assert found["coverage"] == pytest.approx(taken.mean())
+    interval = binomtest(right, int(taken.sum())).proportion_ci(method="wilson")
+    assert found["precision"] == pytest.approx([right / taken.sum(), interval.low, interval.high])
+    nothing = measure(SINGLE, labels, given, accept=1.01)["accepted"]
+    assert nothing == {"rows": 0, "coverage": 0, "precision": None}
+    assert "accepted" not in measure(SINGLE, labels, given)
 
 
 def test_a_multi_label_that_never_occurs_is_left_out() -> None:
@@ -200,3 +253,51 @@ def test_predictions_are_the_calibrated_logits_of_each_text(
             answer.task.rules.probabilities(raw[answer.task.name], calibration),
             given[answer.task.name],
         )
+
+
+def test_many_labels_take_no_more_memory_than_their_rows() -> None:
+    """A drawn confusion matrix of 1,000 labels has 8 MB, and thousands are drawn."""
+    task = Task("topic", "single", tuple(f"topic {i}" for i in range(1000)))
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 1000, 300)
+    given = generator.random((300, 1000)) + np.eye(1000)[labels] * 0.7
+    tracemalloc.start()
+    found = measure(task, labels, given)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    chosen = given.argmax(axis=1)
+    assert found["accuracy"][0] == pytest.approx(sk.accuracy_score(labels, chosen))
+    assert found["macro_f1"][0] == pytest.approx(sk.f1_score(labels, chosen, average="macro"))
+    assert "confusion" not in found, "a million numbers in a bundle's index"
+    assert len(json.dumps(found)) < 30_000
+
+
+def test_slices_are_of_any_column_and_of_its_most_frequent_values() -> None:
+    labels, given = answers(SINGLE, 300)
+    long = "very long " * 50
+    data = Dataset(
+        texts=["x"] * 300,
+        labels={"mood": labels},
+        split=np.array(["test"] * 300),
+        lang=np.array(["all", "en", ""] * 100, object),
+        source=np.array(["shop", "forum"] * 150, object),
+        columns={"page": np.array([f"p{min(i, 249)}" for i in range(300)], object)}
+        | {"note": np.array([long, "a\nb", ""] * 100, object)},
+    )
+
+    def slices(*by: str) -> dict[str, int]:
+        found = evaluate((SINGLE,), data, {"mood": given}, by)["mood"]
+        return {name: metrics["rows"] for name, metrics in found.items()}
+
+    default = evaluate((SINGLE,), data, {"mood": given})["mood"]
+    assert list(default) == ["all", "lang=all", "en", "source=forum", "source=shop"]
+    shop = data.source == "shop"
+    assert default["source=shop"] == measure(SINGLE, labels[shop], given[shop])
+    assert slices() == {"all": 300}
+    assert slices("note") == {"all": 300, "note=a b": 100, f"note={long[:60]}": 100}
+    pages = slices("page")
+    assert (len(pages), pages["page=p249"]) == (51, 51)
+    assert left_out(data, ("page", "note", "lang")) == [
+        "column 'page' has 250 values: the 50 most frequent are measured"
+    ]

@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from networks import NETWORKS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossator.model.architecture import NetworkConfig, parameter_count, tensor_shapes
+from glossator.model.architecture import (
+    NetworkConfig,
+    flops_per_token,
+    parameter_count,
+    tensor_shapes,
+)
 from glossator.model.errors import UsageError
 from glossator.model.network import AttentionRNN
 from glossator.model.tasks import Task
@@ -25,7 +32,7 @@ multi = Task("topics", "multi", ("s", "p"))
 regression = Task("stars", "regression")
 
 
-@pytest.fixture(params=["gru", "lstm"])
+@pytest.fixture(params=NETWORKS)
 def network(request: pytest.FixtureRequest, make_network: MakeNetwork) -> AttentionRNN:
     return make_network(request.param)
 
@@ -96,6 +103,8 @@ def slow_states(network: AttentionRNN, row: list[int]) -> NDArray[np.float64]:
     weights = {k: v.detach().double().numpy() for k, v in network.state_dict().items()}
     hidden = network.config.hidden
     directions = []
+    if network.config.cell == "qrnn":
+        return slow_qrnn_states(weights, row)
     for suffix, order in (("", range(len(row))), ("_reverse", range(len(row) - 1, -1, -1))):
         w_ih, w_hh, b_ih, b_hh = (
             weights[f"rnn.{name}_l0{suffix}"]
@@ -120,25 +129,42 @@ def slow_states(network: AttentionRNN, row: list[int]) -> NDArray[np.float64]:
     return np.concatenate(directions, axis=1)
 
 
-def test_attention_max_and_mean_are_those_of_a_loop(network: AttentionRNN) -> None:
+def slow_qrnn_states(weights: dict[str, NDArray[np.float64]], row: list[int]) -> Any:
+    """[T, 2H] by the formulas of Bradbury et al. 2017, window 2 and fo-pooling, in doubles."""
+    tokens = weights["embedding.weight"][row]
+    directions = []
+    for suffix, step in (("", 1), ("_reverse", -1)):
+        weight, bias = weights[f"rnn.weight_l0{suffix}"], weights[f"rnn.bias_l0{suffix}"]
+        states, before, c = [], np.zeros_like(tokens[0]), 0
+        for token in tokens[::step]:
+            z, f, o = np.split(weight @ np.concatenate([token, before]) + bias, 3)
+            c = sigmoid(f) * c + (1 - sigmoid(f)) * np.tanh(z)
+            states.append(sigmoid(o) * c)
+            before = token
+        directions.append(np.stack(states[::step]))
+    return np.concatenate(directions, axis=1)
+
+
+def test_attention_and_pools_are_those_of_a_loop(network: AttentionRNN) -> None:
     weights = {k: v.astype(np.float64) for k, v in network.weights().items()}
     outputs = network(*padded(ROWS, 14, filling=77))
     for i, row in enumerate(ROWS):
         states = slow_states(network, row)
         for name, output in outputs.items():
             own = {k.removeprefix(f"heads.{name}."): v for k, v in weights.items()}
-            energy = [
-                float(
-                    own["score.weight"][0]
-                    @ np.tanh(own["project.weight"] @ h + own["project.bias"])
-                )
-                for h in states
-            ]
+            shared = network.config.shared_attention
+            weight, bias = (
+                weights[f"attention.{part}"] if shared else own[f"project.{part}"]
+                for part in ("weight", "bias")
+            )
+            energy = [float(own["score.weight"][0] @ np.tanh(weight @ h + bias)) for h in states]
             share = np.exp(energy) / np.exp(energy).sum()
             attended = sum(w * h for w, h in zip(share, states, strict=True))
             highest = [max(h[j] for h in states) for j in range(states.shape[1])]
             mean = [sum(h[j] for h in states) / len(row) for j in range(states.shape[1])]
-            pooled = np.concatenate([attended, highest, mean])
+            lowest = [min(h[j] for h in states) for j in range(states.shape[1])]
+            pools = [attended, highest, mean, *([lowest] if network.config.min_pooling else [])]
+            pooled = np.concatenate(pools)
             pooled = (pooled - pooled.mean()) / np.sqrt(pooled.var() + 1e-5)
             pooled = pooled * own["norm.weight"] + own["norm.bias"]
             logits = own["output.weight"] @ pooled + own["output.bias"]
@@ -149,7 +175,7 @@ def test_attention_max_and_mean_are_those_of_a_loop(network: AttentionRNN) -> No
 
 
 def test_a_network_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(UsageError, match="cell 'rnn' is not one of gru, lstm"):
+    with pytest.raises(UsageError, match="cell 'rnn' is not one of gru, lstm, qrnn"):
         NetworkConfig(vocabulary=300, cell="rnn")  # type: ignore[arg-type]
     for wrong in (0, -1, 10**9, 2.0, True, "16"):
         with pytest.raises(UsageError, match=f"hidden {wrong!r} is not between 1 and 2,048"):
@@ -158,7 +184,12 @@ def test_a_network_that_makes_no_sense_is_refused() -> None:
         NetworkConfig(vocabulary=1_000_000)
     with pytest.raises(UsageError, match="makes tables of 3,221,225,472 bytes, more than 1,073,7"):
         NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=512, attention=1)
-    config = NetworkConfig(vocabulary=300, hidden=8, cell="lstm")
+    with pytest.raises(UsageError, match="makes tables of 1,610,612,736 bytes, more than 1,073,7"):
+        NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=128, attention=1, cell="qrnn")
+    for name in ("shared_attention", "min_pooling"):
+        with pytest.raises(UsageError, match=f"{name} 1 is no boolean"):
+            NetworkConfig(vocabulary=300, **{name: 1})
+    config = NetworkConfig(vocabulary=300, hidden=8, cell="lstm", min_pooling=True)
     assert NetworkConfig(**config.to_json()) == config
 
 
@@ -172,12 +203,47 @@ def test_weights_are_named_and_shaped_as_the_architecture_says(network: Attentio
     assert parameter_count(network.config, tasks) == sum(p.numel() for p in network.parameters())
 
 
+def test_the_arithmetic_of_a_token() -> None:
+    """Of the default sizes and four tasks, in multiplications and additions."""
+    # a projection: 64 sums of 256 products and a bias; a task: a sum of 64 and one of 256 products
+    projection, task = 64 * (256 * 2 + 1), 64 * 2 + 256 * 2
+    gru = NetworkConfig(16_000)
+    # 256 units of 3 sums of 128 products; 3 gates have 2 terms, one of them a bias and a factor
+    # more, and a state is n + z·(h - n)
+    recurrence = 256 * (3 * 128 * 2 + 3 + 2 + 3)
+    assert flops_per_token(gru, 4) == recurrence + 4 * (projection + task)
+    qrnn = NetworkConfig(16_000, cell="qrnn", shared_attention=True, min_pooling=True)
+    # no products: gates of two terms, c = z + f·(c - z), h = o·c
+    assert flops_per_token(qrnn, 4) == 256 * (3 + 3 + 1) + projection + 4 * task == 37_184
+    # 4 gates, c = f·c + i·g, h = o·tanh(c)
+    lstm = NetworkConfig(16_000, cell="lstm", shared_attention=True)
+    assert flops_per_token(lstm, 1) == 256 * (4 * 128 * 2 + 4 + 3 + 1) + projection + task
+
+
 def test_weights_come_back(network: AttentionRNN, tasks: tuple[Task, ...]) -> None:
     other = AttentionRNN(network.config, tasks).eval()
     other.load_weights(network.weights())
     batch = padded(ROWS, 12)
     for name, output in network(*batch).items():
         assert torch.equal(output.logits, other(*batch)[name].logits)
+
+
+def test_a_sparse_gradient_of_the_embedding_is_the_dense_one(network: AttentionRNN) -> None:
+    gradients = []
+    tasks = [single, multi]
+    for sparse in (False, True):
+        torch.manual_seed(3)
+        other = AttentionRNN(network.config, tasks, dropout=0.3, sparse=sparse)
+        loss = other(*padded(ROWS, 15))["mood"].logits.square().sum()
+        loss.backward()
+        gradient = other.embedding.weight.grad
+        assert gradient is not None
+        gradients.append(gradient)
+    dense, thin = gradients
+    assert thin.is_sparse
+    rows = thin.coalesce().indices()[0].tolist()
+    assert rows == sorted({i for row in ROWS for i in row}), "none of padding"
+    torch.testing.assert_close(thin.to_dense(), dense)
 
 
 def test_a_task_may_have_any_name() -> None:

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from glossator.model.errors import UsageError
-from glossator.model.tasks import Task, load_tasks, select_tasks
+from glossator.model.tasks import Task, load_tasks, parse_task, select_tasks
 
 MOOD = Task("mood", "single", ("bad", "good"))
 AGE = Task("age", "regression", sensitive=True)
@@ -48,6 +49,20 @@ AGE = Task("age", "regression", sensitive=True)
         ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 'high'", "'high' is not in"),
         ("[tasks.mood]\nkind = 'regression'\ntarget_precision = 2", "not in"),
         ("[tasks]\nmood = 3", "is no table"),
+        ("[tasks.t]\nkind = 'multi'\nlabels = ['a']\nbalanced = 'no'", "balanced 'no' is not true"),
+        ("[tasks.mood]\nkind = 'regression'\nbalanced = true", "balanced is about labels"),
+        ("[tasks.mood]\nkind = 'regression'\ncolumn = 3", "column 3 is no text"),
+        ("[tasks.mood]\nkind = 'regression'\nseparator = ','", "a row has one label: remove sep"),
+        ("[tasks.t]\nkind = 'multi'\ncolumns = ['a']", "columns must be a table, LABEL = COLUMN"),
+        ("[tasks.t]\nkind = 'multi'\ncolumns = {a = 1}", "1 is no column's name"),
+        (
+            "[tasks.t]\nkind = 'multi'\nlabels = ['a', 'b']\ncolumns = {a = 'x'}",
+            r"columns are of .'a'., its labels are .'a', 'b'.: give a column for each label",
+        ),
+        (
+            "[tasks.t]\nkind = 'multi'\ncolumns = {a = 'x'}\nseparator = ','",
+            "columns stand beside neither column nor separator",
+        ),
         ("[tasks.'a b']\nkind = 'regression'", "letters, digits"),
         ("[task.mood]\nkind = 'regression'", "unknown table 'task'"),
         ("", "no tasks"),
@@ -75,3 +90,23 @@ def test_sensitive_tasks_are_selected_only_by_name() -> None:
             select_tasks([AGE, MOOD], names)
     with pytest.raises(UsageError, match="every task is sensitive"):
         select_tasks([AGE], None)
+
+
+def test_a_task_says_where_its_labels_are(tmp_path: Path) -> None:
+    (tmp_path / "tasks.toml").write_text(
+        "[tasks.mood]\nkind = 'single'\nlabels = ['bad', 'good']\ncolumn = 'user-mood'\n"
+        "[tasks.topics]\nkind = 'multi'\nlabels = ['a', 'b']\ncolumns = {b = 'is_b', a = 'is_a'}\n"
+        "[tasks.themes]\nkind = 'multi'\ncolumns = {price = 'p', taste = 't'}\n"
+        "[tasks.tags]\nkind = 'multi'\nlabels = ['a', 'b']\nseparator = ';'\nbalanced = true\n"
+    )
+    tasks = load_tasks(tmp_path / "tasks.toml")
+    assert {task.name: task.label_columns for task in tasks} == {
+        "mood": ("user-mood",),
+        "topics": ("is_a", "is_b"),
+        "themes": ("p", "t"),
+        "tags": ("tags",),
+    }
+    assert tasks[2].labels == ("price", "taste")
+    for task in tasks:
+        assert parse_task(task.name, json.loads(json.dumps(task.to_json())), "a bundle") == task
+    assert set(MOOD.to_json()) == {"kind", "labels", "sensitive", "target_precision", "limits"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,8 @@ from glossator.model.evaluate import evaluate, predict
 from glossator.model.labeller import Labeller
 from glossator.model.ngrams import array_types
 from glossator.model.tasks import Task
-from glossator.model.train import TrainingConfig, train
+from glossator.model.train import train
+from glossator.model.training_config import TrainingConfig
 
 MOOD = Task("mood", "single", ("bad", "good"), target_precision=0.95, limits="Made up.")
 TOPICS = Task("topics", "multi", ("stock", "food", "car"))
@@ -166,7 +170,8 @@ def test_provenance_says_what_it_was_made_of(trained: Bundle) -> None:
 def test_metrics_are_those_of_the_test_rows(trained: Bundle) -> None:
     test = DATA.select(DATA.split == "test")
     given = predict(Labeller(trained, [task.name for task in TASKS]), test.texts)
-    assert trained.metrics["test"] == evaluate(TASKS, test, given)
+    accept = {name: calibration.accept for name, calibration in trained.calibration.items()}
+    assert trained.metrics["test"] == evaluate(TASKS, test, given, accept=accept)
     seen = test.labels["mood"] >= 0
     found = trained.metrics["test"]["mood"]["all"]
     assert found["rows"] == seen.sum()
@@ -195,6 +200,12 @@ def test_the_model_card_tells_the_numbers(trained: Bundle) -> None:
         assert f"\n## {title}\n" in card
     moods = trained.provenance["labels"]["mood"]
     assert f"| mood | bad {moods['bad']:,}, good {moods['good']:,} |" in card
+    seen = DATA.labels["mood"] >= 0
+    both = int((seen & ~np.isnan(DATA.labels["stars"])).sum())
+    counts = [int((seen & (DATA.split == s)).sum()) for s in ("train", "validation", "test")]
+    (row,) = (line for line in card.splitlines() if line.startswith(f"| mood | {counts[0]:,} | "))
+    assert row.startswith(f"| mood | {counts[0]:,} | {counts[1]} | {counts[2]} |  | ")
+    assert row.endswith(f" | {both:,} |")
     for task, name in (("mood", "macro_f1"), ("topics", "accuracy"), ("stars", "r2")):
         for part in ("all", "en", "zh"):
             metrics = trained.metrics["test"][task][part]
@@ -214,7 +225,8 @@ def test_the_model_card_tells_the_numbers(trained: Bundle) -> None:
 
 def test_progress_is_reported(trained: Bundle) -> None:
     history = trained.provenance["history"]
-    assert LINES[0] == "1,200 texts to learn from, 250 to validate; learning the tokenizer"
+    assert LINES[0] == "1,200 texts to learn from, 250 to validate"
+    assert LINES[1] == "learning the tokenizer from 1,200 texts"
     epochs = [line for line in LINES if line.startswith("epoch ") and "mean" in line]
     assert len(epochs) == len(history)
     assert f"mean {history[-1]['mean']:.4f}" in epochs[-1]
@@ -289,13 +301,24 @@ def test_training_leaves_torch_as_many_threads_as_it_had() -> None:
         torch.set_num_threads(1)
 
 
-def test_an_lstm_is_trained(unseen: Dataset) -> None:
-    settings = replace(SETTINGS, cell="lstm", epochs=5)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cell": "lstm"}, "bidirectional LSTM 16 + 16, one additive attention of 8 units a task,"),
+        (
+            {"cell": "qrnn", "shared_attention": True, "min_pooling": True},
+            "bidirectional QRNN 16 + 16, an additive attention with one projection of 8 units for "
+            "all tasks and a query for each, beside the maximum, mean and minimum of the states",
+        ),
+    ],
+)
+def test_other_networks_are_trained(unseen: Dataset, changes: dict[str, Any], words: str) -> None:
+    settings = replace(SETTINGS, epochs=5, **changes)
     bundle = quick(DATA, (MOOD,), settings)
-    assert bundle.config.cell == "lstm"
+    assert changes.items() <= bundle.config.to_json().items()
     given = predict(Labeller(bundle), unseen.texts)["mood"].argmax(axis=1)
     assert sk.f1_score(unseen.labels["mood"], given, average="macro") >= 0.9
-    assert "bidirectional LSTM 16 + 16" in bundle.card
+    assert words in bundle.card
 
 
 def test_rows_without_a_label_for_a_task_teach_it_nothing() -> None:
@@ -320,7 +343,7 @@ def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     assert len(means) < 30
     best = max(i for i, mean in enumerate(means) if mean == max(means))
     assert len(means) == best + 1 + 2
-    assert f"no better for 2 epochs: back to {best + 1}" in lines
+    assert f"no better for 2 epochs: back to epoch {best + 1}" in lines
     check = data.select((data.split == "validation") & (data.labels["mood"] >= 0))
     given = predict(Labeller(bundle), check.texts)["mood"].argmax(axis=1)
     found = sk.f1_score(check.labels["mood"], given, average="macro")
@@ -389,14 +412,85 @@ def test_a_split_without_rows_is_named() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"epochs": 0}, "must be positive"),
-        ({"batch": 0}, "must be positive"),
+        ({"epochs": 0}, "epochs 0 is not between 1 and"),
+        ({"batch": 0}, "batch 0 is not between 1 and"),
+        ({"patience": -1}, "patience -1 is not between 1 and"),
+        ({"learning_rate": math.nan}, "learning_rate nan is not between"),
+        ({"learning_rate": math.inf}, "learning_rate inf is not between"),
+        ({"dropout": 1.0}, "dropout 1.0 is not between 0 and 0.95"),
+        ({"embedding_dropout": -0.1}, "embedding_dropout -0.1 is not between"),
+        ({"smoothing": 2.0}, "smoothing 2.0 is not between"),
+        ({"seed": -1}, "seed -1 is not between"),
         ({"vocabulary": 256}, "vocabulary 256 has no room beside the 256 bytes"),
         ({"ngrams": 7}, "ngrams 7 is neither 0 nor between 8 and 22"),
         ({"ngrams": 23}, "ngrams 23 is neither 0 nor between 8 and 22"),
-        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm"),
+        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm, qrnn"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], words: str) -> None:
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         replace(SETTINGS, **wrong)  # type: ignore[arg-type]
+
+
+def test_tasks_may_be_called_as_what_python_and_torch_have(tmp_path: Path) -> None:
+    """Attributes of modules and dictionaries are names like others."""
+    tasks = (
+        Task("type", "single", MOOD.labels),
+        Task("values", "multi", TOPICS.labels),
+        Task("task_x", "regression"),
+    )
+    data = small(DATA)
+    labels = {new.name: data.labels[old.name] for new, old in zip(tasks, TASKS, strict=True)}
+    save(quick(replace(data, labels=labels), tasks, replace(QUICK, epochs=1)), tmp_path)
+    given = Labeller(load(tmp_path), [task.name for task in tasks]).label(data.texts[:3])
+    assert [answers.task for answers in given.tasks] == list(tasks)
+
+
+def test_the_card_holds_any_label_and_source() -> None:
+    data = small(DATA)
+    data.source[:] = "a|b"
+    odd = replace(MOOD, labels=("bad | worse", "good"))
+    card = quick(data, (odd,), replace(QUICK, epochs=1)).card
+    tables = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
+    assert any(r"bad \| worse" in line for table in tables for line in table)
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+
+
+def test_a_bundle_names_the_most_frequent_sources() -> None:
+    data = small(DATA, 200)
+    data = replace(data, source=np.array(["often"] * 80 + [f"{i}{300 * 'x'}" for i in range(120)]))
+    sources = quick(data, (MOOD,), replace(QUICK, epochs=1)).provenance["sources"]
+    assert len(sources) <= 51
+    assert max(map(len, sources)) <= 80
+    assert (sources["often"], sum(sources.values())) == (80, 200)
+
+
+def test_a_rare_label_is_found_more_often_where_labels_are_balanced() -> None:
+    """The same words for both labels, but in one label of twenty one of them more often."""
+    chance = random.Random(0)
+    moods = [int(chance.random() < 0.9) for _ in range(900)]
+    spoons = [chance.random() < (0.3 if mood else 0.9) for mood in moods]
+    texts = [f"{chance.choice(FILLERS)} {'spoon' if has else 'fork'}" for has in spoons]
+    splits = np.array(["train", "train", "validation"] * 300, object)
+    empty = np.full(900, "", object)
+    data = Dataset(texts, {"mood": np.array(moods)}, splits, empty, empty)
+    found = {}
+    for balanced in (False, True):
+        task = replace(MOOD, balanced=balanced)
+        bundle = quick(data, (task,), replace(QUICK, epochs=3, patience=3))
+        given = predict(Labeller(bundle), texts)["mood"].argmax(axis=1)
+        found[balanced] = sk.recall_score(moods, given, pos_label=0)
+        assert bundle.tasks[0].balanced == balanced
+    assert found[False] < 0.2
+    assert found[True] > 0.7
+
+
+def test_rows_of_no_weight_teach_nothing(unseen: Dataset) -> None:
+    data = DATA.select(DATA.split != "test")
+    wrong = (np.arange(len(data)) % 3 > 0) & (data.split == "train")
+    data.labels["mood"][wrong] = 1 - np.abs(data.labels["mood"][wrong])  # two thirds turned round
+    data = replace(data, weight=np.where(wrong, 0, 1).astype(np.float32))
+    bundle = quick(data, (MOOD,), replace(SETTINGS, epochs=8))
+    given = predict(Labeller(bundle), unseen.texts)["mood"].argmax(axis=1)
+    assert sk.f1_score(unseen.labels["mood"], given, average="macro") >= 0.8

@@ -61,6 +61,8 @@ def test_train_then_evaluate_then_label(training: Path) -> None:
     assert bundle.provenance["settings"]["hidden"] == 8
     assert [task.name for task in bundle.experts] == ["sentiment", "stars"]
     assert "Tiny" in (out / "MODEL_CARD.md").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"Model {bundle.digest[:12]}" in page and "<h1>Tiny</h1>" in page
     assert bundle.metrics["test"]["sentiment"]["all"]["rows"] == 50
 
     run = glossator("evaluate", "--data", data, "--model", out, "--json")
@@ -72,6 +74,84 @@ def test_train_then_evaluate_then_label(training: Path) -> None:
 
     run = glossator("label", "--input", data, "--output", training / "out", "--model", out)
     assert run.returncode == 0 and "260 labelled" in run.stdout
+
+
+def test_evaluate_measures_what_the_data_has(bundle: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": str(i), "comment": row["text"], "sentiment": row["sentiment"], "year": 1990 + i % 2}
+        for i, row in enumerate(labelled_rows(90, 8))
+    ]
+    for i, row in enumerate(rows):
+        row["source"] = None if i < 30 else "shop"
+        row["sentiment"] = None if i < 10 else row["sentiment"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("--data", tmp_path, "--model", bundle, "--text", "comment", "--allow-leaks")
+
+    run = glossator("evaluate", *given, "--on", "all", "--json")
+    assert run.returncode == 0, run.stderr
+    assert "left out, for no row has a label: gender, themes, stars" in run.stderr
+    metrics = json.loads(run.stdout)
+    assert {task: list(parts) for task, parts in metrics.items()} == {
+        "sentiment": ["all", "source=shop"]
+    }
+    assert [part["rows"] for part in metrics["sentiment"].values()] == [80, 60]
+
+    run = glossator("evaluate", *given, "--on", "all", "--by", "year", "--tasks", "sentiment")
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    texts = {line.split()[1]: line.split()[2] for line in lines if line.startswith("sentiment ")}
+    assert texts == {"all": "80", "year=1990": "40", "year=1991": "40"}
+    (first,) = (i for i, line in enumerate(lines) if line.startswith("sentiment: true labels"))
+    matrix = metrics["sentiment"]["all"]["confusion"]
+    assert [line.split() for line in lines[first + 1 :]] == [
+        ["neg", "pos"],
+        ["neg", *map(str, matrix[0])],
+        ["pos", *map(str, matrix[1])],
+    ]
+
+    refused(glossator("evaluate", *given), "--on", "no row of split 'test'")
+    refused(glossator("evaluate", *given, "--on", "all", "--by", "month"), "--by", "'month'")
+    refused(glossator("evaluate", *given, "--on", "all", "--tasks", "stars"), "no row has a label")
+    refused(glossator("evaluate", *given, "--on", "all", "--tasks", "star"), "--tasks", "'star'")
+
+
+def test_evaluate_leaves_rows_out_that_training_saw(bundle: Path, tmp_path: Path) -> None:
+    rows = [
+        {"text": "good", "sentiment": "pos", "split": "train"},
+        {"text": "Good", "sentiment": "pos", "split": "test"},
+        {"text": "bad", "sentiment": "neg", "split": "test"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    given = ("evaluate", "--data", tmp_path / "rows.parquet", "--model", bundle, "--json")
+    run = glossator(*given)
+    assert json.loads(run.stdout)["sentiment"]["all"]["rows"] == 1
+    assert "1 test rows with such texts are left out" in run.stderr
+    run = glossator(*given, "--allow-leaks")
+    assert json.loads(run.stdout)["sentiment"]["all"]["rows"] == 2
+    pq.write_table(pa.Table.from_pylist(rows[:2]), tmp_path / "rows.parquet")
+    refused(glossator(*given), "--on", "no row of split 'test'", "but for 1 whose texts leak")
+
+
+def test_train_says_what_it_found_in_the_data(training: Path) -> None:
+    rows = [{**row, "split": None} for row in labelled_rows(120, 4)]
+    for i, row in enumerate(rows):
+        row["source"] = "shop" if i % 2 else "forum"
+        row["stars"] = row["stars"] if i % 2 else None
+        row["how much"] = 1 + i % 3
+    table = pa.Table.from_pylist(rows).drop_columns(["split"])
+    pq.write_table(table, training / "rows.parquet")
+    changes = [f"--set={name}={value}" for name, value in SMALL.items()]
+    given = ("--data", training / "rows.parquet", "--tasks", training / "tasks.toml")
+    out = ("--output", training / "bundle")
+    run = glossator("train", *given, *out, *changes, "--weight", "how much")
+    assert run.returncode == 0, run.stderr
+    assert "no column 'split' in 1 of 1 files: a tenth of 120 rows is held out" in run.stderr
+    assert "task 'stars': labels are not missing at random: 100% of the rows" in run.stderr
+    found = load(training / "bundle").provenance["labels_overview"]
+    assert found["together"]["stars"] == {"sentiment": 60, "stars": 60}
+    assert found["effective"]["sentiment"] < found["rows"]["sentiment"]["train"]
+    refused(glossator("train", *given, *out, "--split", "spilt"), "--split", "'spilt'")
+    refused(glossator("train", *given, *out, "--weight", "w"), "--weight", "'w'")
 
 
 def test_train_to_a_store(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +167,16 @@ def test_train_to_a_store(training: Path, monkeypatch: pytest.MonkeyPatch) -> No
         put.clear()
         run = glossator("train", "--data", data, "--tasks", tasks, "--output", out, *changes)
         assert run.returncode == 0, run.stderr
-        assert put[-1].endswith("/bundle.json") and len(put) == len(set(put)) == 5
+        # a look whether it can be written; the bundle; the same with metrics and another card
+        assert sorted(Path(path).name for path in put[1:]) == [
+            *["MODEL_CARD.md"] * 2,
+            *["bundle.json"] * 2,
+            "model.safetensors",
+            "ngrams.safetensors",
+            "report.html",
+            "tokenizer.json",
+        ]
+        assert [Path(path).name for path in put[-2:]] == ["bundle.json", "report.html"]
         assert f"wrote {out} (model {load(out).digest[:12]})" in run.stdout
     here = training / "here"
     assert (
@@ -158,7 +247,9 @@ def test_corpora_look_whether_they_can_be_written(
         ("colour=red", ("no setting 'colour'", "vocabulary", "epochs")),
         ("epochs=many", ("'many' is not a number (int)",)),
         ("epochs", ("'' is not a number",)),
-        ("epochs=0", ("must be positive",)),
+        ("min_pooling=yes", ("'yes' is not true or false",)),
+        ("epochs=0", ("epochs 0 is not between 1 and 10000",)),
+        ("learning_rate=nan", ("learning_rate nan is not between",)),
         ("vocabulary=10", ("no room beside the 256 bytes",)),
     ],
 )

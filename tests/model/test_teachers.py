@@ -1,0 +1,115 @@
+"""Learning from what other bundles say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sample_comments import TASKS, labelled_rows
+
+from glossator.model.bundle import Bundle
+from glossator.model.calibrate import Calibration
+from glossator.model.data import Dataset
+from glossator.model.errors import UsageError
+from glossator.model.evaluate import predict
+from glossator.model.kinds import RULES
+from glossator.model.labeller import Labeller
+from glossator.model.teachers import teach, with_unlabelled
+from glossator.model.train import train
+from glossator.model.training_config import TrainingConfig
+
+SENTIMENT = TASKS[0]
+SCALES = {task.name: Calibration(scale=2.0, shift=3.0) for task in TASKS}
+TEXTS = [row["text"] for row in labelled_rows(60, seed=8)]
+
+
+def test_several_teachers_are_averaged(trained: Bundle) -> None:
+    names = [task.name for task in trained.tasks]
+    sharper = {
+        name: replace(calibration, scale=2 * calibration.scale)
+        for name, calibration in trained.calibration.items()
+    }
+    other = replace(trained, calibration=sharper)
+    said = [predict(Labeller(teacher, names), TEXTS) for teacher in (trained, other)]
+    lessons = teach([trained, other], TASKS, TEXTS, SCALES)
+    for name in ("sentiment", "gender", "themes"):
+        np.testing.assert_allclose(
+            lessons[name], (said[0][name] + said[1][name]) / 2, rtol=1e-6, err_msg=name
+        )
+    stars = (said[0]["stars"][:, 0] + said[1]["stars"][:, 0]) / 2
+    np.testing.assert_allclose(lessons["stars"], (stars - 3) / 2, rtol=1e-5)
+
+
+def test_a_teacher_says_nothing_of_a_task_with_other_labels(trained: Bundle) -> None:
+    asked = (replace(SENTIMENT, labels=("pos", "neg")), TASKS[3])
+    assert set(teach([trained], asked, TEXTS, SCALES)) == {"stars"}
+    with pytest.raises(UsageError, match="no teacher knows any of the tasks"):
+        teach([trained], asked[:1], TEXTS, SCALES)
+    assert teach([], TASKS, TEXTS, SCALES) == {}
+
+
+def test_probabilities_are_learnt_as_labels_are() -> None:
+    """A cross-entropy with what the teacher says; of a sure teacher, that of the labels."""
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    rules, names = RULES["single"], ("a", "b", "c")
+    sure = torch.nn.functional.one_hot(labels, 3).double()
+    one, other = rules.loss(logits, labels, names), rules.loss(logits, sure, names)
+    assert one is not None and other is not None
+    assert float(one) == pytest.approx(float(other))
+    doubtful = torch.full((5, 3), 1 / 3, dtype=torch.float64)
+    found = rules.loss(logits, doubtful, names)
+    expected = -logits.log_softmax(1).mean() / np.log(3)
+    assert found is not None
+    assert float(found) == pytest.approx(float(expected))
+
+
+def test_a_student_learns_from_texts_that_nobody_has_labelled() -> None:
+    torch.set_num_threads(1)
+    settings = TrainingConfig(
+        vocabulary=400,
+        max_tokens=64,
+        embedding=16,
+        hidden=16,
+        attention=8,
+        epochs=6,
+        batch=32,
+        learning_rate=2e-2,
+        seed=3,
+        patience=6,
+        teaching=1.0,
+    )
+    silent = lambda line: None  # noqa: E731
+    teacher = train(dataset(600, 1), (SENTIMENT,), settings, silent)
+    few = dataset(600, 1)
+    few.labels["sentiment"][few.split == "train"] = -1
+    few.labels["sentiment"][np.flatnonzero(few.split == "train")[:4]] = [0, 1, 0, 1]
+    unlabelled = [row["text"] for row in labelled_rows(400, seed=77)]
+    student = train(few, (SENTIMENT,), settings, silent, unlabelled=unlabelled, teachers=[teacher])
+    alone = train(few, (SENTIMENT,), settings, silent, unlabelled=unlabelled)
+    fresh = labelled_rows(300, seed=55)
+    truth = np.array([SENTIMENT.labels.index(row["sentiment"]) for row in fresh])
+    right = {}
+    for name, bundle in (("student", student), ("alone", alone)):
+        given = predict(Labeller(bundle), [row["text"] for row in fresh])["sentiment"]
+        right[name] = float((given.argmax(axis=1) == truth).mean())
+    assert right["student"] > 0.9
+    assert right["student"] > right["alone"] + 0.1
+
+
+def test_texts_without_labels_stand_behind_the_rows() -> None:
+    data = dataset(20, 2)
+    more = with_unlabelled(data, ["one", "two"], (SENTIMENT,))
+    assert more.texts == [*data.texts, "one", "two"]
+    assert more.labels["sentiment"].tolist() == [*data.labels["sentiment"].tolist(), -1, -1]
+    assert more.split[-2:].tolist() == ["train", "train"]
+
+
+def dataset(count: int, seed: int) -> Dataset:
+    rows = [row for row in labelled_rows(2 * count, seed) if row["sentiment"] is not None][:count]
+    nothing = np.full(len(rows), "", dtype=object)
+    split = np.array(["validation" if i % 5 == 0 else "train" for i in range(len(rows))], object)
+    labels = np.array([SENTIMENT.labels.index(row["sentiment"]) for row in rows])
+    return Dataset([row["text"] for row in rows], {"sentiment": labels}, split, nothing, nothing)
