@@ -38,20 +38,12 @@ def training(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SMALL = {
-    "epochs": 1,
-    "vocabulary": 300,
-    "embedding": 8,
-    "hidden": 8,
-    "attention": 4,
-    "batch": 32,
-    "ngrams": 0,
-}
+SMALL = {"epochs": 1, "vocabulary": 300, "embedding": 8, "hidden": 8, "attention": 4, "batch": 32}
 
 
 def test_train_then_evaluate_then_label(training: Path) -> None:
     data, tasks, out = training / "rows.parquet", training / "tasks.toml", training / "bundle"
-    changes = [f"--set={name}={value}" for name, value in {**SMALL, "ngrams": 10}.items()]
+    changes = [f"--set={name}={value}" for name, value in SMALL.items()]
     arguments = ("--data", data, "--tasks", tasks, "--output", out, "--name", "Tiny", *changes)
     run = glossator("train", *arguments)
     assert run.returncode == 0, run.stderr
