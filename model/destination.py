@@ -69,6 +69,7 @@ def save_bundle(bundle: Any, uri: str, written: dict[str, bytes] | None = None) 
                 known[file.name] = sha256
         if NGRAMS not in {file.name for file in files} and NGRAMS in file_sizes(fs, path):
             fs.rm_file(f"{path.rstrip('/')}/{NGRAMS}")  # of an earlier model
+            known.pop(NGRAMS, None)
     return digest
 
 
