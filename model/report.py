@@ -23,7 +23,6 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluate import predict
 from glossator.model.explain import Mark, marks
 from glossator.model.labeller import Labeller, Predictions
-from glossator.model.overview import Overview, Uneven
 from glossator.model.splits import SPLITS
 from glossator.model.store import open_store, put_bytes
 from glossator.model.tasks import Task
@@ -172,7 +171,7 @@ def render(bundle: Bundle, data: Dataset) -> str:
         verdict=_verdict(bundle),
         training=_training(bundle),
         labelled=_labelled(facts.get("labels_overview", {})),
-        warnings=_warnings(facts.get("labels_overview")),
+        warnings=facts.get("labels_overview", {}).get("warnings", []),
         together=_together(bundle.tasks, data),
         parts=_parts(bundle, rows),
         svg=Markup,
@@ -252,14 +251,6 @@ def _labelled(overview: Mapping[str, Any]) -> Table | None:
         for task, counts in overview.get("rows", {}).items()
     ]
     return Table(("task", *SPLITS, "effective in train"), rows) if rows else None
-
-
-def _warnings(overview: Mapping[str, Any] | None) -> list[str]:
-    """What is wrong with the labels, if anything."""
-    if overview is None:
-        return []
-    uneven = [Uneven(**found) for found in overview["uneven"]]
-    return Overview(**{**overview, "uneven": uneven}).warnings()
 
 
 def _together(tasks: Sequence[Task], data: Dataset) -> Heat | None:
