@@ -122,6 +122,11 @@ class Task:
         """How many numbers the task's head gives."""
         return max(1, len(self.labels))
 
+    def is_like(self, other: Task) -> bool:
+        """Whether what answers one answers the other: of the same name, kind and labels."""
+        mine, theirs = ((t.name, t.kind, t.labels) for t in (self, other))
+        return mine == theirs
+
     def to_json(self) -> dict[str, Any]:
         """The task as `bundle.json` holds it; `parse_task` reads it back."""
         described: dict[str, Any] = {

@@ -43,7 +43,7 @@ def teach(
     """
     found: dict[str, list[NDArray[np.float64]]] = {}
     for teacher in teachers:
-        known = [task.name for task in tasks if any(_same(task, own) for own in teacher.tasks)]
+        known = [task.name for task in tasks if any(map(task.is_like, teacher.tasks))]
         if known:
             predicted = predict(Labeller(teacher, known), texts)
             for name in known:
@@ -81,7 +81,3 @@ def with_unlabelled(data: Dataset, texts: Sequence[str], tasks: Sequence[Task]) 
         if data.weight is None
         else np.concatenate([data.weight, np.ones(count, np.float32)]),
     )
-
-
-def _same(one: Task, other: Task) -> bool:
-    return (one.name, one.kind, one.labels) == (other.name, other.kind, other.labels)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from glossator.model import card, overview
-from glossator.model.architecture import NetworkConfig
 from glossator.model.assess import assess
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
@@ -25,6 +23,7 @@ from glossator.model.checkpoint import Checkpoint, training_key
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.evaluate import logits
+from glossator.model.initialisation import inherited, initial_network, make_network
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
 from glossator.model.mixing import calibrate
@@ -37,13 +36,10 @@ from glossator.model.teachers import Lessons, teach, with_unlabelled
 from glossator.model.tokenizer import Tokenizer
 from glossator.model.trainer import Trainer
 from glossator.model.training_config import TrainingConfig
-from glossator.model.vectors import token_vectors
 
 _MAX_SOURCES = 50
 """That the bundle names."""
 _MAX_SOURCE_CHARS = 80
-_TOKENIZER_CHARS = 20_000_000
-"""Of unlabelled texts, for the tokenizer: more change it little, and take longer."""
 
 
 @contextmanager
@@ -105,7 +101,9 @@ def train(
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(texts)
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
-    tokenizer, network = _begun(train_rows.texts, tasks, settings, unlabelled, init, report)
+    tokenizer, network = initial_network(
+        train_rows.texts, tasks, settings, unlabelled, init, report
+    )
     config, begun = network.config, network.weights()
     learnt_from = train_rows
     lessons: Lessons = {}
@@ -113,18 +111,15 @@ def train(
         learnt_from = with_unlabelled(train_rows, unlabelled, tasks)
         report(f"asking {len(teachers)} teachers about {len(learnt_from):,} texts")
         lessons = teach(teachers, tasks, learnt_from.texts, scales)
-    key = training_key(
-        data,
-        {
-            "settings": asdict(settings),
-            "tasks": [task.to_json() for task in tasks],
-            "tokenizer": tokenizer.to_json(),
-            "network": _digest(network.weights(), repr(config)),
-            "lessons": _digest(lessons, str(len(learnt_from))),
-            "torch": torch.__version__,
-        },
-    )
-    kept = Checkpoint(checkpoint, key)
+    what_counts = {
+        "settings": asdict(settings),
+        "tasks": [task.to_json() for task in tasks],
+        "tokenizer": tokenizer.to_json(),
+        "network": _digest(begun, repr(config)),
+        "lessons": _digest(lessons, str(len(learnt_from))),
+        "torch": torch.__version__,
+    }
+    kept = Checkpoint(checkpoint, training_key(data, what_counts))
     network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
         learnt_from, validation_rows, kept, max_minutes, lessons
     )
@@ -175,8 +170,8 @@ def train(
         if not taught:  # the others teach it nothing
             rows = rows.select(task.rules.observed(rows.labels[task.name]))
         torch.manual_seed(settings.seed)
-        twin = _network(config, (task,), settings)
-        twin.load_weights({**twin.weights(), **_inherited(begun, own)})
+        twin = make_network(config, (task,), settings)
+        twin.load_weights({**twin.weights(), **inherited(begun, own)})
         trained, _ = Trainer(twin, (task,), own, tokenizer, settings, report, show).run(
             rows, validation_rows, Checkpoint(None, ""), max_minutes, taught
         )
@@ -188,79 +183,12 @@ def train(
     return bundle
 
 
-def _begun(
-    texts: Sequence[str],
-    tasks: tuple[Task, ...],
-    settings: TrainingConfig,
-    unlabelled: Sequence[str],
-    init: Bundle | None,
-    report: Report,
-) -> tuple[Tokenizer, AttentionRNN]:
-    """The tokenizer, and the network before the first step."""
-    if init is not None:
-        network = _network(init.config, tasks, settings)
-        heads = {task.name for task in tasks if task in init.tasks}
-        network.load_weights(
-            {**network.weights(), **_inherited(init.weights, heads)},
-        )
-        return init.tokenizer, network
-    more = f" and {len(unlabelled):,} without labels" if unlabelled else ""
-    report(f"learning the tokenizer from {len(texts):,} texts{more}")
-    some = [*texts, *_sample(unlabelled, _TOKENIZER_CHARS)]
-    tokenizer = Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
-    network = _network(settings.network(tokenizer.size), tasks, settings)
-    if settings.vectors:
-        report("learning what the tokens' neighbours are")
-        tokens = tokenizer.encode([*texts, *unlabelled])
-        vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
-        _set_embedding(network, vectors)
-    return tokenizer, network
-
-
-def _network(
-    config: NetworkConfig, tasks: tuple[Task, ...], settings: TrainingConfig
-) -> AttentionRNN:
-    return AttentionRNN(
-        config,
-        tasks,
-        dropout=settings.dropout,
-        embedding_dropout=settings.embedding_dropout,
-    )
-
-
 def _digest(arrays: Mapping[str, NDArray[Any]], about: str) -> str:
     """Of arrays and of what else there is to say of them."""
     digest = hashlib.sha256(about.encode())
     for name, array in arrays.items():
         digest.update(name.encode() + array.tobytes())
     return digest.hexdigest()
-
-
-def _inherited(weights: Mapping[str, Any], heads: Collection[str]) -> dict[str, Any]:
-    """What a network takes over from another: all but the heads of tasks that it has not."""
-    known = tuple(f"heads.{name}." for name in heads)
-    return {
-        name: array
-        for name, array in weights.items()
-        if not name.startswith("heads.") or name.startswith(known)
-    }
-
-
-def _sample(texts: Sequence[str], chars: int) -> Iterator[str]:
-    """Every so-manieth text, of so many characters in all."""
-    total = sum(len(text) for text in texts)
-    return islice(texts, 0, None, max(1, -(-total // chars)))
-
-
-def _set_embedding(network: AttentionRNN, vectors: NDArray[np.float32]) -> None:
-    """Gives tokens their vectors, as large on the average as what they replace."""
-    weight = network.embedding.weight
-    known = np.flatnonzero(np.abs(vectors).sum(axis=1) > 0)
-    if not len(known):
-        return
-    found = torch.from_numpy(vectors[known])
-    with torch.no_grad():
-        weight[torch.from_numpy(known)] = found * (weight.std() / found.square().mean().sqrt())
 
 
 def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, ...]) -> None:

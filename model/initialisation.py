@@ -1,0 +1,103 @@
+"""What training begins with: a tokenizer, and a network that knows what tokens stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glossator.model.architecture import NetworkConfig
+from glossator.model.bundle import Bundle
+from glossator.model.network import AttentionRNN
+from glossator.model.progress import Report
+from glossator.model.tasks import Task
+from glossator.model.tokenizer import Tokenizer
+from glossator.model.training_config import TrainingConfig
+from glossator.model.vectors import token_vectors
+
+_TOKENIZER_CHARS = 20_000_000
+"""Of unlabelled texts, for the tokenizer: more change it little, and take longer."""
+
+
+def initial_network(
+    texts: Sequence[str],
+    tasks: tuple[Task, ...],
+    settings: TrainingConfig,
+    unlabelled: Sequence[str],
+    init: Bundle | None,
+    report: Report,
+) -> tuple[Tokenizer, AttentionRNN]:
+    """The tokenizer, and the network before the first step.
+
+    Args:
+        texts: those to learn from.
+        tasks: what to learn.
+        settings: how.
+        unlabelled: more texts, for the tokenizer and the vectors of its tokens.
+        init: a bundle to take both from.
+        report: receives lines of progress.
+    """
+    if init is not None:
+        network = make_network(init.config, tasks, settings)
+        heads = {task.name for task in tasks if any(map(task.is_like, init.tasks))}
+        network.load_weights({**network.weights(), **inherited(init.weights, heads)})
+        return init.tokenizer, network
+    more = f" and {len(unlabelled):,} without labels" if unlabelled else ""
+    report(f"learning the tokenizer from {len(texts):,} texts{more}")
+    some = [*texts, *_sample(unlabelled, _TOKENIZER_CHARS)]
+    tokenizer = Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
+    network = make_network(settings.network(tokenizer.size), tasks, settings)
+    if settings.vectors:
+        report("learning what the tokens' neighbours are")
+        tokens = tokenizer.encode([*texts, *unlabelled])
+        vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
+        _set_embedding(network, vectors)
+    return tokenizer, network
+
+
+def make_network(
+    config: NetworkConfig, tasks: tuple[Task, ...], settings: TrainingConfig
+) -> AttentionRNN:
+    """A network with random weights."""
+    return AttentionRNN(
+        config,
+        tasks,
+        dropout=settings.dropout,
+        embedding_dropout=settings.embedding_dropout,
+    )
+
+
+def inherited(weights: Mapping[str, Any], heads: Collection[str]) -> dict[str, Any]:
+    """What a network takes over from another: all but the heads of tasks that it has not.
+
+    Args:
+        weights: of the other, by name.
+        heads: the tasks whose heads it takes.
+    """
+    known = tuple(f"heads.{name}." for name in heads)
+    return {
+        name: array
+        for name, array in weights.items()
+        if not name.startswith("heads.") or name.startswith(known)
+    }
+
+
+def _sample(texts: Sequence[str], chars: int) -> Iterator[str]:
+    """Every so-manieth text, of so many characters in all."""
+    total = sum(len(text) for text in texts)
+    return islice(texts, 0, None, max(1, -(-total // chars)))
+
+
+def _set_embedding(network: AttentionRNN, vectors: NDArray[np.float32]) -> None:
+    """Gives tokens their vectors, as large on the average as what they replace."""
+    weight = network.embedding.weight
+    known = np.flatnonzero(np.abs(vectors).sum(axis=1) > 0)
+    if not len(known):
+        return
+    found = torch.from_numpy(vectors[known])
+    with torch.no_grad():
+        weight[torch.from_numpy(known)] = found * (weight.std() / found.square().mean().sqrt())
