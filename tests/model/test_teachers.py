@@ -10,7 +10,7 @@ import torch
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model.bundle import Bundle
-from glossator.model.calibrate import Calibration
+from glossator.model.calibrate import Calibration, PerLabel
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.evaluate import predict
@@ -28,7 +28,7 @@ TEXTS = [row["text"] for row in labelled_rows(60, seed=8)]
 def test_several_teachers_are_averaged(trained: Bundle) -> None:
     names = [task.name for task in trained.tasks]
     sharper = {
-        name: replace(calibration, scale=2 * calibration.scale)
+        name: replace(calibration, scale=_doubled(calibration.scale))
         for name, calibration in trained.calibration.items()
     }
     other = replace(trained, calibration=sharper)
@@ -105,6 +105,10 @@ def test_texts_without_labels_stand_behind_the_rows() -> None:
     assert more.texts == [*data.texts, "one", "two"]
     assert more.labels["sentiment"].tolist() == [*data.labels["sentiment"].tolist(), -1, -1]
     assert more.split[-2:].tolist() == ["train", "train"]
+
+
+def _doubled(scale: PerLabel) -> PerLabel:
+    return 2 * scale if isinstance(scale, float) else tuple(2 * one for one in scale)
 
 
 def dataset(count: int, seed: int) -> Dataset:
