@@ -72,7 +72,8 @@ def summary(bundle: Bundle) -> str:
         for name, measured in bundle.metrics.get("faithfulness", {}).items()
         if faithfulness.verdict(measured) == "chance"
     ]
-    lines = [_aligned(table) for table in (rows, twins) if table]
+    brief = [row for row in rows if "=" not in row[1]]  # the card has the others
+    lines = [_aligned(table) for table in (brief, twins) if table]
     if blind:
         lines.append(
             f"attention of {', '.join(blind)}: no better than random words at saying what the "
@@ -167,7 +168,10 @@ def _duel_rows(bundle: Bundle, key: str) -> list[list[str]]:
         if duel["verdict"] == "skipped":
             rows.append([name, "", "", "", "", f"skipped: {duel['why']}"])
         for part, found in duel.get("slices", {}).items():
-            for metric, difference in found["difference"].items():
+            # of sources, of which there may be many, the first metric alone
+            for metric, difference in list(found["difference"].items())[
+                : 1 if "=" in part else None
+            ]:
                 value, low, high = difference
                 shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
                 said = verdict(metric, difference)
@@ -247,7 +251,7 @@ def _rows(bundle: Bundle) -> list[list[str]]:
                 ece = f"{before[task.name]:.3f} → {ece}"
             duel = duels.get(task.name, {})
             fought = duel.get("slices", {}).get(part, {}).get("difference", {})
-            for name in task.rules.headline:
+            for name in _shown(task, part):
                 rows.append(
                     [
                         *(task.name, part, f"{metrics['rows']:,}", name),
@@ -257,6 +261,11 @@ def _rows(bundle: Bundle) -> list[list[str]]:
                     ]
                 )
     return rows
+
+
+def _shown(task: Task, part: str) -> tuple[str, ...]:
+    """The metrics of a slice; of sources, of which there may be many, the first alone."""
+    return task.rules.headline[:1] if "=" in part else task.rules.headline
 
 
 def _unfought(duel: Mapping[str, Any], part: str) -> str:

@@ -26,6 +26,7 @@ SETTINGS = TrainingConfig(
     epochs=3,
     batch=16,
     learning_rate=1e-2,
+    ngrams=0,
     seed=4,
 )
 
