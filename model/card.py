@@ -61,8 +61,13 @@ def _expert(bundle: Bundle) -> str:
     )
 
 
-def summary(bundle: Bundle) -> str:
-    """Tables for the terminal: each task's score beside the baseline's, and beside it alone."""
+def summary(bundle: Bundle, *, sources: bool = True) -> str:
+    """Tables for the terminal: each task's score beside the baseline's, and beside it alone.
+
+    Args:
+        bundle: with its metrics.
+        sources: whether slices by other columns than the language are shown.
+    """
     rows = _rows(bundle)
     if not rows:
         return "not measured: the data has no rows of split test"
@@ -72,8 +77,8 @@ def summary(bundle: Bundle) -> str:
         for name, measured in bundle.metrics.get("faithfulness", {}).items()
         if faithfulness.verdict(measured) == "chance"
     ]
-    brief = [row for row in rows if "=" not in row[1]]  # the card has the others
-    lines = [_aligned(table) for table in (brief, twins) if table]
+    rows = [row for row in rows if sources or "=" not in row[1]]
+    lines = [_aligned(table) for table in (rows, twins) if table]
     if blind:
         lines.append(
             f"attention of {', '.join(blind)}: no better than random words at saying what the "

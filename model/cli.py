@@ -160,7 +160,7 @@ def train(
     kept.unlink(missing_ok=True)
     _echo_table(card.curves(trained))
     terminal.echo()
-    _echo_table(card.summary(trained))
+    _echo_table(card.summary(trained, sources=False))  # the card has them
     terminal.echo("", f"wrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
     if page.available():
         page.write(page.render(replace(trained, digest=digest), rows), output)
