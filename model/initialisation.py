@@ -15,7 +15,7 @@ from glossator.model.bundle import Bundle
 from glossator.model.network import AttentionRNN
 from glossator.model.progress import Report
 from glossator.model.tasks import Task
-from glossator.model.tokenizer import Tokenizer
+from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.training_config import TrainingConfig
 from glossator.model.vectors import token_vectors
 
@@ -23,40 +23,59 @@ _TOKENIZER_CHARS = 20_000_000
 """Of unlabelled texts, for the tokenizer: more change it little, and take longer."""
 
 
-def initial_network(
+def initial_tokenizer(
     texts: Sequence[str],
-    tasks: tuple[Task, ...],
-    settings: TrainingConfig,
     unlabelled: Sequence[str],
+    settings: TrainingConfig,
     init: Bundle | None,
     report: Report,
-) -> tuple[Tokenizer, AttentionRNN]:
-    """The tokenizer, and the network before the first step.
+) -> Tokenizer:
+    """The tokenizer of `init`, or one that is learnt from the texts.
 
     Args:
         texts: those to learn from.
+        unlabelled: more of them.
+        settings: how large it may be.
+        init: a bundle to take it from.
+        report: receives lines of progress.
+    """
+    if init is not None:
+        return init.tokenizer
+    more = f" and {len(unlabelled):,} without labels" if unlabelled else ""
+    report(f"learning the tokenizer from {len(texts):,} texts{more}")
+    some = [*texts, *_sample(unlabelled, _TOKENIZER_CHARS)]
+    return Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
+
+
+def initial_network(
+    tokens: Tokens,
+    tokenizer: Tokenizer,
+    tasks: tuple[Task, ...],
+    settings: TrainingConfig,
+    init: Bundle | None,
+    report: Report,
+) -> AttentionRNN:
+    """The network before the first step.
+
+    Args:
+        tokens: of all texts, labelled or not.
+        tokenizer: whose tokens they are.
         tasks: what to learn.
         settings: how.
-        unlabelled: more texts, for the tokenizer and the vectors of its tokens.
-        init: a bundle to take both from.
+        init: a bundle to take its embedding, its encoder and heads of the same tasks from.
         report: receives lines of progress.
     """
     if init is not None:
         network = make_network(init.config, tasks, settings)
         heads = {task.name for task in tasks if any(map(task.is_like, init.tasks))}
         network.load_weights({**network.weights(), **inherited(init.weights, heads)})
-        return init.tokenizer, network
-    more = f" and {len(unlabelled):,} without labels" if unlabelled else ""
-    report(f"learning the tokenizer from {len(texts):,} texts{more}")
-    some = [*texts, *_sample(unlabelled, _TOKENIZER_CHARS)]
-    tokenizer = Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
+        return network
     network = make_network(settings.network(tokenizer.size), tasks, settings)
     if settings.vectors:
         report("learning what the tokens' neighbours are")
-        tokens = tokenizer.encode([*texts, *unlabelled])
         vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
         _set_embedding(network, vectors)
-    return tokenizer, network
+    return network
 
 
 def make_network(

@@ -88,7 +88,7 @@ def _read(
     taken: list[NDArray[np.int64]] = []
     # a part of the rows at a time, in random order: where there are enough, the others are left
     for some in np.array_split(generator.permutation(len(tokens)), -(-len(tokens) // 4096)):
-        for first, last, kinds in reader.blocks(_select(tokens, some)):
+        for first, last, kinds in reader.blocks(tokens.select(some)):
             here = np.zeros(last - first, np.int64)
             found, owners = [], []
             for grams in kinds:
@@ -104,13 +104,6 @@ def _read(
         if total > _MAX_GRAMS:
             break
     return np.concatenate(parts), np.concatenate(counts), np.concatenate(taken)
-
-
-def _select(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
-    lengths = tokens.lengths[rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.repeat(tokens.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return Tokens(tokens.ids[places], offsets)
 
 
 def _choose(

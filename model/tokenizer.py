@@ -52,6 +52,13 @@ class Tokens:
         offsets = self.offsets[first : last + 1]
         return Tokens(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
 
+    def select(self, rows: NDArray[np.int64]) -> Tokens:
+        """The tokens of some texts, in the order of an index."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Tokens(self.ids[places], offsets)
+
 
 @dataclass(frozen=True)
 class TokenBytes:

@@ -23,7 +23,12 @@ from glossator.model.checkpoint import Checkpoint, training_key
 from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.evaluate import logits
-from glossator.model.initialisation import inherited, initial_network, make_network
+from glossator.model.initialisation import (
+    inherited,
+    initial_network,
+    initial_tokenizer,
+    make_network,
+)
 from glossator.model.kinds import Labels
 from glossator.model.labeller import Labeller
 from glossator.model.mixing import calibrate
@@ -33,7 +38,7 @@ from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
 from glossator.model.teachers import Lessons, teach, with_unlabelled
-from glossator.model.tokenizer import Tokenizer
+from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.trainer import Trainer
 from glossator.model.training_config import TrainingConfig
 
@@ -97,18 +102,27 @@ def train(
     labels = overview.describe(data, tasks)
     for line in labels.warnings():
         report(line)
+    if init is not None:
+        settings = _with_sizes_of(init, settings, report)
+        if unlabelled and not teachers:
+            raise UsageError(
+                "texts without labels teach nothing where training begins with a bundle, whose "
+                "tokens and vectors stay: name a teacher, or leave them out",
+                parameter="unlabelled",
+            )
     torch.manual_seed(settings.seed)
     texts = f"{len(train_rows):,} texts to learn from, {len(validation_rows):,} to validate"
     report(texts)
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
-    tokenizer, network = initial_network(
-        train_rows.texts, tasks, settings, unlabelled, init, report
-    )
+    tokenizer = initial_tokenizer(train_rows.texts, unlabelled, settings, init, report)
+    tokens = tokenizer.encode([*train_rows.texts, *unlabelled])
+    labelled = tokens.part(0, len(train_rows))
+    network = initial_network(tokens, tokenizer, tasks, settings, init, report)
     config, begun = network.config, network.weights()
-    learnt_from = train_rows
+    learnt_from, learnt_tokens = train_rows, labelled
     lessons: Lessons = {}
     if teachers:
-        learnt_from = with_unlabelled(train_rows, unlabelled, tasks)
+        learnt_from, learnt_tokens = with_unlabelled(train_rows, unlabelled, tasks), tokens
         report(f"asking {len(teachers)} teachers about {len(learnt_from):,} texts")
         lessons = teach(teachers, tasks, learnt_from.texts, scales)
     what_counts = {
@@ -121,10 +135,15 @@ def train(
     }
     kept = Checkpoint(checkpoint, training_key(data, what_counts))
     network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
-        learnt_from, validation_rows, kept, max_minutes, lessons
+        learnt_from,
+        learnt_tokens,
+        validation_rows,
+        kept,
+        max_minutes,
+        lessons,
     )
     expert, expert_logits = _expert(
-        tokenizer, tasks, scales, settings, train_rows, validation_rows, report
+        tokenizer, tasks, scales, settings, labelled, train_rows, validation_rows, report
     )
 
     def calibrated(network: AttentionRNN, learnt: tuple[Task, ...]) -> Bundle:
@@ -166,14 +185,15 @@ def train(
     def alone(task: Task) -> Bundle:
         own = {task.name: scales[task.name]}
         taught = {name: lesson for name, lesson in lessons.items() if name == task.name}
-        rows = learnt_from
+        rows, its_tokens = learnt_from, learnt_tokens
         if not taught:  # the others teach it nothing
-            rows = rows.select(task.rules.observed(rows.labels[task.name]))
+            own_rows = np.flatnonzero(task.rules.observed(rows.labels[task.name]))
+            rows, its_tokens = rows.select(own_rows), its_tokens.select(own_rows)
         torch.manual_seed(settings.seed)
         twin = make_network(config, (task,), settings)
         twin.load_weights({**twin.weights(), **inherited(begun, own)})
         trained, _ = Trainer(twin, (task,), own, tokenizer, settings, report, show).run(
-            rows, validation_rows, Checkpoint(None, ""), max_minutes, taught
+            rows, its_tokens, validation_rows, Checkpoint(None, ""), max_minutes, taught
         )
         return calibrated(trained, (task,))
 
@@ -181,6 +201,17 @@ def train(
     bundle = replace(bundle, card=card.render(bundle))
     keep(bundle)
     return bundle
+
+
+def _with_sizes_of(init: Bundle, settings: TrainingConfig, report: Report) -> TrainingConfig:
+    """The settings with the sizes of the bundle that training begins with."""
+    own = {**init.config.to_json(), "max_tokens": init.tokenizer.max_tokens}
+    usual = TrainingConfig()
+    for name, value in own.items():
+        asked = getattr(settings, name)
+        if asked not in (value, getattr(usual, name)):
+            report(f"{name} {asked} is not used: the bundle to begin with has {value}")
+    return replace(settings, **own)
 
 
 def _digest(arrays: Mapping[str, NDArray[Any]], about: str) -> str:
@@ -206,6 +237,7 @@ def _expert(
     tasks: tuple[Task, ...],
     scales: Mapping[str, Calibration],
     settings: TrainingConfig,
+    tokens: Tokens,
     train_rows: Dataset,
     validation_rows: Dataset,
     report: Report,
@@ -215,7 +247,7 @@ def _expert(
         return {}, {}
     report("fitting the n-gram expert")
     arrays = fit_ngrams(
-        tokenizer.encode(train_rows.texts),
+        tokens,
         train_rows.labels,
         tasks,
         scales,

@@ -7,7 +7,7 @@ the weights that it would have had. Where torch sees a GPU, the steps run there.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,7 @@ class Trainer:
     def run(
         self,
         train_rows: Dataset,
+        tokens: Tokens,
         validation_rows: Dataset,
         checkpoint: Checkpoint,
         max_minutes: float | None = None,
@@ -92,14 +93,14 @@ class Trainer:
 
         Args:
             train_rows: to learn from.
+            tokens: theirs.
             validation_rows: to choose the epoch by.
             checkpoint: where it goes on, if it was interrupted.
             max_minutes: after which it ends, wherever it stands, interruptions left out.
             lessons: what teachers say of the rows to learn from.
         """
         settings, threads = self.settings, torch.get_num_threads()
-        tokens, labels = self.tokenizer.encode(train_rows.texts), self._tensors(train_rows)
-        weights = self._weights(train_rows)
+        labels, weights = self._tensors(train_rows), self._weights(train_rows)
         taught = {
             name: torch.from_numpy(lesson).to(self.device)
             for name, lesson in (lessons or {}).items()
@@ -135,8 +136,8 @@ class Trainer:
         while not course.ended:
             torch.set_num_threads(threads)  # inference between epochs runs on one
             self.network.train()
-            order = _batches(tokens, settings.batch, (settings.seed, course.epoch))
-            for rows in list(order)[course.step :]:
+            batches = _batches(tokens, settings.batch, (settings.seed, course.epoch))
+            for rows in batches[course.step :]:
                 loss = self._loss(self._outputs(tokens, rows), labels, weights, taught, rows)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -281,7 +282,7 @@ def _average_(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Any
     torch._foreach_lerp_(list(averages), list(currents), 1 - decay)
 
 
-def _batches(tokens: Tokens, size: int, seed: tuple[int, int]) -> Iterator[Tensor]:
+def _batches(tokens: Tokens, size: int, seed: tuple[int, int]) -> list[Tensor]:
     """Every row once, in random batches of texts of like length."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(tokens))
@@ -291,5 +292,4 @@ def _batches(tokens: Tokens, size: int, seed: tuple[int, int]) -> Iterator[Tenso
         chunk = order[first : first + size * _CHUNK]
         chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
         batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
-    for index in generator.permutation(len(batches)):
-        yield torch.from_numpy(batches[index])
+    return [torch.from_numpy(batches[index]) for index in generator.permutation(len(batches))]

@@ -12,6 +12,7 @@ Shapes: V tokens in the vocabulary, E numbers for a token.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -65,33 +66,39 @@ def token_vectors(tokens: Tokens, vocabulary: int, size: int, seed: int = 0) -> 
 
 def _neighbours(tokens: Tokens, vocabulary: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Pairs of tokens as `lower * V + higher`, ascending, and how much they count."""
-    found = np.empty(0, np.int64), np.empty(0, np.float32)
+    pairs, weights = np.empty(0, np.int64), np.empty(0, np.float32)
     text = np.repeat(np.arange(len(tokens), dtype=np.int32), tokens.lengths)
     for first in range(0, len(text), _PAIRS):
         # the last neighbours of a stretch are those of the tokens that follow it
         stretch = slice(first, first + _PAIRS + WINDOW)
-        ids, of_text = tokens.ids[stretch].astype(np.int64), text[stretch]
-        for distance in range(1, WINDOW + 1):
-            stop = min(_PAIRS, len(ids) - distance)
-            if stop <= 0:
-                continue
-            same = of_text[:stop] == of_text[distance : distance + stop]
-            one, other = ids[:stop][same], ids[distance : distance + stop][same]
-            pairs = np.minimum(one, other) * vocabulary + np.maximum(one, other)
-            keys, counts = np.unique(pairs, return_counts=True)
-            weight = np.float32(1 - (distance - 1) / WINDOW)
-            found = _added(found, (keys, counts.astype(np.float32) * weight))
-    return found
+        found = list(_at_each_distance(tokens.ids[stretch], text[stretch], vocabulary))
+        keys = np.concatenate([pairs, *(keys for keys, _ in found)])
+        counts = np.concatenate([weights, *(counts for _, counts in found)])
+        pairs, place = np.unique(keys, return_inverse=True)
+        weights = np.bincount(place, counts, len(pairs)).astype(np.float32)
+    return pairs, weights
 
 
-def _added(
-    left: tuple[NDArray[np.int64], NDArray[np.float32]],
-    right: tuple[NDArray[np.int64], NDArray[np.float32]],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Two sums over the same kind of pairs as one."""
-    keys, place = np.unique(np.concatenate([left[0], right[0]]), return_inverse=True)
-    weights = np.bincount(place, np.concatenate([left[1], right[1]]), len(keys))
-    return keys, weights.astype(np.float32)
+def _at_each_distance(
+    ids: NDArray[np.int32], text: NDArray[np.int32], vocabulary: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """The pairs of the first tokens with those behind them, distance by distance.
+
+    Args:
+        ids: of a stretch, and of what follows it.
+        text: to which text each belongs.
+        vocabulary: V.
+    """
+    wide = ids.astype(np.int64)
+    for distance in range(1, WINDOW + 1):
+        stop = min(_PAIRS, len(ids) - distance)
+        if stop <= 0:
+            return
+        same = text[:stop] == text[distance : distance + stop]
+        one, other = wide[:stop][same], wide[distance : distance + stop][same]
+        pairs = np.minimum(one, other) * vocabulary + np.maximum(one, other)
+        keys, counts = np.unique(pairs, return_counts=True)
+        yield keys, counts.astype(np.float32) * np.float32(1 - (distance - 1) / WINDOW)
 
 
 def _positive_information(

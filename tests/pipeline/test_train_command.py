@@ -60,6 +60,11 @@ def test_another_bundle_to_begin_with(folder: Path) -> None:
     first, second = (bundles.load(folder / name) for name in ("first", "second"))
     assert second.config == first.config
     assert second.provenance["init"] == first.digest
+    assert second.provenance["settings"]["embedding"] == SMALL["embedding"]
+    assert second.provenance["settings"]["cell"] == "qrnn"
+    assert "embedding 32 is not used: the bundle to begin with has 8" in run.stderr
+    more = ("--init", folder / "first", "--unlabelled", folder / "more.parquet")
+    refused(glossator(*arguments(folder, "third", *more)), "--unlabelled", "name a teacher")
     refused(glossator(*arguments(folder, "third", "--init", folder / "nowhere")), "nowhere")
 
 
