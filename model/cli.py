@@ -15,7 +15,7 @@ from glossator.model.reporting import TerminalReporter
 
 if TYPE_CHECKING:
     from glossator.model.bundle import Bundle
-    from glossator.model.data import Dataset
+    from glossator.model.labelled.dataset import Dataset
 
 
 _allow_leaks = click.option(
@@ -102,14 +102,14 @@ def train(
     One that was killed goes on where it was when the same command is run again.
     """
     from glossator.model import bundle as bundles
-    from glossator.model import card
-    from glossator.model import report as page
-    from glossator.model.checkpoint import checkpoint_path
-    from glossator.model.data import load, unlabelled_texts
     from glossator.model.destination import check_bundle_folder, save_bundle
-    from glossator.model.malloc import keep_freed_memory
+    from glossator.model.evaluation import card
+    from glossator.model.labelled.dataset import load, unlabelled_texts
+    from glossator.model.report import page
     from glossator.model.tasks import load_tasks
-    from glossator.model.train import train as learn
+    from glossator.model.training.checkpoint import checkpoint_path
+    from glossator.model.training.malloc import keep_freed_memory
+    from glossator.model.training.train import train as learn
 
     settings = _settings(changes)
     tasks = load_tasks(tasks_file)
@@ -183,7 +183,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def _settings(changes: tuple[str, ...]) -> Any:
-    from glossator.model.training_config import TrainingConfig
+    from glossator.model.training.config import TrainingConfig
 
     types: dict[str, Any] = {f.name: type(f.default) for f in fields(TrainingConfig)}
     values: dict[str, Any] = {}
@@ -245,11 +245,11 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled rows, with intervals."""
     from glossator.model import bundle as bundles
-    from glossator.model import card, confusion
-    from glossator.model import evaluate as evaluation
-    from glossator.model.data import load
+    from glossator.model.evaluation import card, confusion
+    from glossator.model.evaluation import evaluate as evaluation
+    from glossator.model.labelled.dataset import load
+    from glossator.model.labelled.splits import SPLITS
     from glossator.model.labeller import Labeller
-    from glossator.model.splits import SPLITS
     from glossator.model.tasks import select_tasks
 
     if on not in (*SPLITS, "all"):

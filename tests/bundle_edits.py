@@ -8,6 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from glossator.model.bundle import load
+from glossator.model.errors import UsageError
 from glossator.model.tokenizer import Tokenizer
 
 
@@ -38,3 +42,13 @@ def with_max_tokens(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:
     document = json.loads(tokenizer.to_json())
     document["truncation"]["max_length"] = max_tokens
     return Tokenizer.from_json(json.dumps(document), max_tokens)
+
+
+def assert_refused(folder: Path | str, words: str) -> None:
+    """Loading the bundle is refused in a line of these words that names the folder."""
+    with pytest.raises(UsageError, match=words) as caught:
+        load(folder)
+    assert str(caught.value).isprintable(), "one line"
+    assert len(str(caught.value)) < 700
+    assert str(folder) in str(caught.value)
+    assert caught.value.parameter == "model"

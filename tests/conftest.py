@@ -17,10 +17,10 @@ from sample_comments import TASKS, labelled_rows
 
 from glossator.model import bundle as bundles
 from glossator.model.calibrate import Calibration
-from glossator.model.data import load
+from glossator.model.labelled.dataset import load
 from glossator.model.labeller import Labeller
-from glossator.model.train import train
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.train import train
 
 pytest_plugins = ("real_engines", "jobs", "column_runs", "google_stand_ins")
 

@@ -16,6 +16,8 @@ LAYERS = ("model", "pipeline", "deploy")
 """Each may import what stands before it."""
 FOLDERS = ("inputs", "outputs", "engines")
 """Of the pipeline; each may use what stands before it."""
+MODEL_FOLDERS = ("labelled", "evaluation", "training", "report")
+"""Of the model; each may use what stands before it, and of the rest only the commands use them."""
 BEAMLESS = (
     "inputs.plan",
     "inputs.read",
@@ -100,6 +102,21 @@ def folder_of(module: str) -> str | None:
     return parts[2] if parts[1:2] == ["pipeline"] and parts[2:3] and parts[2] in FOLDERS else None
 
 
+@pytest.mark.parametrize("module", modules_of("model"))
+def test_folders_of_the_model_use_what_stands_before_them(module: str) -> None:
+    own = model_folder_of(module)
+    if module == "glossator.model.cli":
+        return
+    allowed = MODEL_FOLDERS[: MODEL_FOLDERS.index(own) + 1] if own else ()
+    assert {model_folder_of(name) for name in imported(FILES[module])} <= {None, *allowed}
+
+
+def model_folder_of(module: str) -> str | None:
+    parts = module.split(".")
+    found = parts[1:2] == ["model"] and parts[2:3] and parts[2] in MODEL_FOLDERS
+    return parts[2] if found else None
+
+
 def test_inference_needs_nothing_of_training() -> None:
     below, left = set(), ["glossator.model.labeller"]
     while left:
@@ -107,7 +124,7 @@ def test_inference_needs_nothing_of_training() -> None:
         below.add(module)
         left += set(imported(FILES[module])) & set(FILES) - below
     assert "glossator.model.engine" in below
-    assert not below & {f"glossator.model.{name}" for name in ("train", "baseline", "card")}
+    assert {model_folder_of(module) for module in below} == {None}
 
 
 IMPORT_ALL = "import importlib\nfor name in sys.argv[1:]: importlib.import_module(name)"

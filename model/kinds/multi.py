@@ -22,8 +22,8 @@ from glossator.model.calibrate import (
 )
 from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
+from glossator.model.kinds.values import WrongValueError, label_numbers, named
 from glossator.model.metrics import Metrics, Statistics, by_label, calibration_error, macro_f1
-from glossator.model.values import WrongValueError, label_numbers, named
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from glossator.model.calibrate import Calibration, PerLabel
 from glossator.model.kinds.rules import Labels, Rules
+from glossator.model.kinds.values import WrongValueError, is_number
 from glossator.model.metrics import Metrics, Statistics
-from glossator.model.values import WrongValueError, is_number
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,6 +13,7 @@ from glossator.model import prevalence
 from glossator.model.calibrate import Calibration, PerLabel, accept_from, best_scale, cross_entropy
 from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
+from glossator.model.kinds.values import label_numbers
 from glossator.model.metrics import (
     Metrics,
     Statistics,
@@ -22,7 +23,6 @@ from glossator.model.metrics import (
     choices,
     confusion_matrix,
 )
-from glossator.model.values import label_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,13 +21,13 @@ import torch
 from throughput import processor
 
 from glossator.model.bundle import Bundle
-from glossator.model.data import Dataset, load, unlabelled_texts
-from glossator.model.evaluate import evaluate, predict
+from glossator.model.evaluation.evaluate import evaluate, predict
+from glossator.model.labelled.dataset import Dataset, load, unlabelled_texts
 from glossator.model.labeller import Labeller
-from glossator.model.malloc import keep_freed_memory
 from glossator.model.tasks import Task, load_tasks
-from glossator.model.train import train
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.malloc import keep_freed_memory
+from glossator.model.training.train import train
 
 BASE: dict[str, Any] = {
     "cell": "qrnn",

@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from glossator.model import baseline
 from glossator.model.calibrate import Calibration
-from glossator.model.data import Dataset
+from glossator.model.evaluation import baseline
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.ngrams import Ngrams
-from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer
+from glossator.model.training.ngrams_fit import fit_ngrams
 
 
 def main() -> None:

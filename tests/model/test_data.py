@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glossator.model.data import Dataset, load
 from glossator.model.errors import UsageError
+from glossator.model.labelled.dataset import Dataset, load
 from glossator.model.tasks import Task
 
 MOOD = Task("mood", "single", ("bad", "good"))

@@ -19,18 +19,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
-from glossator.model import assess as assessing
 from glossator.model import cli
-from glossator.model.baseline import Baseline
 from glossator.model.bundle import Bundle, load
-from glossator.model.card import render, summary
-from glossator.model.data import Dataset
-from glossator.model.duel import Answers, compare
-from glossator.model.evaluate import evaluate
+from glossator.model.evaluation import assess as assessing
+from glossator.model.evaluation.baseline import Baseline
+from glossator.model.evaluation.card import render, summary
+from glossator.model.evaluation.duel import Answers, compare
+from glossator.model.evaluation.evaluate import evaluate
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
-from glossator.model.train import train
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.train import train
 
 SENTIMENT = Task("sentiment", "single", ("neg", "pos"), target_precision=0.6)
 THEMES = Task("themes", "multi", ("price", "service", "taste"))

@@ -15,8 +15,8 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle
-from glossator.model.data import Dataset
-from glossator.model.evaluate import evaluate, left_out, logits, measure, predict, score
+from glossator.model.evaluation.evaluate import evaluate, left_out, logits, measure, predict, score
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.metrics import INTERVALS
 from glossator.model.tasks import Task

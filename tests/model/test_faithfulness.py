@@ -13,9 +13,9 @@ from networks import NETWORKS
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model.bundle import Bundle
-from glossator.model.card import render, summary
-from glossator.model.data import Dataset
-from glossator.model.faithfulness import FRACTIONS, SUMMARIES, measure, sentence
+from glossator.model.evaluation.card import render, summary
+from glossator.model.evaluation.faithfulness import FRACTIONS, SUMMARIES, measure, sentence
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.network import AttentionRNN
 from glossator.model.tasks import Task
 

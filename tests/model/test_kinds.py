@@ -17,9 +17,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 import glossator.model
 from glossator.model.calibrate import Calibration
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
 from glossator.model.kinds import RULES, Kind, Single
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.tasks import Task
 
 TASKS = {

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from glossator.model.data import Dataset, load
 from glossator.model.errors import UsageError
+from glossator.model.labelled.dataset import Dataset, load
 from glossator.model.tasks import Task
 
 TASKS = (

@@ -10,7 +10,7 @@ import pytest
 _PROGRAM = """
 import resource, sys
 import numpy as np
-from glossator.model import malloc
+from glossator.model.training import malloc
 SIZE = 24 << 20
 if sys.argv[1] == "keep":
     malloc.keep_freed_memory()

@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from glossator.model import ngrams_fit
 from glossator.model.calibrate import Calibration
 from glossator.model.ngrams import Ngrams, Reader, array_types, buckets, tags
-from glossator.model.ngrams_fit import fit_ngrams
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer
+from glossator.model.training import ngrams_fit
+from glossator.model.training.ngrams_fit import fit_ngrams
 
 MOOD = Task("mood", "single", ("bad", "good"))
 COLOUR = Task("colour", "single", ("red", "green", "blue"))

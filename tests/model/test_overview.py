@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats.contingency import association, crosstab
 
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.overview import describe, table
-from glossator.model.splits import Leaks
+from glossator.model.labelled.dataset import Dataset
+from glossator.model.labelled.overview import describe, table
+from glossator.model.labelled.splits import Leaks
 from glossator.model.tasks import Task
 
 MOOD = Task("mood", "single", ("bad", "fair", "good"))

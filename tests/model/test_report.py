@@ -18,12 +18,14 @@ import pytest
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model import bundle as bundles
-from glossator.model import faithfulness, overview, report, swaps
 from glossator.model.bundle import Bundle
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import evaluate, predict
+from glossator.model.evaluation import faithfulness, swaps
+from glossator.model.evaluation.evaluate import evaluate, predict
+from glossator.model.labelled import overview
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
+from glossator.model.report import page as report
 
 EVIL = '<img src=x onerror="alert(1)">&amp;\u202e\x1b[31m'
 """What a page must neither run nor be led astray by."""

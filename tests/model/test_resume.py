@@ -10,12 +10,13 @@ import pytest
 import torch
 from sample_comments import TASKS, labelled_rows
 
-from glossator.model import checkpoint, progress
+from glossator.model import progress
 from glossator.model.bundle import Bundle
-from glossator.model.checkpoint import Checkpoint, training_key
-from glossator.model.data import Dataset, load
-from glossator.model.train import train
-from glossator.model.training_config import TrainingConfig
+from glossator.model.labelled.dataset import Dataset, load
+from glossator.model.training import checkpoint
+from glossator.model.training.checkpoint import Checkpoint, training_key
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.train import train
 
 SETTINGS = TrainingConfig(
     vocabulary=300,

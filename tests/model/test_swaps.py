@@ -10,10 +10,10 @@ import pytest
 from sample_comments import labelled_rows
 
 from glossator.model.bundle import Bundle
-from glossator.model.card import render
-from glossator.model.evaluate import predict
+from glossator.model.evaluation.card import render
+from glossator.model.evaluation.evaluate import predict
+from glossator.model.evaluation.swaps import MIN_TEXTS, measure, sentence, swapped
 from glossator.model.labeller import Labeller
-from glossator.model.swaps import MIN_TEXTS, measure, sentence, swapped
 
 
 @pytest.mark.parametrize(

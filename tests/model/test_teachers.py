@@ -11,14 +11,14 @@ from sample_comments import TASKS, labelled_rows
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration, PerLabel
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import predict
+from glossator.model.evaluation.evaluate import predict
 from glossator.model.kinds import RULES
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
-from glossator.model.teachers import teach, with_unlabelled
-from glossator.model.train import train
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.teachers import teach, with_unlabelled
+from glossator.model.training.train import train
 
 SENTIMENT = TASKS[0]
 SCALES = {task.name: Calibration(scale=2.0, shift=3.0) for task in TASKS}

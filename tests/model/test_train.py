@@ -16,15 +16,15 @@ import torch
 from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle, load, save
-from glossator.model.card import summary
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import evaluate, predict
+from glossator.model.evaluation.card import summary
+from glossator.model.evaluation.evaluate import evaluate, predict
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.ngrams import array_types
 from glossator.model.tasks import Task
-from glossator.model.train import train
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.train import train
 
 MOOD = Task("mood", "single", ("bad", "good"), target_precision=0.95, limits="Made up.")
 TOPICS = Task("topics", "multi", ("stock", "food", "car"))

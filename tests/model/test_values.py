@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from glossator.model.kinds import RULES
-from glossator.model.values import WrongValueError, as_words, label_numbers
+from glossator.model.kinds.values import WrongValueError, as_words, label_numbers
 
 
 def column(values: list[Any], kind: pa.DataType | None = None) -> pa.ChunkedArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from glossator.model.tokenizer import Tokens
-from glossator.model.vectors import WINDOW, token_vectors
+from glossator.model.training.vectors import WINDOW, token_vectors
 
 
 def tokens_of(texts: list[list[int]]) -> Tokens:

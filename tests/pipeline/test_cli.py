@@ -216,7 +216,7 @@ def test_train_looks_whether_it_can_write_before_it_works(
     def work(*_: object) -> None:
         raise AssertionError("it has begun")
 
-    monkeypatch.setattr("glossator.model.data.load", work)
+    monkeypatch.setattr("glossator.model.labelled.dataset.load", work)
     monkeypatch.chdir(training)
     before = everything(training)
     arguments = ("--data", "rows.parquet", "--tasks", "tasks.toml")

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from glossator.model import duel, faithfulness, swaps
-from glossator.model.baseline import Baseline, available
 from glossator.model.bundle import Bundle
-from glossator.model.data import Dataset
-from glossator.model.duel import Answers, Duel
-from glossator.model.evaluate import evaluate, logits, measure
+from glossator.model.evaluation import duel, faithfulness, swaps
+from glossator.model.evaluation.baseline import Baseline, available
+from glossator.model.evaluation.duel import Answers, Duel
+from glossator.model.evaluation.evaluate import evaluate, logits, measure
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.progress import Report
 from glossator.model.tasks import Task

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
-from glossator.model.evaluate import predict
-from glossator.model.labeller import Labeller
-from glossator.model.metrics import bootstrap
-from glossator.model.swap_words import (
+from glossator.model.evaluation.evaluate import predict
+from glossator.model.evaluation.swap_words import (
     CHINESE,
     ENGLISH,
     ENGLISH_NAMES,
@@ -29,6 +27,8 @@ from glossator.model.swap_words import (
     MALE_ALONE,
     NOT_A_NOUN,
 )
+from glossator.model.labeller import Labeller
+from glossator.model.metrics import bootstrap
 from glossator.model.tasks import Task
 
 TEXTS = 5_000

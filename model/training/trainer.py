@@ -18,16 +18,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
-from glossator.model.checkpoint import Checkpoint
-from glossator.model.data import Dataset
-from glossator.model.evaluate import predict, score
+from glossator.model.evaluation.evaluate import predict, score
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN, TaskOutput
 from glossator.model.progress import Report, Show, StepProgress
 from glossator.model.tasks import Task
-from glossator.model.teachers import Lessons
 from glossator.model.tokenizer import Tokenizer, Tokens
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.checkpoint import Checkpoint
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.teachers import Lessons
 
 _CHUNK = 50
 """Batches whose texts are sorted by length together: less padding, still a random order."""

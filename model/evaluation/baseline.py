@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model.data import Dataset
-from glossator.model.duel import Answers
 from glossator.model.errors import UsageError
+from glossator.model.evaluation.duel import Answers
 from glossator.model.kinds import Labels
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.metrics import LOWER_IS_BETTER
 from glossator.model.tasks import Task
 

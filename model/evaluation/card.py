@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from glossator.model import faithfulness, overview
 from glossator.model.architecture import NetworkConfig, parameter_count
 from glossator.model.bundle import Bundle
+from glossator.model.evaluation import faithfulness
+from glossator.model.labelled import overview
 from glossator.model.metrics import verdict
 from glossator.model.tasks import Task
 

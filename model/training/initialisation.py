@@ -16,8 +16,8 @@ from glossator.model.network import AttentionRNN
 from glossator.model.progress import Report
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
-from glossator.model.training_config import TrainingConfig
-from glossator.model.vectors import token_vectors
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.vectors import token_vectors
 
 _TOKENIZER_CHARS = 20_000_000
 """Of unlabelled texts, for the tokenizer: more change it little, and take longer."""

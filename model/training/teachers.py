@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import predict
+from glossator.model.evaluation.evaluate import predict
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
 

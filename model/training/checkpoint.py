@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from glossator.model.cache import cache_folder
-from glossator.model.data import Dataset
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.store import absolute_uri
 
 EVERY_SECS = 60.0

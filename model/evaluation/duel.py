@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.calibrate import PerLabel
-from glossator.model.data import Dataset
-from glossator.model.evaluate import slices_of
+from glossator.model.evaluation.evaluate import slices_of
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.metrics import paired_bootstrap, verdict
 from glossator.model.tasks import Task
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError, shown
-from glossator.model.splits import SPLITS
+from glossator.model.labelled.dataset import Dataset
+from glossator.model.labelled.splits import SPLITS
 from glossator.model.tasks import Task
 
 MIN_ASSOCIATION = 0.1

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from glossator.model import labelled_files, splits
 from glossator.model.errors import UsageError, shown
 from glossator.model.kinds import Labels
+from glossator.model.kinds.values import WrongValueError, as_text, as_words, is_number
+from glossator.model.labelled import files as labelled_files
+from glossator.model.labelled import splits
 from glossator.model.tasks import Task
-from glossator.model.values import WrongValueError, as_text, as_words, is_number
 
 
 @dataclass(frozen=True)

@@ -15,32 +15,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glossator.model import card, overview
-from glossator.model.assess import assess
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
-from glossator.model.checkpoint import Checkpoint, training_key
-from glossator.model.data import Dataset
 from glossator.model.errors import UsageError
-from glossator.model.evaluate import logits
-from glossator.model.initialisation import (
+from glossator.model.evaluation import card
+from glossator.model.evaluation.assess import assess
+from glossator.model.evaluation.evaluate import logits
+from glossator.model.kinds import Labels
+from glossator.model.labelled import overview
+from glossator.model.labelled.dataset import Dataset
+from glossator.model.labeller import Labeller
+from glossator.model.mixing import calibrate
+from glossator.model.network import AttentionRNN
+from glossator.model.ngrams import Ngrams, only
+from glossator.model.progress import Report, Show
+from glossator.model.tasks import Task
+from glossator.model.tokenizer import Tokenizer, Tokens
+from glossator.model.training.checkpoint import Checkpoint, training_key
+from glossator.model.training.config import TrainingConfig
+from glossator.model.training.initialisation import (
     inherited,
     initial_network,
     initial_tokenizer,
     make_network,
 )
-from glossator.model.kinds import Labels
-from glossator.model.labeller import Labeller
-from glossator.model.mixing import calibrate
-from glossator.model.network import AttentionRNN
-from glossator.model.ngrams import Ngrams, only
-from glossator.model.ngrams_fit import fit_ngrams
-from glossator.model.progress import Report, Show
-from glossator.model.tasks import Task
-from glossator.model.teachers import Lessons, teach, with_unlabelled
-from glossator.model.tokenizer import Tokenizer, Tokens
-from glossator.model.trainer import Trainer
-from glossator.model.training_config import TrainingConfig
+from glossator.model.training.ngrams_fit import fit_ngrams
+from glossator.model.training.teachers import Lessons, teach, with_unlabelled
+from glossator.model.training.trainer import Trainer
 
 _MAX_SOURCES = 50
 """That the bundle names."""

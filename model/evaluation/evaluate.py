@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.calibrate import PerLabel
-from glossator.model.data import Dataset
 from glossator.model.kinds import Labels
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.metrics import Metrics
 from glossator.model.tasks import Task

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
-from glossator.model.data import Dataset
 from glossator.model.engines import make_engine
-from glossator.model.evaluate import score
+from glossator.model.evaluation.evaluate import score
 from glossator.model.kinds import Labels
+from glossator.model.labelled.dataset import Dataset
 from glossator.model.metrics import bootstrap
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokens

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model import labelled_files, splits
 from glossator.model.errors import UsageError, shown
 from glossator.model.kinds import Labels
-from glossator.model.labelled_rows import LabelledRows
+from glossator.model.labelled import files as labelled_files
+from glossator.model.labelled import splits
+from glossator.model.labelled.rows import LabelledRows
 from glossator.model.tasks import Task
 
 SPLIT = "split"
