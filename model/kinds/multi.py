@@ -267,12 +267,6 @@ class Multi(Rules):
         count = chosen.sum(axis=1, keepdims=True)
         return np.asarray(np.where(count > 0, chosen / np.maximum(count, 1), -1.0 * likeliest))
 
-    def shift(
-        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
-    ) -> NDArray[np.float64]:
-        """By label."""
-        return np.asarray(other - given)
-
     def surprise(
         self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.float64]:

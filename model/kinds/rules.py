@@ -250,11 +250,11 @@ class Rules(ABC):
     def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, outputs] the change of the logits that speaks most for the answers given."""
 
-    @abstractmethod
     def shift(
         self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.float64]:
         """[n, outputs] how far each probability moved; of a regression the value, in deviations."""
+        return np.asarray(other - given)
 
     # ------------------------------------------------------------ predictions beside labels
 

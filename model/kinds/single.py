@@ -228,12 +228,6 @@ class Single(Rules):
         rivals = np.where(chosen, 0, given + 1e-12)
         return np.asarray(chosen - rivals / rivals.sum(axis=1, keepdims=True))
 
-    def shift(
-        self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration
-    ) -> NDArray[np.float64]:
-        """By label."""
-        return np.asarray(other - given)
-
     def surprise(
         self, labels: Labels, predicted: NDArray[Any], calibration: Calibration
     ) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import torch
 
 from glossator.model.cache import cache_folder
 from glossator.model.labelled.dataset import Dataset
+from glossator.model.progress import Report
 from glossator.model.store import absolute_uri
 
 EVERY_SECS = 60.0
@@ -34,15 +35,23 @@ class Checkpoint:
         self._key = key
         self._last = time.monotonic()
 
-    def load(self) -> dict[str, Any] | None:
-        """What was saved last; None if there is nothing, or it is of another training."""
+    def load(self, report: Report) -> dict[str, Any] | None:
+        """What was saved last; None if there is nothing that can be gone on with.
+
+        Args:
+            report: is told of a file that can't be used.
+        """
         if self._path is None or not self._path.is_file():
             return None
         try:
             state = torch.load(self._path, map_location="cpu", weights_only=True)
-        except Exception:  # damaged: the library raises whatever its parser does
+        except Exception as error:  # damaged: the library raises whatever its parser does
+            report(f"{self._path} can't be read ({type(error).__name__}): beginning anew")
             return None
-        return state if isinstance(state, dict) and state.get("key") == self._key else None
+        if not isinstance(state, dict) or state.get("key") != self._key:
+            report(f"{self._path} is of other data or settings: beginning anew")
+            return None
+        return state
 
     def due(self) -> bool:
         """Whether the last one is old enough for another."""
@@ -75,7 +84,7 @@ def training_key(data: Dataset, facts: Mapping[str, Any]) -> str:
         data: all rows.
         facts: settings, tasks, versions, digests of bundles; plain values.
     """
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for text in data.texts:
         content = text.encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "little") + content)

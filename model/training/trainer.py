@@ -120,7 +120,7 @@ class Trainer:
             "optimizer": optimizer,
             "schedule": schedule,
         }
-        course = self._resumed(checkpoint.load(), parts)
+        course = self._resumed(checkpoint.load(self.report), parts)
         done = (course.epoch - 1) * steps + course.step
         progress = StepProgress(done, steps * settings.epochs, self.report, self.show)
         started = time.monotonic() - course.seconds

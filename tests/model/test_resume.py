@@ -107,10 +107,14 @@ def test_another_training_does_not_take_it_for_its_own(data: Dataset, tmp_path: 
 def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(content)
-    assert Checkpoint(file, "key").load() is None
+    lines: list[str] = []
+    assert Checkpoint(file, "key").load(lines.append) is None
+    assert len(lines) == 1 and "can't be read" in lines[0] and "beginning anew" in lines[0]
     Checkpoint(file, "key").save({"epoch": 3})
-    assert Checkpoint(file, "key").load() == {"epoch": 3, "key": "key"}
-    assert Checkpoint(file, "other").load() is None
+    assert Checkpoint(file, "key").load(lines.append) == {"epoch": 3, "key": "key"}
+    assert len(lines) == 1
+    assert Checkpoint(file, "other").load(lines.append) is None
+    assert lines[1] == f"{file} is of other data or settings: beginning anew"
 
 
 def test_it_ends_when_its_minutes_are_over(data: Dataset) -> None:
