@@ -107,7 +107,7 @@ def train(
     from glossator.model.labelled.dataset import load, unlabelled_texts
     from glossator.model.report import page
     from glossator.model.tasks import load_tasks
-    from glossator.model.training.checkpoint import checkpoint_path
+    from glossator.model.training import checkpoint
     from glossator.model.training.malloc import keep_freed_memory
     from glossator.model.training.train import train as learn
 
@@ -118,7 +118,7 @@ def train(
     taught_by = [bundles.load(teacher) for teacher in teachers]
     more = unlabelled_texts(unlabelled, text) if unlabelled else []
     keep_freed_memory()
-    kept = checkpoint_path(output)
+    kept = checkpoint.checkpoint_path(output)
     rows = load(data, tasks, text, split, weight=weight, allow_leaks=allow_leaks)
     report = TerminalReporter()
     for line in _remarks(rows):
@@ -157,7 +157,7 @@ def train(
         )
     finally:
         report.close()
-    kept.unlink(missing_ok=True)
+    checkpoint.remove(kept)
     _echo_table(card.curves(trained))
     terminal.echo()
     _echo_table(card.summary(trained, sources=False))  # the card has them

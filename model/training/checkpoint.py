@@ -35,6 +35,16 @@ class Checkpoint:
         self._key = key
         self._last = time.monotonic()
 
+    def beside(self, name: str) -> Checkpoint:
+        """That of another network of the same training.
+
+        Args:
+            name: of the network.
+        """
+        path = self._path
+        beside = None if path is None else path.with_name(f"{path.stem}-{name}{path.suffix}")
+        return Checkpoint(beside, self._key)
+
     def load(self, report: Report) -> dict[str, Any] | None:
         """What was saved last; None if there is nothing that can be gone on with.
 
@@ -75,6 +85,12 @@ def checkpoint_path(output: str) -> Path:
     """Where a training that writes its bundle to a URI keeps its checkpoint on this machine."""
     name = hashlib.sha256(absolute_uri(output).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return cache_folder() / "training" / f"{name}.pt"
+
+
+def remove(path: Path) -> None:
+    """Removes a training's checkpoint, and those beside it."""
+    for file in (path, *path.parent.glob(f"{path.stem}-*{path.suffix}")):
+        file.unlink(missing_ok=True)
 
 
 def training_key(data: Dataset, facts: Mapping[str, Any]) -> str:

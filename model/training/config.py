@@ -9,6 +9,7 @@ from glossator.model.errors import UsageError
 from glossator.model.ngrams import MAX_BITS, MIN_BITS
 from glossator.model.words import MAX_TOKENS
 
+MAX_PARTS = 20
 _RANGES = {
     "epochs": (1, 1e4),
     "patience": (1, 1e4),
@@ -57,6 +58,9 @@ class TrainingConfig:
     """Share of tokens dropped whole."""
     smoothing: float = 0.05
     """Label smoothing of single tasks."""
+    parts: int = 0
+    """Parts of the rows that take turns at being left out by a network that then teaches the last
+    one; 0 is no such teachers."""
     teaching: float = 0.5
     """Share of the loss that is by what teachers say, where there are any."""
     vectors: bool = True
@@ -79,6 +83,8 @@ class TrainingConfig:
             raise UsageError(
                 f"ngrams {self.ngrams} is neither 0 nor between {MIN_BITS} and {MAX_BITS}"
             )
+        if self.parts == 1 or not 0 <= self.parts <= MAX_PARTS:
+            raise UsageError(f"parts {self.parts} is neither 0 nor between 2 and {MAX_PARTS}")
         self.network(self.vocabulary)  # which refuses sizes out of range
 
     def network(self, vocabulary: int) -> NetworkConfig:

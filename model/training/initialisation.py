@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from glossator.model.architecture import NetworkConfig
@@ -47,15 +46,15 @@ def initial_tokenizer(
     return Tokenizer.train(some, settings.vocabulary, settings.max_tokens)
 
 
-def initial_network(
+def known_weights(
     tokens: Tokens,
     tokenizer: Tokenizer,
     tasks: tuple[Task, ...],
     settings: TrainingConfig,
     init: Bundle | None,
     report: Report,
-) -> AttentionRNN:
-    """The network before the first step.
+) -> tuple[NetworkConfig, dict[str, NDArray[np.float32]]]:
+    """The sizes of the network, and those of its weights that are known before the first step.
 
     Args:
         tokens: of all texts, labelled or not.
@@ -66,16 +65,15 @@ def initial_network(
         report: receives lines of progress.
     """
     if init is not None:
-        network = make_network(init.config, tasks, settings)
         heads = {task.name for task in tasks if any(map(task.is_like, init.tasks))}
-        network.load_weights({**network.weights(), **inherited(init.weights, heads)})
-        return network
-    network = make_network(settings.network(tokenizer.size), tasks, settings)
-    if settings.vectors:
-        report("learning what the tokens' neighbours are")
-        vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
-        _set_embedding(network, vectors)
-    return network
+        return init.config, inherited(init.weights, heads)
+    config = settings.network(tokenizer.size)
+    if not settings.vectors:
+        return config, {}
+    report("learning what the tokens' neighbours are")
+    vectors = token_vectors(tokens, tokenizer.size, settings.embedding, settings.seed)
+    drawn = make_network(config, tasks, settings).weights()["embedding.weight"]
+    return config, {"embedding.weight": _as_large(vectors, drawn)}
 
 
 def make_network(
@@ -111,12 +109,10 @@ def _sample(texts: Sequence[str], chars: int) -> Iterator[str]:
     return islice(texts, 0, None, max(1, -(-total // chars)))
 
 
-def _set_embedding(network: AttentionRNN, vectors: NDArray[np.float32]) -> None:
-    """Gives tokens their vectors, as large on the average as what they replace."""
-    weight = network.embedding.weight
-    known = np.flatnonzero(np.abs(vectors).sum(axis=1) > 0)
-    if not len(known):
-        return
-    found = torch.from_numpy(vectors[known])
-    with torch.no_grad():
-        weight[torch.from_numpy(known)] = found * (weight.std() / found.square().mean().sqrt())
+def _as_large(vectors: NDArray[np.float32], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors as large on the average as what they replace, which stays where there is none."""
+    known = np.abs(vectors).sum(axis=1) > 0
+    if not known.any():
+        return drawn
+    scale = drawn.std() / np.sqrt(np.square(vectors[known]).mean())
+    return np.where(known[:, None], vectors * scale, drawn).astype(np.float32)

@@ -57,7 +57,8 @@ def fit_ngrams(
     Args:
         tokens: of n texts, each with at least one token.
         labels: [n] by task name.
-        tasks: what to learn; those with more labels than `MAX_TABLE` allows are left out.
+        tasks: what to learn; those with more labels than `MAX_TABLE` allows are left out, and those
+            of which no row that is read has a label.
         initial: what is fixed before training, by task name.
         tokenizer: whose tokens they are.
         bits: of a bucket's number.
@@ -74,6 +75,8 @@ def fit_ngrams(
     for task in tasks:
         own = labels[task.name][rows]
         seen = task.rules.observed(own)
+        if not seen.any():
+            continue
         matrix = _Matrix.of(bucket, counts, seen, 1 << bits)
         arrays |= _fit_task(task, matrix, own[seen], initial[task.name], generator)
     return arrays

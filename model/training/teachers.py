@@ -16,68 +16,62 @@ from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
 from glossator.model.evaluation.evaluate import predict
-from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
 
+Said = Mapping[str, NDArray[np.float64]]
+"""By task, for n texts, what a model predicts of them; NaN for those of which it says nothing."""
 Lessons = Mapping[str, NDArray[np.float32]]
 """By task, for n texts, what `Rules.lessons` makes of teachers' predictions."""
 
 
-def teach(
-    teachers: Sequence[Bundle],
-    tasks: Sequence[Task],
-    texts: list[str],
-    scales: Mapping[str, Calibration],
-) -> Lessons:
-    """The mean of the predictions of the teachers that know a task, for each task known to any.
+def ask(teachers: Sequence[Bundle], tasks: Sequence[Task], texts: list[str]) -> list[Said]:
+    """What each teacher that knows any of the tasks predicts.
 
     Args:
         teachers: a teacher knows a task if it has one of the same name, kind and labels.
         tasks: what is to be learnt.
         texts: n texts.
-        scales: what is fixed before training, by task.
 
     Raises:
         UsageError: no teacher knows any of the tasks.
     """
-    found: dict[str, list[NDArray[np.float64]]] = {}
+    said: list[Said] = []
     for teacher in teachers:
         known = [task.name for task in tasks if any(map(task.is_like, teacher.tasks))]
         if known:
-            predicted = predict(Labeller(teacher, known), texts)
-            for name in known:
-                found.setdefault(name, []).append(predicted[name])
-    if teachers and not found:
+            said.append(predict(Labeller(teacher, known), texts))
+    if teachers and not said:
         theirs = sorted({task.name for teacher in teachers for task in teacher.tasks})
         raise UsageError(
             f"no teacher knows any of the tasks with the same labels; theirs are "
             f"{', '.join(theirs)}",
             parameter="teacher",
         )
-    return {
-        task.name: task.rules.lessons(np.mean(found[task.name], axis=0), scales[task.name])
-        for task in tasks
-        if task.name in found
-    }
+    return said
 
 
-def with_unlabelled(data: Dataset, texts: Sequence[str], tasks: Sequence[Task]) -> Dataset:
-    """Rows, and behind them texts that have no label of any task."""
-    count = len(texts)
-    nothing = np.full(count, "", dtype=object)
-    return Dataset(
-        texts=[*data.texts, *texts],
-        labels={
-            task.name: np.concatenate(
-                [data.labels[task.name], task.rules.missing(count, task.labels)]
-            )
-            for task in tasks
-        },
-        split=np.concatenate([data.split, np.full(count, "train", dtype=object)]),
-        lang=np.concatenate([data.lang, nothing]),
-        source=np.concatenate([data.source, nothing]),
-        weight=None
-        if data.weight is None
-        else np.concatenate([data.weight, np.ones(count, np.float32)]),
-    )
+def lessons(
+    said: Sequence[Said], tasks: Sequence[Task], scales: Mapping[str, Calibration]
+) -> Lessons:
+    """The mean of what was said, for each task of which something was.
+
+    Args:
+        said: by each teacher.
+        tasks: what is to be learnt.
+        scales: what is fixed before training, by task.
+    """
+    result = {}
+    for task in tasks:
+        found = [one[task.name] for one in said if task.name in one]
+        if found:
+            result[task.name] = task.rules.lessons(_mean(found), scales[task.name])
+    return result
+
+
+def _mean(said: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Over those that say anything of a text; NaN where nobody does."""
+    known = [~np.isnan(one) for one in said]
+    total = np.sum([np.nan_to_num(one) for one in said], axis=0)
+    count = np.sum(known, axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -20,28 +19,18 @@ from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
 from glossator.model.evaluation import card
 from glossator.model.evaluation.assess import assess
-from glossator.model.evaluation.evaluate import logits
 from glossator.model.kinds import Labels
 from glossator.model.labelled import overview
 from glossator.model.labelled.dataset import Dataset
-from glossator.model.labeller import Labeller
-from glossator.model.mixing import calibrate
-from glossator.model.network import AttentionRNN
-from glossator.model.ngrams import Ngrams, only
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
-from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.training.checkpoint import Checkpoint, training_key
 from glossator.model.training.config import TrainingConfig
-from glossator.model.training.initialisation import (
-    inherited,
-    initial_network,
-    initial_tokenizer,
-    make_network,
-)
-from glossator.model.training.ngrams_fit import fit_ngrams
-from glossator.model.training.teachers import Lessons, teach, with_unlabelled
-from glossator.model.training.trainer import Trainer
+from glossator.model.training.cross_fit import cross_fit
+from glossator.model.training.initialisation import initial_tokenizer, known_weights
+from glossator.model.training.learner import Learner
+from glossator.model.training.material import with_unlabelled
+from glossator.model.training.teachers import ask, lessons
 
 _MAX_SOURCES = 50
 """That the bundle names."""
@@ -105,10 +94,10 @@ def train(
         report(line)
     if init is not None:
         settings = _with_sizes_of(init, settings, report)
-        if unlabelled and not teachers:
+        if unlabelled and not teachers and not settings.parts:
             raise UsageError(
                 "texts without labels teach nothing where training begins with a bundle, whose "
-                "tokens and vectors stay: name a teacher, or leave them out",
+                "tokens and vectors stay: name a teacher or set parts, or leave them out",
                 parameter="unlabelled",
             )
     torch.manual_seed(settings.seed)
@@ -117,56 +106,32 @@ def train(
     scales = {task.name: _initial(task, train_rows.labels[task.name]) for task in tasks}
     tokenizer = initial_tokenizer(train_rows.texts, unlabelled, settings, init, report)
     tokens = tokenizer.encode([*train_rows.texts, *unlabelled])
-    labelled = tokens.part(0, len(train_rows))
-    network = initial_network(tokens, tokenizer, tasks, settings, init, report)
-    config, begun = network.config, network.weights()
-    learnt_from, learnt_tokens = train_rows, labelled
-    lessons: Lessons = {}
+    config, begun = known_weights(tokens, tokenizer, tasks, settings, init, report)
+    learner = Learner(
+        tasks, scales, tokenizer, config, begun, settings, validation_rows, report, show
+    )
+    material = with_unlabelled(train_rows, tokens, unlabelled, tasks)
     if teachers:
-        learnt_from, learnt_tokens = with_unlabelled(train_rows, unlabelled, tasks), tokens
-        report(f"asking {len(teachers)} teachers about {len(learnt_from):,} texts")
-        lessons = teach(teachers, tasks, learnt_from.texts, scales)
+        report(f"asking {len(teachers)} teachers about {len(material.rows):,} texts")
+    said = ask(teachers, tasks, material.rows.texts)
     what_counts = {
         "settings": asdict(settings),
         "tasks": [task.to_json() for task in tasks],
         "tokenizer": tokenizer.to_json(),
-        "network": _digest(begun, repr(config)),
-        "lessons": _digest(lessons, str(len(learnt_from))),
+        "begun": _digest(begun, repr(config)),
+        "said": [_digest(one, str(len(material.rows))) for one in said],
         "torch": torch.__version__,
     }
     kept = Checkpoint(checkpoint, training_key(data, what_counts))
-    network, history = Trainer(network, tasks, scales, tokenizer, settings, report, show).run(
-        learnt_from,
-        learnt_tokens,
-        validation_rows,
-        kept,
-        max_minutes,
-        lessons,
-    )
-    expert, expert_logits = _expert(
-        tokenizer, tasks, scales, settings, labelled, train_rows, validation_rows, report
-    )
-
-    def calibrated(network: AttentionRNN, learnt: tuple[Task, ...]) -> Bundle:
-        """Of the network and the expert, with what fits the validation rows best."""
-        own = {task.name: scales[task.name] for task in learnt}
-        plain = Bundle(learnt, config, network.weights(), tokenizer, own)
-        given = logits(Labeller(plain, list(own)), validation_rows.texts)
-        fitted = {
-            task.name: calibrate(
-                task,
-                given[task.name],
-                expert_logits.get(task.name),
-                validation_rows.labels[task.name],
-                scales[task.name],
-            )
-            for task in learnt
-        }
-        bundle = replace(plain, calibration=fitted)
-        return replace(bundle, ngrams=only(expert, bundle.experts))
-
-    bundle = calibrated(network, tasks)
-    if expert:
+    each = None if max_minutes is None else max_minutes / (settings.parts + 1)
+    if settings.parts:
+        said.append(cross_fit(learner, material, settings.parts, kept, each))
+    # without a teacher there is nothing to learn from the others
+    material = material.taught(lessons(said, tasks, scales)) if said else material.only_labelled()
+    network, history = learner.network(material, tasks, settings.seed, kept, each)
+    expert = learner.expert(material)
+    bundle = learner.bundle(network, expert, tasks)
+    if expert.arrays:
         weights = "  ".join(f"{name} {c.expert:g}" for name, c in bundle.calibration.items())
         report(f"weight of the n-gram expert: {weights}")
     facts = {
@@ -184,19 +149,9 @@ def train(
     keep(replace(bundle, card=card.render(bundle)))
 
     def alone(task: Task) -> Bundle:
-        own = {task.name: scales[task.name]}
-        taught = {name: lesson for name, lesson in lessons.items() if name == task.name}
-        rows, its_tokens = learnt_from, learnt_tokens
-        if not taught:  # the others teach it nothing
-            own_rows = np.flatnonzero(task.rules.observed(rows.labels[task.name]))
-            rows, its_tokens = rows.select(own_rows), its_tokens.select(own_rows)
-        torch.manual_seed(settings.seed)
-        twin = make_network(config, (task,), settings)
-        twin.load_weights({**twin.weights(), **inherited(begun, own)})
-        trained, _ = Trainer(twin, (task,), own, tokenizer, settings, report, show).run(
-            rows, its_tokens, validation_rows, Checkpoint(None, ""), max_minutes, taught
-        )
-        return calibrated(trained, (task,))
+        nothing = Checkpoint(None, "")
+        twin, _ = learner.network(material.of(task), (task,), settings.seed, nothing, each)
+        return learner.bundle(twin, expert, (task,))
 
     bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))
     bundle = replace(bundle, card=card.render(bundle))
@@ -231,36 +186,6 @@ def _require(train_rows: Dataset, validation_rows: Dataset, tasks: tuple[Task, .
                     f"task {task.name!r} has no label on any row of split {name!r}: give more "
                     "rows, or fix the split column"
                 )
-
-
-def _expert(
-    tokenizer: Tokenizer,
-    tasks: tuple[Task, ...],
-    scales: Mapping[str, Calibration],
-    settings: TrainingConfig,
-    tokens: Tokens,
-    train_rows: Dataset,
-    validation_rows: Dataset,
-    report: Report,
-) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[np.float64]]]:
-    """The n-gram expert's arrays, and by task its logits for the validation rows."""
-    if not settings.ngrams:
-        return {}, {}
-    report("fitting the n-gram expert")
-    arrays = fit_ngrams(
-        tokens,
-        train_rows.labels,
-        tasks,
-        scales,
-        tokenizer,
-        settings.ngrams,
-        settings.seed,
-    )
-    fitted = [task for task in tasks if f"{task.name}.table" in arrays]
-    if not fitted:
-        return {}, {}
-    expert = Ngrams(arrays, tokenizer, fitted)
-    return arrays, expert.logits(tokenizer.encode(validation_rows.texts))
 
 
 def _initial(task: Task, labels: Labels) -> Calibration:

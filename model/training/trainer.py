@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -27,7 +28,7 @@ from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.training.checkpoint import Checkpoint
 from glossator.model.training.config import TrainingConfig
-from glossator.model.training.teachers import Lessons
+from glossator.model.training.material import Material
 
 _CHUNK = 50
 """Batches whose texts are sorted by length together: less padding, still a random order."""
@@ -82,30 +83,27 @@ class Trainer:
 
     def run(
         self,
-        train_rows: Dataset,
-        tokens: Tokens,
+        material: Material,
         validation_rows: Dataset,
         checkpoint: Checkpoint,
         max_minutes: float | None = None,
-        lessons: Lessons | None = None,
     ) -> tuple[AttentionRNN, list[dict[str, Any]]]:
         """The network of the best epoch, and the course of training.
 
         Args:
-            train_rows: to learn from.
-            tokens: theirs.
+            material: to learn from.
             validation_rows: to choose the epoch by.
             checkpoint: where it goes on, if it was interrupted.
             max_minutes: after which it ends, wherever it stands, interruptions left out.
-            lessons: what teachers say of the rows to learn from.
         """
         settings, threads = self.settings, torch.get_num_threads()
-        labels, weights = self._tensors(train_rows), self._weights(train_rows)
+        labels, weights = self._tensors(material.rows), self._weights(material.rows)
         taught = {
             name: torch.from_numpy(lesson).to(self.device)
-            for name, lesson in (lessons or {}).items()
+            for name, lesson in material.lessons.items()
         }
-        steps = -(-len(tokens) // settings.batch)
+        tokens = material.tokens
+        steps = -(-len(material.epoch(1, settings.seed)) // settings.batch)
         # with ten steps in all, torch's schedule would divide by its warm-up's length, zero
         most = max(11, steps * settings.epochs)
         optimizer = torch.optim.AdamW(
@@ -136,7 +134,9 @@ class Trainer:
         while not course.ended:
             torch.set_num_threads(threads)  # inference between epochs runs on one
             self.network.train()
-            batches = _batches(tokens, settings.batch, (settings.seed, course.epoch))
+            rows_of_epoch = material.epoch(course.epoch, settings.seed)
+            order = (settings.seed, course.epoch)
+            batches = _batches(rows_of_epoch, tokens.lengths, settings.batch, order)
             for rows in batches[course.step :]:
                 loss = self._loss(self._outputs(tokens, rows), labels, weights, taught, rows)
                 optimizer.zero_grad()
@@ -282,11 +282,12 @@ def _average_(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Any
     torch._foreach_lerp_(list(averages), list(currents), 1 - decay)
 
 
-def _batches(tokens: Tokens, size: int, seed: tuple[int, int]) -> list[Tensor]:
-    """Every row once, in random batches of texts of like length."""
+def _batches(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], size: int, seed: tuple[int, int]
+) -> list[Tensor]:
+    """Every one of the rows once, in random batches of texts of like length."""
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(tokens))
-    lengths = tokens.lengths
+    order = generator.permutation(rows)
     batches = []
     for first in range(0, len(order), size * _CHUNK):
         chunk = order[first : first + size * _CHUNK]

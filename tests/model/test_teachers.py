@@ -17,7 +17,7 @@ from glossator.model.kinds import RULES
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.training.config import TrainingConfig
-from glossator.model.training.teachers import teach, with_unlabelled
+from glossator.model.training.teachers import ask, lessons
 from glossator.model.training.train import train
 
 SENTIMENT = TASKS[0]
@@ -33,21 +33,31 @@ def test_several_teachers_are_averaged(trained: Bundle) -> None:
     }
     other = replace(trained, calibration=sharper)
     said = [predict(Labeller(teacher, names), TEXTS) for teacher in (trained, other)]
-    lessons = teach([trained, other], TASKS, TEXTS, SCALES)
+    taught = lessons(ask([trained, other], TASKS, TEXTS), TASKS, SCALES)
     for name in ("sentiment", "gender", "themes"):
         np.testing.assert_allclose(
-            lessons[name], (said[0][name] + said[1][name]) / 2, rtol=1e-6, err_msg=name
+            taught[name], (said[0][name] + said[1][name]) / 2, rtol=1e-6, err_msg=name
         )
     stars = (said[0]["stars"][:, 0] + said[1]["stars"][:, 0]) / 2
-    np.testing.assert_allclose(lessons["stars"], (stars - 3) / 2, rtol=1e-5)
+    np.testing.assert_allclose(taught["stars"], (stars - 3) / 2, rtol=1e-5)
 
 
 def test_a_teacher_says_nothing_of_a_task_with_other_labels(trained: Bundle) -> None:
     asked = (replace(SENTIMENT, labels=("pos", "neg")), TASKS[3])
-    assert set(teach([trained], asked, TEXTS, SCALES)) == {"stars"}
+    assert set(lessons(ask([trained], asked, TEXTS), asked, SCALES)) == {"stars"}
     with pytest.raises(UsageError, match="no teacher knows any of the tasks"):
-        teach([trained], asked[:1], TEXTS, SCALES)
-    assert teach([], TASKS, TEXTS, SCALES) == {}
+        ask([trained], asked[:1], TEXTS)
+    assert lessons(ask([], TASKS, TEXTS), TASKS, SCALES) == {}
+
+
+def test_a_text_of_which_a_teacher_says_nothing_is_left_to_the_others() -> None:
+    nothing = [np.nan, np.nan]
+    said = [
+        {"sentiment": np.array([[0.2, 0.8], nothing, nothing])},
+        {"sentiment": np.array([[0.6, 0.4], [0.1, 0.9], nothing])},
+    ]
+    taught = lessons(said, (SENTIMENT,), SCALES)["sentiment"]
+    np.testing.assert_allclose(taught, [[0.4, 0.6], [0.1, 0.9], nothing], rtol=1e-6)
 
 
 def test_probabilities_are_learnt_as_labels_are() -> None:
@@ -97,14 +107,6 @@ def test_a_student_learns_from_texts_that_nobody_has_labelled() -> None:
         right[name] = float((given.argmax(axis=1) == truth).mean())
     assert right["student"] > 0.9
     assert right["student"] > right["alone"] + 0.1
-
-
-def test_texts_without_labels_stand_behind_the_rows() -> None:
-    data = dataset(20, 2)
-    more = with_unlabelled(data, ["one", "two"], (SENTIMENT,))
-    assert more.texts == [*data.texts, "one", "two"]
-    assert more.labels["sentiment"].tolist() == [*data.labels["sentiment"].tolist(), -1, -1]
-    assert more.split[-2:].tolist() == ["train", "train"]
 
 
 def _doubled(scale: PerLabel) -> PerLabel:

@@ -1,0 +1,100 @@
+"""What a network learns from: rows with labels, texts without, and what teachers say of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glossator.model.labelled.dataset import Dataset
+from glossator.model.tasks import Task
+from glossator.model.tokenizer import Tokens
+from glossator.model.training.teachers import Lessons
+
+
+@dataclass(frozen=True)
+class Material:
+    """Rows with labels, and behind them texts without."""
+
+    rows: Dataset
+    """n rows."""
+    tokens: Tokens
+    """Theirs."""
+    labelled: int
+    """How many of the rows, the first ones, are there for their labels."""
+    lessons: Lessons = field(default_factory=dict)
+    """What teachers say of the n rows, by task."""
+
+    def only_labelled(self) -> Material:
+        """The rows that are there for their labels."""
+        return self.select(np.arange(self.labelled))
+
+    def select(self, rows: NDArray[np.int64]) -> Material:
+        """Some of the rows, in an order that leaves those with labels in front."""
+        return Material(
+            self.rows.select(rows),
+            self.tokens.select(rows),
+            int((rows < self.labelled).sum()),
+            {name: lesson[rows] for name, lesson in self.lessons.items()},
+        )
+
+    def taught(self, lessons: Lessons) -> Material:
+        """The same with what teachers say of it."""
+        return replace(self, lessons=lessons)
+
+    def of(self, task: Task) -> Material:
+        """What there is to learn of one task."""
+        if task.name in self.lessons:
+            return self.taught({task.name: self.lessons[task.name]})
+        # without a teacher a row that has no label of it teaches nothing
+        return self.select(np.flatnonzero(task.rules.observed(self.rows.labels[task.name]))).taught(
+            {}
+        )
+
+    def epoch(self, number: int, seed: int) -> NDArray[np.int64]:
+        """The rows of one epoch: all that have labels, and at most as many texts without.
+
+        Of more texts without labels others are taken in each epoch.
+
+        Args:
+            number: of the epoch, from 1.
+            seed: of their order.
+        """
+        more = len(self.rows) - self.labelled
+        taken = min(more, self.labelled)
+        order = np.random.default_rng(seed).permutation(more) if taken < more else np.arange(more)
+        drawn = order.take(np.arange((number - 1) * taken, number * taken), mode="wrap")
+        return np.concatenate([np.arange(self.labelled), self.labelled + drawn])
+
+
+def with_unlabelled(
+    data: Dataset, tokens: Tokens, unlabelled: Sequence[str], tasks: Sequence[Task]
+) -> Material:
+    """Rows, and behind them texts that have no label of any task.
+
+    Args:
+        data: the rows.
+        tokens: of the rows and the texts.
+        unlabelled: the texts.
+        tasks: whose labels the rows have.
+    """
+    count = len(unlabelled)
+    nothing = np.full(count, "", dtype=object)
+    rows = Dataset(
+        texts=[*data.texts, *unlabelled],
+        labels={
+            task.name: np.concatenate(
+                [data.labels[task.name], task.rules.missing(count, task.labels)]
+            )
+            for task in tasks
+        },
+        split=np.concatenate([data.split, np.full(count, "train", dtype=object)]),
+        lang=np.concatenate([data.lang, nothing]),
+        source=np.concatenate([data.source, nothing]),
+        weight=None
+        if data.weight is None
+        else np.concatenate([data.weight, np.ones(count, np.float32)]),
+    )
+    return Material(rows, tokens, len(data))
