@@ -61,9 +61,9 @@ _allow_leaks = click.option(
     "--teacher",
     "teachers",
     multiple=True,
-    metavar="BUNDLE",
-    help="Learn from what a bundle says too, of the unlabelled texts as well; may be given more "
-    "than once.",
+    metavar="BUNDLE|FILES",
+    help="Learn from what a bundle says too, of the unlabelled texts as well, or from the "
+    "predictions in Parquet files; may be given more than once.",
 )
 @click.option(
     "--max-minutes",
@@ -105,17 +105,22 @@ def train(
     from glossator.model.destination import check_bundle_folder, save_bundle
     from glossator.model.evaluation import card
     from glossator.model.labelled.dataset import load, unlabelled_texts
+    from glossator.model.labelled.files import is_labelled
     from glossator.model.report import page
     from glossator.model.tasks import load_tasks
     from glossator.model.training import checkpoint
     from glossator.model.training.malloc import keep_freed_memory
+    from glossator.model.training.predictions import read_predictions
     from glossator.model.training.train import train as learn
 
     settings = _settings(changes)
     tasks = load_tasks(tasks_file)
     check_bundle_folder(output)
     begin_with = None if init is None else bundles.load(init)
-    taught_by = [bundles.load(teacher) for teacher in teachers]
+    taught_by = [
+        read_predictions(teacher, text, tasks) if is_labelled(teacher) else bundles.load(teacher)
+        for teacher in teachers
+    ]
     more = unlabelled_texts(unlabelled, text) if unlabelled else []
     keep_freed_memory()
     kept = checkpoint.checkpoint_path(output)

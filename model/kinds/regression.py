@@ -86,6 +86,10 @@ class Regression(Rules):
         loss = functional.mse_loss(logits[seen, 0], targets[seen], reduction="none")
         return (loss if weights is None else loss * weights[seen]).mean()
 
+    def plausible(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
+        """[n] finite numbers."""
+        return np.asarray(np.isfinite(predicted).all(axis=1))
+
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, 1] the numbers, in the unit of the labels."""
         return calibration.scaled(logits)

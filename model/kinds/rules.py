@@ -114,6 +114,10 @@ class Rules(ABC):
         """
         return np.asarray(predicted, np.float32)
 
+    def plausible(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
+        """[n] whether values from elsewhere could be what `probabilities` gives."""
+        return np.asarray(((predicted >= 0) & (predicted <= 1)).all(axis=1))
+
     def columns(self, names: Sequence[str]) -> int:
         """Numbers that a linear model gives for a text; `spread` makes outputs of them."""
         return len(self.spread(names))

@@ -104,6 +104,10 @@ class Single(Rules):
             loss = loss * weights[seen]
         return loss.mean() / float(np.log(len(names)))
 
+    def plausible(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
+        """[n] probabilities that add up to one, but for rounding."""
+        return super().plausible(predicted) & (np.abs(predicted.sum(axis=1) - 1) < 1e-3)
+
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each row a softmax."""
         scaled = calibration.scaled(logits)

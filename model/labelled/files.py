@@ -31,6 +31,11 @@ def find(patterns: Sequence[str]) -> list[str]:
     return sorted({file for pattern in patterns for file in _matching(pattern)})
 
 
+def is_labelled(pattern: str) -> bool:
+    """Whether a URI or glob is called as files that this reads."""
+    return _suffix(pattern) in _READERS
+
+
 def read(
     file: str, text: str, wanted: Collection[str], texts: Collection[str]
 ) -> tuple[pa.Table, list[str]]:
@@ -69,7 +74,7 @@ def _matching(pattern: str) -> list[str]:
         if fs.isfile(found):
             paths.append(found)
         elif given or not _is_hidden(PurePosixPath(found).name):
-            paths += [below for below in fs.find(found) if _is_labelled(below, found)]
+            paths += [below for below in fs.find(found) if _belongs(below, found)]
     if not paths:
         raise UsageError(
             f"no file matches {pattern}; give Parquet, CSV or JSON Lines files, a glob or a "
@@ -79,7 +84,7 @@ def _matching(pattern: str) -> list[str]:
     return [uri_below(pattern, fs, found) for found in paths]
 
 
-def _is_labelled(path: str, folder: str) -> bool:
+def _belongs(path: str, folder: str) -> bool:
     below = PurePosixPath(path).relative_to(PurePosixPath(folder)).parts
     return _suffix(path) in _READERS and not any(map(_is_hidden, below))
 

@@ -36,21 +36,21 @@ class TrainingConfig:
     """Numbers for a token."""
     cell: Cell = "gru"
     """gru, lstm or qrnn."""
-    hidden: int = 128
+    hidden: int = 64
     """Units a direction."""
-    attention: int = 64
+    attention: int = 32
     """Units of an attention."""
-    shared_attention: bool = False
+    shared_attention: bool = True
     """One projection for the attention of all tasks, and a query for each."""
-    min_pooling: bool = False
+    min_pooling: bool = True
     """Pools the minimum of the states too."""
-    epochs: int = 5
+    epochs: int = 4
     """At most; it stops early."""
     patience: int = 2
     """Epochs without a better validation score before it stops."""
-    batch: int = 64
+    batch: int = 128
     """Texts a step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """At its height, after a tenth of the steps (one-cycle; Smith & Topin 2018)."""
     dropout: float = 0.4
     """On embeddings, states and pooled states."""
@@ -61,7 +61,7 @@ class TrainingConfig:
     parts: int = 0
     """Parts of the rows that take turns at being left out by a network that then teaches the last
     one; 0 is no such teachers."""
-    teaching: float = 0.5
+    teaching: float = 0.8
     """Share of the loss that is by what teachers say, where there are any."""
     vectors: bool = True
     """Whether the embedding begins as vectors of the tokens' neighbours; see `vectors`."""

@@ -8,15 +8,29 @@ what it says of new texts, and so are the texts without labels, of which all of 
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from glossator.model.evaluation.evaluate import predict
 from glossator.model.labelled.splits import part_of
 from glossator.model.labeller import Labeller
-from glossator.model.tasks import Task
+from glossator.model.progress import Report
 from glossator.model.training.checkpoint import Checkpoint
 from glossator.model.training.learner import Learner
+from glossator.model.training.malloc import keep_freed_memory
 from glossator.model.training.material import Material
 from glossator.model.training.teachers import Said
 
@@ -30,6 +44,8 @@ def cross_fit(
 ) -> Said:
     """What networks with an n-gram expert say of rows that they did not learn from.
 
+    They learn side by side, as many at a time as torch may use threads; each runs on one.
+
     Args:
         learner: how they learn.
         material: n rows; texts without labels are not learnt from, but spoken of.
@@ -39,32 +55,121 @@ def cross_fit(
     """
     labelled, texts = material.labelled, material.rows.texts
     part = part_of(texts[:labelled], parts)
-    tasks = learner.tasks
-    said = {task.name: np.full((len(texts), task.outputs), np.nan) for task in tasks}
-    of_the_others = {name: np.zeros_like(one[labelled:]) for name, one in said.items()}
-    heard = dict.fromkeys(said, 0)
-    for number in range(parts):
-        learner.report(f"teacher {number + 1} of {parts}")
-        own = np.flatnonzero(part == number)
-        learnt_from = material.select(np.flatnonzero(part != number)).taught({})
-        known = [task for task in tasks if _has_labels(task, learnt_from)]
-        seed = (learner.settings.seed + number + 1) % 2**32
-        network, _ = learner.network(
-            learnt_from, tasks, seed, checkpoint.beside(f"teacher-{number}"), max_minutes
+    own = [np.flatnonzero(part == number) for number in range(parts)]
+    quiet = replace(learner, report=_nowhere, show=None)
+    jobs = [
+        _Job(
+            replace(quiet, settings=replace(quiet.settings, seed=_seed(learner, number))),
+            material.select(np.flatnonzero(part != number)).taught({}),
+            [*(texts[row] for row in own[number]), *texts[labelled:]],
+            checkpoint.beside(f"teacher-{number}"),
+            max_minutes,
+            number,
         )
-        bundle = learner.bundle(network, learner.expert(learnt_from), tasks)
-        labeller = Labeller(bundle, [task.name for task in known])
-        found = predict(labeller, [*(texts[row] for row in own), *texts[labelled:]])
-        for name, values in found.items():
-            said[name][own] = values[: len(own)]
-            of_the_others[name] += values[len(own) :]
-            heard[name] += 1
-    for name, total in of_the_others.items():
-        if heard[name]:
-            said[name][labelled:] = total / heard[name]
+        for number in range(parts)
+    ]
+    learner.report(f"{parts} networks learn from all rows but a part, to teach the last one")
+    workers = min(parts, torch.get_num_threads())
+    with _side_by_side(workers, learner.report) as run:
+        answers = list(run(jobs))
+    said: dict[str, NDArray[np.float64]] = {}
+    for task in learner.tasks:
+        heard = [
+            (rows, answer[task.name])
+            for rows, answer in zip(own, answers, strict=True)
+            if task.name in answer
+        ]
+        whole = np.full((len(texts), task.outputs), np.nan)
+        for rows, values in heard:
+            whole[rows] = values[: len(rows)]
+        if heard:
+            whole[labelled:] = np.mean([values[len(rows) :] for rows, values in heard], axis=0)
+        said[task.name] = whole
     return said
 
 
-def _has_labels(task: Task, material: Material) -> bool:
-    labels: NDArray[np.bool_] = task.rules.observed(material.rows.labels[task.name])
-    return bool(labels.any())
+@dataclass(frozen=True)
+class _Job:
+    """What one teacher learns from, and what it is asked about."""
+
+    learner: Learner
+    material: Material
+    texts: list[str]
+    checkpoint: Checkpoint
+    max_minutes: float | None
+    number: int
+
+
+def _answer(job: _Job, report: Report) -> Said:
+    """What a teacher says of the texts that it is asked about, of the tasks that it could learn."""
+    learner = replace(job.learner, report=lambda line: report(f"teacher {job.number + 1}: {line}"))
+    tasks, labels = learner.tasks, job.material.rows.labels
+    known = [task.name for task in tasks if task.rules.observed(labels[task.name]).any()]
+    network, _ = learner.network(
+        job.material, tasks, learner.settings.seed, job.checkpoint, job.max_minutes
+    )
+    bundle = learner.bundle(network, learner.expert(job.material), tasks)
+    return predict(Labeller(bundle, known), job.texts)
+
+
+def _seed(learner: Learner, number: int) -> int:
+    return (learner.settings.seed + number + 1) % 2**32
+
+
+def _nowhere(line: str) -> None:
+    pass
+
+
+# ---------------------------------------------------------------- side by side
+
+
+@contextmanager
+def _side_by_side(workers: int, report: Report) -> Iterator[Callable[[list[_Job]], Iterator[Said]]]:
+    """Yields what does jobs in so many processes; in this one, if it is one."""
+    if workers == 1:
+        yield partial(map, partial(_answer, report=report))
+        return
+    # a fork would copy threads' locks, but not the threads
+    context = multiprocessing.get_context("spawn")
+    lines: SimpleQueue[str | None] = context.SimpleQueue()
+    listener = threading.Thread(target=_listen, args=(lines, report))
+    listener.start()
+    try:
+        with ProcessPoolExecutor(workers, context, _begin, (lines,)) as pool:
+            try:
+                yield partial(pool.map, _answer_there)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        lines.put(None)
+        listener.join()
+
+
+def _listen(lines: SimpleQueue[str | None], report: Report) -> None:
+    while (line := lines.get()) is not None:
+        report(line)
+
+
+_lines: SimpleQueue[Any] | None = None
+"""In a worker's process, what its lines of progress go into."""
+
+
+def _begin(lines: SimpleQueue[Any]) -> None:
+    global _lines
+    _lines = lines
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed must not go on writing checkpoints."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _answer_there(job: _Job) -> Said:
+    assert _lines is not None
+    return _answer(job, _lines.put)

@@ -18,6 +18,7 @@ from glossator.model.errors import UsageError
 from glossator.model.evaluation.evaluate import predict
 from glossator.model.labeller import Labeller
 from glossator.model.tasks import Task
+from glossator.model.training.predictions import Predictions
 
 Said = Mapping[str, NDArray[np.float64]]
 """By task, for n texts, what a model predicts of them; NaN for those of which it says nothing."""
@@ -25,11 +26,14 @@ Lessons = Mapping[str, NDArray[np.float32]]
 """By task, for n texts, what `Rules.lessons` makes of teachers' predictions."""
 
 
-def ask(teachers: Sequence[Bundle], tasks: Sequence[Task], texts: list[str]) -> list[Said]:
+def ask(
+    teachers: Sequence[Bundle | Predictions], tasks: Sequence[Task], texts: list[str]
+) -> list[Said]:
     """What each teacher that knows any of the tasks predicts.
 
     Args:
-        teachers: a teacher knows a task if it has one of the same name, kind and labels.
+        teachers: bundles, which know a task if they have one of the same name, kind and labels; or
+            predictions for some of the texts.
         tasks: what is to be learnt.
         texts: n texts.
 
@@ -38,11 +42,15 @@ def ask(teachers: Sequence[Bundle], tasks: Sequence[Task], texts: list[str]) -> 
     """
     said: list[Said] = []
     for teacher in teachers:
+        if isinstance(teacher, Predictions):
+            said.append(teacher.of(texts))
+            continue
         known = [task.name for task in tasks if any(map(task.is_like, teacher.tasks))]
         if known:
             said.append(predict(Labeller(teacher, known), texts))
     if teachers and not said:
-        theirs = sorted({task.name for teacher in teachers for task in teacher.tasks})
+        bundles = [teacher for teacher in teachers if isinstance(teacher, Bundle)]
+        theirs = sorted({task.name for bundle in bundles for task in bundle.tasks})
         raise UsageError(
             f"no teacher knows any of the tasks with the same labels; theirs are "
             f"{', '.join(theirs)}",

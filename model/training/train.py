@@ -30,6 +30,7 @@ from glossator.model.training.cross_fit import cross_fit
 from glossator.model.training.initialisation import initial_tokenizer, known_weights
 from glossator.model.training.learner import Learner
 from glossator.model.training.material import with_unlabelled
+from glossator.model.training.predictions import Predictions
 from glossator.model.training.teachers import ask, lessons
 
 _MAX_SOURCES = 50
@@ -58,7 +59,7 @@ def train(
     *,
     unlabelled: Sequence[str] = (),
     init: Bundle | None = None,
-    teachers: Sequence[Bundle] = (),
+    teachers: Sequence[Bundle | Predictions] = (),
     checkpoint: Path | None = None,
     max_minutes: float | None = None,
     save: Callable[[Bundle], None] | None = None,
@@ -76,7 +77,8 @@ def train(
         unlabelled: texts from which the tokenizer and the vectors of the tokens are learnt, too.
         init: a bundle whose tokenizer, embedding and encoder, and heads of the same tasks, are
             what it begins with; its sizes go before those of the settings.
-        teachers: bundles to learn from beside the labels, of the unlabelled texts too.
+        teachers: bundles and predictions to learn from beside the labels, of the unlabelled texts
+            too.
         checkpoint: a file that keeps where training stands: an interrupted one goes on there.
         max_minutes: the best epoch so far is taken after so long.
         save: receives the bundle as soon as it can label, before anything is measured, and again
