@@ -17,6 +17,7 @@ from glossator.model.evaluation.evaluate import predict
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labelled.splits import part_of
 from glossator.model.labeller import Labeller
+from glossator.model.training.checkpoint import remove
 from glossator.model.training.config import TrainingConfig
 from glossator.model.training.train import train
 
@@ -139,6 +140,11 @@ def test_an_interrupted_training_does_not_train_its_teachers_again(tmp_path: Pat
     assert sum("epoch " in line and "loss" in line for line in again) == 4
     for name, weights in once.weights.items():
         np.testing.assert_array_equal(bundle.weights[name], weights, err_msg=name)
+    kept = {"kept.pt", "kept-teacher-0.pt", "kept-teacher-1.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    (tmp_path / "other.pt").touch()
+    remove(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]
 
 
 def test_parts_out_of_range_are_refused() -> None:

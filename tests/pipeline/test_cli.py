@@ -264,6 +264,8 @@ def test_train_refuses_what_it_cannot_use(training: Path) -> None:
     refused(train(data, data, out), "is not TOML")
     refused(train(data, tasks, training), "holds something else than a bundle: name another")
     refused(train(tasks, tasks, out), "is not a readable Parquet file")
+    said = (*("--data", data, "--tasks", tasks, "--output", out), "--teacher", data)
+    refused(glossator("train", *said), "is string, not a struct of")
     assert not out.exists()
 
 
