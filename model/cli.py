@@ -311,7 +311,7 @@ def _names(listed: str) -> list[str]:
 @click.option("--top", default=5, show_default=True, help="Words to mark.")
 @click.option("--json", "as_json", is_flag=True, help="Print the predictions as JSON.")
 def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -> None:
-    """Label one TEXT and mark the words that each task attended to."""
+    """Label one TEXT and mark the words that spoke most for each answer."""
     from glossator.model import bundle as bundles
     from glossator.model.explain import explanation, predictions_json
     from glossator.model.labeller import Labeller

@@ -1,4 +1,4 @@
-"""One text, each task's prediction, and the words that its attention looked at, for a terminal."""
+"""One text, each task's prediction, and the words that spoke most for it, for a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_SHOWN = 2_000
 
 @dataclass(frozen=True)
 class Mark:
-    """A stretch of a text that an attention gave weight to."""
+    """A stretch of a text that spoke for an answer."""
 
     start: int
     end: int
@@ -25,7 +25,7 @@ class Mark:
 
 
 def explanation(text: str, predictions: Predictions, row: int = 0, *, colour: bool) -> list[str]:
-    """A line for each task: its name, its prediction, and the text with what it attended to marked.
+    """A line for each task: its name, its prediction, and the text with what spoke for it marked.
 
     The lines are fit for a terminal; colours in them are ours.
     """
@@ -91,7 +91,7 @@ def _prediction(predictions: TaskPredictions, row: int) -> str:
 
 
 def marks(predictions: TaskPredictions, row: int) -> list[Mark]:
-    """What one task's attention looked at in one text, heaviest first."""
+    """What spoke for one task's answer in one text, heaviest first."""
     words = predictions.words
     return [
         Mark(int(words.start[i]), int(words.end[i]), float(words.weight[i]))
@@ -100,7 +100,7 @@ def marks(predictions: TaskPredictions, row: int) -> list[Mark]:
 
 
 def predictions_json(text: str, predictions: Predictions, row: int = 0) -> dict[str, Any]:
-    """The same for machines: by task, what was predicted, and the words attended to."""
+    """The same for machines: by task, what was predicted, and the words that spoke for it."""
     result: dict[str, Any] = {"text": text}
     for one in predictions.tasks:
         task = one.task
@@ -112,7 +112,7 @@ def predictions_json(text: str, predictions: Predictions, row: int = 0) -> dict[
         result[task.name] = {
             **predicted,
             "attention": attention,
-            "entropy": float(one.entropy[row]),
+            "entropy": None if one.entropy is None else float(one.entropy[row]),
             **({} if one.expert is None else {"expert": float(one.expert[row])}),
         }
     return result

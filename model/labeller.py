@@ -1,9 +1,9 @@
-"""Texts in, predictions out: tokenizer, engine, calibration and attended words as one call."""
+"""Texts in, predictions out: tokenizer, engine, calibration and marked words as one call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import PerLabel
-from glossator.model.engine import EngineResult, OnProgress
+from glossator.model.engine import Contributions, EngineResult, Leaning, OnProgress
 from glossator.model.engines import make_engine
 from glossator.model.mixing import share
 from glossator.model.ngrams import Ngrams
 from glossator.model.tasks import Task, select_tasks
 from glossator.model.tokenizer import MAX_CHARS, Tokens, slices
-from glossator.model.words import Words, heaviest, joined, units
+from glossator.model.words import Words, heaviest, joined, no_words, units
 
 MAX_TEXTS = 1 << 14
 """Texts in one call: few enough that each of its stages says within two seconds how far it is, and
@@ -31,7 +31,7 @@ _PART_CHARS, _PART_TOKENS = 1 << 22, 1 << 20
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """One task's predictions for n texts, and what its attention looked at."""
+    """One task's predictions for n texts, and the words that spoke most for them."""
 
     task: Task
     probabilities: NDArray[np.float64]
@@ -40,9 +40,9 @@ class TaskPredictions:
     """The confidence from which a single label is accepted; the probability from which labels of a
     multi task are given."""
     words: Words
-    """The words that its attention gave most weight."""
-    entropy: NDArray[np.float32]
-    """[n] of the attention over tokens, in nats."""
+    """Those whose tokens contributed most."""
+    entropy: NDArray[np.float32] | None
+    """[n] of the tokens' contributions, in nats; None where no words were asked for."""
     expert: NDArray[np.float32] | None = None
     """[n] the share of each decision that the n-gram expert carried, as `mixing.share` says it;
     None where the bundle has none for the task."""
@@ -61,6 +61,26 @@ class Predictions:
     """Tokens that were computed, padding included."""
     seconds: dict[str, float]
     """What it took, by stage: tokenize, network (and the expert), attention."""
+
+
+class Answer(NamedTuple):
+    """One task's answers to n texts."""
+
+    probabilities: NDArray[np.float64]
+    """[n, labels]."""
+    expert: NDArray[np.float32] | None
+    """[n] as `TaskPredictions` has it."""
+    contributions: Contributions | None
+    """None where they were not asked for."""
+
+
+class Answers(NamedTuple):
+    """The answers to n texts."""
+
+    tasks: dict[str, Answer]
+    """By name."""
+    padded_tokens: int
+    """Tokens that were computed, padding included."""
 
 
 class Labeller:
@@ -87,18 +107,53 @@ class Labeller:
 
     def logits(self, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] of texts, none of them blank, by task: the network's and the expert's."""
-        return self._mixed(*self.score(texts))[0]
+        tokens, result = self.score(texts)
+        added = self._added(tokens)
+        return {
+            name: _mixed(scores.logits, added.get(name)) for name, scores in result.scores.items()
+        }
 
-    def _mixed(
-        self, tokens: Tokens, result: EngineResult
-    ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-        """[n, outputs] logits by task, and what the expert has added to them, where it has."""
-        logits = {name: one.logits.astype(np.float64) for name, one in result.scores.items()}
-        added = {}
-        for name, values in (self._ngrams.logits(tokens) if self._ngrams else {}).items():
-            added[name] = self.calibration[name].expert * values
-            logits[name] += added[name]
-        return logits, added
+    def answers(
+        self, tokens: Tokens, *, explained: bool = True, on_progress: OnProgress | None = None
+    ) -> Answers:
+        """What is answered for tokens, before there are words.
+
+        Args:
+            tokens: of n texts, each with at least one.
+            explained: whether it is computed what each token contributed.
+            on_progress: receives how many texts were finished since the last call.
+        """
+        added = self._added(tokens)
+        leaning = self._leaning(added) if explained else None
+        result = self._engine.run(tokens, self._names, on_progress, leaning)
+        answers = {}
+        for task in self.tasks:
+            scores, more = result.scores[task.name], added.get(task.name)
+            logits = _mixed(scores.logits, more)
+            given = task.rules.probabilities(logits, self.calibration[task.name])
+            answers[task.name] = Answer(
+                given, share(task, logits, more, given), scores.contributions
+            )
+        return Answers(answers, result.padded_tokens)
+
+    def _added(self, tokens: Tokens) -> dict[str, NDArray[np.float64]]:
+        """[n, outputs] what the expert adds to the network's logits, where it has a say."""
+        found = self._ngrams.logits(tokens) if self._ngrams else {}
+        return {name: self.calibration[name].expert * values for name, values in found.items()}
+
+    def _leaning(self, added: Mapping[str, NDArray[np.float64]]) -> Leaning:
+        """What speaks for the answers of network and expert."""
+        tasks = {task.name: task for task in self.tasks}
+
+        def leaning(
+            name: str, texts: NDArray[np.int64], logits: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
+            rules, calibration = tasks[name].rules, self.calibration[name]
+            more = added[name][texts] if name in added else None
+            given = rules.probabilities(_mixed(logits, more), calibration)
+            return rules.leaning(given, calibration).astype(np.float32)
+
+        return leaning
 
     def label(
         self, texts: Sequence[str], top: int = 5, on_progress: OnProgress | None = None
@@ -107,7 +162,7 @@ class Labeller:
 
         Args:
             texts: at most `max_texts`.
-            top: how many attended words to give for each text and task.
+            top: how many words to give for each text and task; with 0 nothing is computed for them.
             on_progress: receives how many texts were finished since the last call.
         """
         started = time.monotonic()
@@ -141,27 +196,21 @@ class Labeller:
     ) -> _Part:
         """Labels texts of bounded characters and tokens, and books the time by stage."""
         started = time.monotonic()
-        result = self._engine.run(tokens, self._names, on_progress)
-        logits, added = self._mixed(tokens, result)
+        answers, padded_tokens = self.answers(tokens, explained=top > 0, on_progress=on_progress)
         scored = time.monotonic()
-        found = units(texts, tokens, self._tokenizer.spans(texts, tokens))
+        found = units(texts, tokens, self._tokenizer.spans(texts, tokens)) if top else None
         predictions = []
         for task in self.tasks:
-            scores, calibration = result.scores[task.name], self.calibration[task.name]
-            probabilities = task.rules.probabilities(logits[task.name], calibration)
-            predictions.append(
-                TaskPredictions(
-                    task=task,
-                    probabilities=probabilities,
-                    accept=calibration.accept,
-                    words=heaviest(found, scores.attention, top),
-                    entropy=scores.entropy,
-                    expert=share(task, logits[task.name], added.get(task.name), probabilities),
-                )
-            )
+            probabilities, expert, contributions = answers[task.name]
+            words, entropy = no_words(len(tokens)), None
+            if found and contributions:
+                words = heaviest(found, contributions.weights, top)
+                entropy = contributions.entropy
+            accept = self.calibration[task.name].accept
+            predictions.append(TaskPredictions(task, probabilities, accept, words, entropy, expert))
         seconds["network"] += scored - started
         seconds["attention"] += time.monotonic() - scored
-        return _Part(tuple(predictions), result.padded_tokens)
+        return _Part(tuple(predictions), padded_tokens)
 
 
 class _Part(NamedTuple):
@@ -187,11 +236,17 @@ def _joined_tasks(parts: Sequence[TaskPredictions]) -> TaskPredictions:
         parts[0],
         probabilities=np.concatenate([part.probabilities for part in parts]),
         words=joined([part.words for part in parts]),
-        entropy=np.concatenate([part.entropy for part in parts]),
-        expert=_joined_shares([part.expert for part in parts]),
+        entropy=_joined([part.entropy for part in parts]),
+        expert=_joined([part.expert for part in parts]),
     )
 
 
-def _joined_shares(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+def _mixed(network: NDArray[np.float32], added: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """[n, outputs] logits of the network and of what is added to them."""
+    logits = network.astype(np.float64)
+    return logits if added is None else logits + added
+
+
+def _joined(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
     found = [part for part in parts if part is not None]
     return np.concatenate(found) if found else None

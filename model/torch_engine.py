@@ -8,8 +8,7 @@ releases the GIL.
 
 Speed comes from three things: the embedding is folded into the input projection, so a token
 costs one row look-up and one recurrent product, or of a QRNN two look-ups and no product; texts of
-like length share a block, so little padding is computed; and only the tasks that were asked for are
-computed.
+like length share a block, so little padding is computed; and only what was asked for is computed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import ParamSpec
+from math import inf
+from typing import NamedTuple, ParamSpec
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glossator.model.architecture import NetworkConfig
-from glossator.model.engine import EngineResult, OnProgress, Scores
+from glossator.model.engine import Contributions, EngineResult, Leaning, OnProgress, Scores
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokens
 
@@ -38,6 +38,8 @@ _Steps = Callable[[Tensor, Tensor], None]
 _ROWS = ((32, 64), (64, 32), (1 << 62, 16))
 """Up to so many tokens a text: so many texts in a block. Multiples of every vector width, so that
 no operation has a ragged end; fewer of the long texts, which are rare and would wait for others."""
+_EPS = 1e-5
+"""Of the normalization, as `nn.LayerNorm` has it."""
 _BLOCK_BYTES = 1 << 26
 """Of a block's largest arrays. Texts so long that they need more have blocks of fewer rows."""
 
@@ -160,7 +162,11 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(
-        self, tokens: Tokens, tasks: Sequence[str], on_progress: OnProgress | None = None
+        self,
+        tokens: Tokens,
+        tasks: Sequence[str],
+        on_progress: OnProgress | None = None,
+        leaning: Leaning | None = None,
     ) -> EngineResult:
         """Scores texts; see `Engine.run`."""
         if torch.get_num_threads() != 1:
@@ -168,17 +174,20 @@ class TorchEngine:
         lengths = tokens.lengths
         if len(lengths) and lengths.min() < 1:
             raise ValueError(f"text {int(lengths.argmin())} has no tokens")
+
+        def empty(*shape: int) -> NDArray[np.float32]:
+            return np.empty(shape, np.float32)
+
         scores = {
             name: Scores(
-                np.empty((len(tokens), self._heads[name].outputs), np.float32),
-                np.empty(len(tokens.ids), np.float32),
-                np.empty(len(tokens), np.float32),
+                empty(len(tokens), self._heads[name].outputs),
+                Contributions(empty(len(tokens.ids)), empty(len(tokens))) if leaning else None,
             )
             for name in tasks
         }
         padded_tokens = 0
         for rows, height, width in blocks(lengths, self._config):
-            self._run_block(tokens, rows, height, width, scores)
+            self._run_block(tokens, rows, height, width, scores, leaning)
             padded_tokens += height * width
             if on_progress:
                 on_progress(len(rows))
@@ -191,6 +200,7 @@ class TorchEngine:
         height: int,
         width: int,
         scores: Mapping[str, Scores],
+        leaning: Leaning | None,
     ) -> None:
         """Computes some rows of `tokens` as a block of `height` texts of `width` tokens."""
         count, place = len(rows), np.arange(width)
@@ -207,11 +217,16 @@ class TorchEngine:
         if self._config.min_pooling:
             pools.append(states.amin(dim=1))
         shared = self._shared.run(states) if self._shared else None
-        for name, (logits, attention, entropy) in scores.items():
-            head_logits, weights, head_entropy = self._heads[name].run(states, valid, pools, shared)
-            logits[rows] = head_logits.numpy()[:count]
-            attention[source] = weights.numpy()[:count][mask]
-            entropy[rows] = head_entropy.numpy()[:count]
+        for name, (logits, contributions) in scores.items():
+            head = self._heads[name]
+            found = head.run(states, valid, pools, shared)
+            logits[rows] = found.logits.numpy()[:count]
+            if leaning and contributions:
+                towards = torch.zeros(height, head.outputs)
+                towards[:count] = torch.from_numpy(leaning(name, rows, logits[rows]))
+                weights, entropy = head.contributions(found, states, towards)
+                contributions.weights[source] = weights.numpy()[:count][mask]
+                contributions.entropy[rows] = entropy.numpy()[:count]
 
     def _encode(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """[R, T, 2H] states of one block of R texts; padding repeats the state of the last token.
@@ -292,6 +307,21 @@ class _Projection:
         return projected.sigmoid_()
 
 
+class _Answers(NamedTuple):
+    """What a head gives for a block of R texts of T tokens."""
+
+    logits: Tensor
+    """[R, outputs]."""
+    attention: Tensor
+    """[R, T]."""
+    pooled: Tensor
+    """[R, P] what the logits were made of."""
+    mean: Tensor
+    """[R, 1] of it, as its normalization has it."""
+    rstd: Tensor
+    """[R, 1] the inverse of its deviation."""
+
+
 class _Head:
     """One task's attention and head, laid out for inference."""
 
@@ -303,12 +333,13 @@ class _Head:
         self._score = 2 * tensor("score.weight")[0]
         self._norm = tensor("norm.weight"), tensor("norm.bias")
         self._output = tensor("output.weight"), tensor("output.bias")
+        self._by_standard = self._output[0] * self._norm[0]  # [outputs, P] derivative of the logits
         self.outputs = len(self._output[1])
 
     def run(
         self, states: Tensor, valid: Tensor, pools: Sequence[Tensor], shared: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[R, outputs] logits, [R, T] attention weights and [R] their entropy in nats.
+    ) -> _Answers:
+        """The answers to a block of texts.
 
         Args:
             states: [R, T, 2H].
@@ -319,12 +350,33 @@ class _Head:
         projected = self._own.run(states) if self._own else shared
         assert projected is not None
         energy = torch.mv(projected, self._score).view(valid.shape)
-        weights = torch.softmax(energy.masked_fill_(~valid, -torch.inf), dim=1)
-        attended = torch.bmm(weights[:, None], states)[:, 0]
+        attention = torch.softmax(energy.masked_fill_(~valid, -torch.inf), dim=1)
+        attended = torch.bmm(attention[:, None], states)[:, 0]
         pooled = torch.cat([attended, *pools], dim=1)
-        normed = functional.layer_norm(pooled, pooled.shape[1:], *self._norm)
-        logits = functional.linear(normed, *self._output)
-        return logits, weights, torch.special.entr(weights).sum(dim=1)
+        normed, mean, rstd = torch.native_layer_norm(pooled, pooled.shape[1:], *self._norm, _EPS)
+        return _Answers(functional.linear(normed, *self._output), attention, pooled, mean, rstd)
+
+    def contributions(
+        self, found: _Answers, states: Tensor, leaning: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """[R, T] how much each token contributed, and [R] the entropy of that in nats.
+
+        Args:
+            found: what `run` gave.
+            states: [R, T, 2H].
+            leaning: [R, outputs] what speaks for the answers; zeros give the attention.
+        """
+        # backwards through the normalization, but for the factor that all of a text's tokens share
+        standard = (found.pooled - found.mean) * found.rstd
+        by_standard = leaning @ self._by_standard
+        inner = (by_standard * standard).mean(dim=1, keepdim=True)
+        by_pooled = by_standard - by_standard.mean(dim=1, keepdim=True) - standard * inner
+        by_attended = by_pooled[:, : states.shape[2], None].contiguous()
+        positive = torch.bmm(states, by_attended)[:, :, 0].mul_(found.attention).clamp_(min=0)
+        total = positive.sum(dim=1, keepdim=True)
+        # where nothing speaks for the answer, or more than float32 holds, there are no shares
+        weights = torch.where((total > 0) & (total < inf), positive / total, found.attention)
+        return weights, torch.special.entr(weights).sum(dim=1)
 
 
 def blocks(

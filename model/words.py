@@ -1,4 +1,4 @@
-"""What an attention looked at, in words: the few that weigh most, as they stand in the text.
+"""What spoke for an answer, in words: the few that weigh most, as they stand in the text.
 
 Where a script has spaces, a word's tokens are added up; elsewhere (Chinese, Japanese, Thai) the
 token itself is the unit, widened to whole characters.
@@ -51,7 +51,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of n texts that one attention gave most weight, heaviest first in each text."""
+    """The words of n texts that weigh most for one task, heaviest first in each text."""
 
     offsets: NDArray[np.int64]
     """[n + 1]: text i has the words `offsets[i]:offsets[i + 1]`."""
@@ -60,7 +60,7 @@ class Words:
     end: NDArray[np.int32]
     """[w] behind the last character."""
     weight: NDArray[np.float32]
-    """[w] share of the attention, 0 to 1."""
+    """[w] the sum of its tokens' shares, above 0 and up to 1."""
 
 
 def units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
@@ -97,6 +97,12 @@ def units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
     )
 
 
+def no_words(count: int) -> Words:
+    """So many texts without a word."""
+    nowhere = np.zeros(0, np.int32)
+    return Words(np.zeros(count + 1, np.int64), nowhere, nowhere, np.zeros(0, np.float32))
+
+
 def joined(parts: Sequence[Words]) -> Words:
     """The words of the texts of all parts, one part after the other."""
     counts = [np.diff(part.offsets) for part in parts]
@@ -109,11 +115,13 @@ def joined(parts: Sequence[Words]) -> Words:
 
 
 def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
-    """The `count` heaviest units of each text; of equal weights the earlier one first.
+    """The `count` heaviest units of each text, of those that have any weight.
+
+    Of equal weights the earlier one is first.
 
     Args:
         found: the units of n texts.
-        weights: [t] one attention's weight for each token, each text's summing to 1.
+        weights: [t] one task's weight for each token, each text's summing to 1.
         count: how many to keep of a text.
     """
     seen = found.of_token >= 0
@@ -128,7 +136,8 @@ def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
         raise ValueError(f"too many texts ({len(sizes)}) or words in a text for one call")
     falling = (1 << 31) - 1 - weight.view(np.uint32).astype(np.int64)
     order = np.sort((text << 46) | (falling << 15) | place)
-    keep = np.minimum(sizes, count)
+    weighty = np.concatenate([[0], np.cumsum(weight > 0)])
+    keep = np.minimum(np.diff(weighty[found.offsets]), count)
     offsets = np.concatenate([[0], np.cumsum(keep)])
     rank = np.arange(offsets[-1]) - np.repeat(offsets[:-1], keep)
     chosen = order[np.repeat(found.offsets[:-1], keep) + rank]

@@ -34,7 +34,7 @@ class LabelComments(beam.PTransform):
             model: A bundle's folder or URI, or `default` for the one inside the package.
             text: The text column, if ambiguous.
             tasks: Names of tasks; by default all that are not sensitive.
-            top: Attended words kept of a comment and task.
+            top: Marked words kept of a comment and task.
             error_handling: What to call the output of comments that can't be labelled.
         """
         super().__init__()

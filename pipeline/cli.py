@@ -116,7 +116,7 @@ def _input_flags(command: _Function) -> _Function:
     default=5,
     show_default=True,
     metavar="N",
-    help="Attended words kept of each comment.",
+    help="Marked words kept of each comment: those that spoke most for each answer.",
     panel="Output",
 )
 @click.option(

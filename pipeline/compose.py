@@ -77,7 +77,7 @@ class LabelComments(beam.PTransform):
             text: the text column; None to take the one that is clearly the text, which tables of
                 different schemas decide for themselves.
             tasks: names; None for all that are not sensitive.
-            top: attended words kept of a comment and task.
+            top: marked words kept of a comment and task.
 
         Raises:
             UsageError: there is no such bundle or task, or `top` is not between 0 and 100.

@@ -71,7 +71,7 @@ class TableModelHandler(ModelHandler[pa.Table, PredictionResult, TableModel]):
             model: a bundle's folder or URI, or `default` for the one inside the package.
             text: the text column; None to take the one that is clearly the text.
             tasks: names; None for all that are not sensitive.
-            top: attended words kept of a comment and task.
+            top: marked words kept of a comment and task.
             **options: what every handler takes: batch sizes, `large_model`, `model_copies`,
                 `env_vars`.
 

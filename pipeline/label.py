@@ -105,7 +105,7 @@ def label_texts(
     Args:
         model: the labeller.
         texts: large_string, none null or blank. Each distinct text is labelled once.
-        top: how many attended words to keep of a text and task.
+        top: how many marked words to keep of a text and task.
         tally: receives counts of labels and metrics.
         on_rows: hears of the texts.
     """
@@ -198,11 +198,11 @@ def _taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
 
 def _struct(predictions: TaskPredictions, texts: pa.Array) -> pa.StructArray:
     """The predictions for distinct texts as one array."""
-    task = predictions.task
+    task, entropy = predictions.task, predictions.entropy
     columns = [
         *SHAPES[task.kind].arrays(predictions),
         _words(predictions.words, texts),
-        pa.array(predictions.entropy),
+        pa.nulls(len(texts), pa.float32()) if entropy is None else pa.array(entropy),
     ]
     if predictions.expert is not None:
         columns.append(pa.array(predictions.expert))
@@ -211,7 +211,7 @@ def _struct(predictions: TaskPredictions, texts: pa.Array) -> pa.StructArray:
 
 
 def _words(words: Words, texts: pa.Array) -> pa.ListArray:
-    """Attended words as lists of structs, cut out of the texts' own bytes."""
+    """Marked words as lists of structs, cut out of the texts' own bytes."""
     start, end = _byte_spans(words, texts)
     lengths = end - start
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -28,7 +28,7 @@ class Labelling:
     text: str | None
     """The text column; None where each table's own schema shows it."""
     top: int
-    """Attended words that are kept of a comment and task."""
+    """Marked words that are kept of a comment and task."""
     experts: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the tasks in which the bundle's n-gram expert has a say."""
 
@@ -48,7 +48,7 @@ class Labelling:
             model: a bundle's URI.
             text: the text column.
             tasks: names; None for all that are not sensitive.
-            top: attended words to keep of a comment and task.
+            top: marked words to keep of a comment and task.
             model_digest: the digest that the bundle must have; None for any.
 
         Raises:

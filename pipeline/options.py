@@ -45,7 +45,7 @@ class LabelOptions:
     date: str | None = None
     """What `{date}` in inputs and output stands for: YYYY-MM-DD, `today` or `yesterday` in UTC."""
     top: int = 5
-    """Attended words kept of a comment and task."""
+    """Marked words kept of a comment and task."""
     strict: bool = False
     """Whether a file that can't be read, or whose columns don't fit, is an error before work."""
     max_unreadable: int | float = 0

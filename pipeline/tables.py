@@ -138,7 +138,7 @@ def label_table(model: Labeller, table: pa.Table, text: str | None = None, top: 
         model: the labeller, e.g. `Labelling.of("my-bundle").labeller()`.
         table: with a column of text; strings, bytes and dictionaries of them.
         text: the text column; None to take the one that is clearly the text.
-        top: attended words kept of a comment and task.
+        top: marked words kept of a comment and task.
 
     Raises:
         UsageError: the table has no such column, or one that is called as a task.
@@ -178,7 +178,7 @@ def label_given_texts(model: Labeller, texts: pa.Array, top: int) -> LabelledTex
     Args:
         model: the labeller.
         texts: large_string, or large_binary where they may not be UTF-8; null where there is none.
-        top: attended words kept of a text and task.
+        top: marked words kept of a text and task.
     """
     tally, started = Tally(), time.monotonic()
     checked = check(texts)

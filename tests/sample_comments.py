@@ -79,7 +79,7 @@ def answer_alone(labeller: Labeller, text: str, top: int = 5) -> dict[str, Any]:
                 words.start.tolist(), words.end.tolist(), words.weight.tolist(), strict=True
             )
         ]
-        said["entropy"] = float(answers.entropy[0])
+        said["entropy"] = None if answers.entropy is None else float(answers.entropy[0])
         if answers.expert is not None:
             said["expert"] = float(answers.expert[0])
         result[task.name] = said

@@ -68,7 +68,7 @@ _FORMS = {
         "^([0-9]{1,12}|[0-9]*[.]?[0-9]+%?)$",
         "a number of files, or a share of the rows, e.g. 0.01 or 1%",
     ),
-    "top": _Form("Attended words", "^([0-9]|[1-9][0-9]|100)$", "0 to 100", "NUMBER"),
+    "top": _Form("Marked words", "^([0-9]|[1-9][0-9]|100)$", "0 to 100", "NUMBER"),
 }
 
 

@@ -1,1 +1,1 @@
-"""What a model is worth: metrics, duels, what attention shows, swaps; and the card that says so."""
+"""What a model is worth: metrics, duels, what it marks, swaps; and the card that says so."""

@@ -51,7 +51,7 @@ def assess(
     predicted = {name: given.predicted for name, given in answers.items()}
     accept = {name: calibration.accept for name, calibration in bundle.calibration.items()}
     metrics: dict[str, Any] = {"test": evaluate(bundle.tasks, test, predicted, accept=accept)}
-    report("what each attention is worth, and what it changes when people in a text change sex")
+    report("what marked words are worth, and what it changes when people in a text change sex")
     metrics["faithfulness"] = faithfulness.measure(bundle, test)
     metrics["swaps"] = swaps.measure(bundle, test.texts)
     metrics["validation"] = _validation(bundle, validation)

@@ -82,7 +82,7 @@ def summary(bundle: Bundle, *, sources: bool = True) -> str:
     lines = [_aligned(table) for table in (rows, twins) if table]
     if blind:
         lines.append(
-            f"attention of {', '.join(blind)}: no better than random words at saying what the "
+            f"marked words of {', '.join(blind)}: no better than random ones at saying what the "
             "answer depends on"
         )
     return "\n\n".join(lines)
@@ -313,14 +313,14 @@ def _curve(values: list[float]) -> str:
 
 
 def _worth(bundle: Bundle) -> list[str]:
-    """How faithful each task's attention is."""
-    halves = ("comprehensiveness", "sufficiency")
+    """How faithful the words are that each task marks."""
+    halves, published = ("comprehensiveness", "sufficiency"), faithfulness.SUMMARIES[0]
     rows = [
         [
             task,
             *(
-                f"{measured['attention'][half]:.3f} ({measured['random'][half]:.3f}), "
-                f"{_interval(measured['attention'][f'{half}_gain'])}"
+                f"{measured[published][half]:.3f} ({measured['random'][half]:.3f}), "
+                f"{_interval(measured[published][f'{half}_gain'])}"
                 for half in halves
             ),
             *(_score(measured[name]) for name in ("learnt", "uniform")),
@@ -330,14 +330,14 @@ def _worth(bundle: Bundle) -> list[str]:
     ]
     if not rows:
         return []
-    head = ["task", *halves, "score", "with uniform attention", "attended words"]
+    head = ["task", *halves, "score", "with uniform attention", "marked words"]
     return [
-        "## What its attention is worth",
+        "## What its marked words are worth",
         _table([head, *rows]),
         "Erasure (ERASER; DeYoung et al. 2020), means over 10, 20 and 50% of the tokens: how far "
-        "the answer falls without the most attended tokens (comprehensiveness; more is better) and "
-        "with only them (sufficiency; less is better), in brackets that of random tokens, and the "
-        "gain over these with its 95% interval over texts, above zero where better.",
+        "the answer falls without the tokens that contributed most (comprehensiveness; more is "
+        "better) and with only them (sufficiency; less is better), in brackets that of random "
+        "tokens, and the gain over these with its 95% interval, above zero where better.",
     ]
 
 

@@ -1,18 +1,18 @@
-"""Whether the tokens that an attention weighs are those that the answer depends on.
+"""Whether the tokens that are said to have contributed most are those that the answer depends on.
 
 Erasure (DeYoung et al. 2020, ERASER): drop the tokens that a summary weighs most, or keep only
-those, run the network again and see how far it still stands by its answer. Beside the attention:
-random tokens, gradient × input on the embedding (which costs a pass backwards), and attention ×
-contribution, which costs about what the attention does. As a control, the learnt attention's
-place is taken by a mean over the states (Jain & Wallace 2019; Wiegreffe & Pinter 2019).
+those, run the network again and see how far it still stands by the answer. The summary is what
+labelling publishes, each token's contribution. Beside it: random tokens, the attention alone, and
+gradient × input on the embedding, which costs a pass backwards. As a control, the place of the
+learnt attention is taken by a mean over the states (Jain & Wallace 2019; Wiegreffe & Pinter 2019).
 
-All of it is about the network: what else a bundle may ask for its answer has no attention.
+What is erased from is the network: what else a bundle may ask for its answer reads no states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,17 @@ from glossator.model.engines import make_engine
 from glossator.model.evaluation.evaluate import score
 from glossator.model.kinds import Labels
 from glossator.model.labelled.dataset import Dataset
+from glossator.model.labeller import Labeller
 from glossator.model.metrics import bootstrap
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokens
-
-if TYPE_CHECKING:
-    from glossator.model.network import AttentionRNN
 
 FRACTIONS = (0.1, 0.2, 0.5)
 """Shares of a text's tokens that are dropped, or kept alone."""
 TEXTS = 300
 """Texts that are erased from, at most."""
-SUMMARIES = ("attention", "contribution", "gradient")
-"""What may say which tokens count, beside chance."""
+SUMMARIES = ("contribution", "attention", "gradient")
+"""What may say which tokens count, beside chance; the first is what labelling publishes."""
 _DRAWS = 3
 """Random orders of each text's tokens."""
 _BATCH_TOKENS = 1 << 12
@@ -64,11 +62,20 @@ def measure(bundle: Bundle, data: Dataset, texts: int = TEXTS) -> dict[str, dict
     tokens = _chosen(bundle, data.texts, texts)
     if not len(tokens):
         return {}
-    weights = _weights(bundle, tokens)
+    names = [task.name for task in bundle.tasks]
+    answers = Labeller(bundle, names).answers(tokens).tasks
+    given = {name: answer.probabilities for name, answer in answers.items()}
+    weights = {
+        "contribution": {
+            name: answer.contributions.weights.astype(np.float64)
+            for name, answer in answers.items()
+            if answer.contributions
+        },
+        **_differentiated(bundle, tokens, given),
+    }
     generator = np.random.default_rng(0)
     chance = [generator.random(len(tokens.ids)) for _ in range(_DRAWS)]
-    network = _Erased(bundle, tokens)
-    names = [task.name for task in bundle.tasks]
+    network = _Erased(bundle, tokens, given)
     drawn = [network.falls(draw, names) for draw in chance]
     control = _control(bundle, data)
     result = {}
@@ -89,7 +96,7 @@ def measure(bundle: Bundle, data: Dataset, texts: int = TEXTS) -> dict[str, dict
 
 
 def verdict(measured: Mapping[str, Any]) -> str:
-    """What the figures of one task say of its attention, in a word; by its intervals.
+    """What the figures of one task say of what is published, in a word; by its intervals.
 
     Args:
         measured: as `measure` gives it for the task.
@@ -97,9 +104,9 @@ def verdict(measured: Mapping[str, Any]) -> str:
     Returns:
         `better` than random tokens; better when its tokens are `dropped` or `kept` alone; `chance`.
     """
-    attention = measured["attention"]
+    published = measured[SUMMARIES[0]]
     dropped, kept = (
-        attention[f"{half}_gain"][1] > 0 for half in ("comprehensiveness", "sufficiency")
+        published[f"{half}_gain"][1] > 0 for half in ("comprehensiveness", "sufficiency")
     )
     return {(True, True): "better", (True, False): "dropped", (False, True): "kept"}.get(
         (dropped, kept), "chance"
@@ -107,22 +114,22 @@ def verdict(measured: Mapping[str, Any]) -> str:
 
 
 def sentence(measured: Mapping[str, Any]) -> str:
-    """What the figures of one task mean for those who read its attention.
+    """What the figures of one task mean for those who read its marked words.
 
     Args:
         measured: as `measure` gives it for the task.
     """
     said = {
-        "better": "Attended words count for more than random ones",
-        "dropped": "Attended words count for more than random ones only when dropping them",
-        "kept": "Attended words count for more than random ones only when keeping them alone",
-        "chance": "Attended words are no better than random ones at saying what the answer "
+        "better": "Marked words count for more than random ones",
+        "dropped": "Marked words count for more than random ones only when dropping them",
+        "kept": "Marked words count for more than random ones only when keeping them alone",
+        "chance": "Marked words are no better than random ones at saying what the answer "
         "depends on",
     }[verdict(measured)]
-    attention, random = (measured[name]["comprehensiveness"] for name in ("attention", "random"))
+    published, random = (measured[name]["comprehensiveness"] for name in (SUMMARIES[0], "random"))
     return (
-        f"{said}: dropping the most attended tokens moves the answer by {attention:.3f}, random "
-        f"ones by {random:.3f}."
+        f"{said}: dropping the tokens that contributed most moves the answer by {published:.3f}, "
+        f"random ones by {random:.3f}."
     )
 
 
@@ -140,12 +147,14 @@ def _subset(tokens: Tokens, kept: NDArray[np.bool_]) -> Tokens:
 
 
 class _Erased:
-    """Texts with some of their tokens, run through the network."""
+    """Texts with some of their tokens, run through the network, beside the answers given."""
 
-    def __init__(self, bundle: Bundle, tokens: Tokens) -> None:
-        self._bundle, self._tokens = bundle, tokens
+    def __init__(
+        self, bundle: Bundle, tokens: Tokens, given: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        self._bundle, self._tokens, self._given = bundle, tokens, given
         self._engine = make_engine(bundle.weights, bundle.config, bundle.tasks)
-        self._given = self._predicted(tokens, [task.name for task in bundle.tasks])
+        self._whole = self._agreement(tokens, [task.name for task in bundle.tasks])
 
     def falls(self, weights: TokenWeights, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """[n, 2] by task: how far the answer falls without, and with only, the heaviest tokens."""
@@ -160,26 +169,21 @@ class _Erased:
             count = np.clip(np.rint(fraction * lengths), 1, lengths - 1)
             heavy = rank < np.repeat(count, lengths)
             for column, kept in enumerate((~heavy, heavy)):
-                other = self._predicted(_subset(self._tokens, kept), names)
+                other = self._agreement(_subset(self._tokens, kept), names)
                 for name in names:
-                    total[name][:, column] += self._fall(name, other[name])
+                    total[name][:, column] += self._whole[name] - other[name]
         return {name: falls / len(FRACTIONS) for name, falls in total.items()}
 
-    def _fall(self, name: str, other: NDArray[np.float64]) -> NDArray[np.float64]:
-        task = next(task for task in self._bundle.tasks if task.name == name)
-        given, calibration = self._given[name], self._bundle.calibration[name]
-        whole = task.rules.agreement(given, given, calibration)
-        return np.asarray(whole - task.rules.agreement(given, other, calibration))
-
-    def _predicted(self, tokens: Tokens, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    def _agreement(self, tokens: Tokens, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """[n] by task: how far the network stands by the answers given, from these tokens."""
         scores = self._engine.run(tokens, names).scores
-        return {
-            task.name: task.rules.probabilities(
-                scores[task.name].logits, self._bundle.calibration[task.name]
-            )
-            for task in self._bundle.tasks
-            if task.name in names
-        }
+        result = {}
+        for task in self._bundle.tasks:
+            if task.name in names:
+                calibration = self._bundle.calibration[task.name]
+                found = task.rules.probabilities(scores[task.name].logits, calibration)
+                result[task.name] = task.rules.agreement(self._given[task.name], found, calibration)
+        return result
 
 
 def _means(falls: NDArray[np.float64]) -> dict[str, float]:
@@ -197,64 +201,48 @@ def _compared(falls: NDArray[np.float64], random: NDArray[np.float64]) -> dict[s
     }
 
 
-# ---------------------------------------------------------------- what may say which tokens count
-
-
-def _weights(bundle: Bundle, tokens: Tokens) -> dict[str, dict[str, TokenWeights]]:
-    """[t] what each summary gives each token, by summary and task."""
-    network = bundle.network()
-    result = {
-        summary: {task.name: np.empty(len(tokens.ids)) for task in bundle.tasks}
-        for summary in SUMMARIES
-    }
-    for rows in _batches(tokens.lengths):
-        lengths = tokens.lengths[rows]
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        at = (tokens.offsets[rows, None] + np.arange(lengths.max()))[mask]
-        for task, found in _differentiated(bundle, network, tokens.ids[at], mask):
-            for summary, weights in zip(SUMMARIES, found, strict=True):
-                result[summary][task.name][at] = weights
-    return result
+# ---------------------------------------------------------------- what autograd says
 
 
 def _differentiated(
-    bundle: Bundle, network: AttentionRNN, tokens: NDArray[np.int32], mask: NDArray[np.bool_]
-) -> Iterator[tuple[Task, tuple[TokenWeights, ...]]]:
-    """What each of `SUMMARIES` gives each token, from derivatives of what speaks for the answer.
-
-    The answer depends on the attention through the attended state Σ α·h alone, so α times the
-    derivative by α is α·h·w: what a state adds to the answer, w being the head's weights on the
-    attended part with the normalization's derivative.
+    bundle: Bundle, tokens: Tokens, given: Mapping[str, NDArray[np.float64]]
+) -> dict[str, dict[str, TokenWeights]]:
+    """[t] by summary and task: the attention, and gradient × input of what speaks for the answer.
 
     Args:
         bundle: the model.
-        network: its network.
-        tokens: [m] of a few texts, one after the other.
-        mask: [B, T] where they stand.
+        tokens: of n texts.
+        given: [n, labels] the answers, by task.
     """
     import torch
 
-    seen = torch.from_numpy(mask)
-    # every occurrence is a token of its own, with a derivative of its own
-    vectors = network.embedding.weight.detach()[torch.from_numpy(tokens.astype(np.int64))]
-    vectors.requires_grad_()
-    ids = torch.zeros(mask.shape, dtype=torch.int64)
-    ids[seen] = torch.arange(len(tokens))
-    outputs = torch.func.functional_call(
-        network, {"embedding.weight": vectors}, (ids, seen.sum(dim=1))
-    )
-    for task in bundle.tasks:
-        logits, attention = outputs[task.name]
-        calibration = bundle.calibration[task.name]
-        given = task.rules.probabilities(logits.detach().numpy(), calibration)
-        leaning = torch.from_numpy(task.rules.leaning(given, calibration)).float()
-        by_input, by_attention = torch.autograd.grad(
-            (logits * leaning).sum(), (vectors, attention), retain_graph=True
+    network = bundle.network()
+    result = {
+        summary: {task.name: np.empty(len(tokens.ids)) for task in bundle.tasks}
+        for summary in SUMMARIES[1:]
+    }
+    for rows in _batches(tokens.lengths):
+        mask = np.arange(tokens.lengths[rows].max()) < tokens.lengths[rows, None]
+        at = (tokens.offsets[rows, None] + np.arange(mask.shape[1]))[mask]
+        seen = torch.from_numpy(mask)
+        # every occurrence is a token of its own, with a derivative of its own
+        vectors = network.embedding.weight.detach()[torch.from_numpy(tokens.ids[at].astype(int))]
+        vectors.requires_grad_()
+        ids = torch.zeros(mask.shape, dtype=torch.int64)
+        ids[seen] = torch.arange(len(at))
+        outputs = torch.func.functional_call(
+            network, {"embedding.weight": vectors}, (ids, seen.sum(dim=1))
         )
-        contribution = attention * by_attention
-        gradient = (vectors * by_input).sum(dim=1)
-        found = (attention[seen], contribution[seen], gradient)
-        yield task, tuple(weights.detach().double().numpy() for weights in found)
+        for task in bundle.tasks:
+            logits, attention = outputs[task.name]
+            calibration = bundle.calibration[task.name]
+            leaning = torch.from_numpy(task.rules.leaning(given[task.name][rows], calibration))
+            (by_input,) = torch.autograd.grad(
+                (logits * leaning.float()).sum(), vectors, retain_graph=True
+            )
+            result["attention"][task.name][at] = attention[seen].detach().numpy()
+            result["gradient"][task.name][at] = (vectors * by_input).sum(dim=1).detach().numpy()
+    return result
 
 
 def _batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""Texts of the data, with what the model answers and where it looked."""
+"""Texts of the data, with what the model answers and what spoke for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_CHARS = 320
 
 
 class Piece(NamedTuple):
-    """A stretch of a text, and its share of the attention where it has one."""
+    """A stretch of a text, and its share of what spoke for the answer where it has one."""
 
     text: str
     weight: float | None
@@ -37,7 +37,7 @@ class Quote(NamedTuple):
 
 
 def quotes(task: Task, rows: Dataset, labeller: Labeller) -> list[Quote]:
-    """Some labelled rows with what the model answers and where it looked."""
+    """Some labelled rows with what the model answers and what spoke for it."""
     if not len(rows):
         return []
     predictions = labeller.label(rows.texts)

@@ -26,8 +26,8 @@ _MAX_CONFUSION = 25
 """Labels up to which all confusions are shown, and how many of the largest beyond."""
 _SUMMARIES = {
     "random": "random tokens",
-    "attention": "attention",
-    "contribution": "attention × contribution",
+    "contribution": "contribution (what is marked)",
+    "attention": "attention alone",
     "gradient": "gradient × input",
 }
 

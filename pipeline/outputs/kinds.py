@@ -4,7 +4,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,12 @@ from glossator.model.kinds import Kind
 from glossator.model.labeller import TaskPredictions
 from glossator.model.tasks import Task
 
+Entropy = Optional[np.float32]  # noqa: UP045 - of `np.float32 | None` Beam makes Any
+"""Nothing where no words were asked for."""
+
 
 class Word(NamedTuple):
-    """One attended word."""
+    """One marked word."""
 
     text: str
     start: np.int32
@@ -33,7 +36,7 @@ class SingleRow(NamedTuple):
     confidence: np.float32
     accepted: bool
     attention: list[Word]
-    entropy: np.float32
+    entropy: Entropy
 
 
 class MultiRow(NamedTuple):
@@ -42,7 +45,7 @@ class MultiRow(NamedTuple):
     labels: list[str]
     scores: list[np.float32]
     attention: list[Word]
-    entropy: np.float32
+    entropy: Entropy
 
 
 class RegressionRow(NamedTuple):
@@ -50,7 +53,7 @@ class RegressionRow(NamedTuple):
 
     value: np.float32
     attention: list[Word]
-    entropy: np.float32
+    entropy: Entropy
 
 
 def _and_expert(row: Any) -> Any:

@@ -17,7 +17,7 @@ WORD = pa.struct(
         pa.field("weight", pa.float32()),
     ]
 )
-"""One attended word; `start` and `end` in Unicode characters of the original text."""
+"""One marked word; `start` and `end` in Unicode characters of the original text."""
 
 
 def output_schema(

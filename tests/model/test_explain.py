@@ -165,11 +165,11 @@ def test_any_row_of_a_batch(bundle: Bundle, row: int) -> None:
     said = predictions_json(texts[row], many, row)
     assert said == predictions_json(texts[row], alone)
     for name, line in zip(names, shown, strict=False):
-        attended = said[name]["attention"]
-        assert len(attended) == 3
-        weights = [word["weight"] for word in attended]
+        spoke = said[name]["attention"]
+        assert 1 <= len(spoke) <= 3
+        weights = [word["weight"] for word in spoke]
         assert weights == sorted(weights, reverse=True)
-        for word in attended:
+        for word in spoke:
             assert texts[row][word["start"] : word["end"]] == word["text"]
             assert f"[{word['text']} {word['weight']:.0%}]" in line
-        assert line.count("%]") == 3
+        assert line.count("%]") == len(spoke)

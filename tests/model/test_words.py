@@ -128,6 +128,7 @@ def test_the_heaviest_are_those_of_a_sort(
     assert len(words.offsets) == len(texts) + 1
     for row, own in enumerate(expected_units(texts, tokens, spans)):
         weighed = [(start, end, sum(float(weights[i]) for i in ids)) for start, end, ids in own]
+        weighed = [unit for unit in weighed if unit[2]]
         weighed.sort(key=lambda unit: (-unit[2], unit[0]))
         at = slice(int(words.offsets[row]), int(words.offsets[row + 1]))
         given = (words.start[at].tolist(), words.end[at].tolist(), words.weight[at].tolist())
@@ -195,6 +196,15 @@ def test_the_words_of_one_text_never_join_those_of_the_next(tokenizer: Tokenizer
     _, _, found = grouped(tokenizer, ["ab", "", "cd", " ", "ef"])
     assert found.offsets.tolist() == [0, 1, 1, 2, 2, 3]
     assert found.start.tolist() == [0, 0, 0]
+
+
+def test_words_without_weight_are_left_out(tokenizer: Tokenizer) -> None:
+    tokens, _, found = grouped(tokenizer, ["good bad", "good", " good"])
+    weights = np.zeros(len(tokens.ids), np.float32)
+    weights[found.of_token == 1] = 0.5
+    words = heaviest(found, weights, 5)
+    assert words.offsets.tolist() == [0, 1, 1, 1]
+    assert (words.start.tolist(), words.end.tolist()) == ([5], [8])
 
 
 def test_nothing_to_choose_from(tokenizer: Tokenizer) -> None:
