@@ -155,10 +155,7 @@ class TorchEngine:
         layout = _layout_qrnn if config.cell == "qrnn" else _layout_recurrent
         self._steps = layout(weights, config, embedding)
         self._shared = _Projection(weights, "attention") if config.shared_attention else None
-        self._heads = {
-            task.name: _Head(weights, f"heads.{task.name}", config.shared_attention)
-            for task in tasks
-        }
+        self._heads = {task.name: _Head(weights, f"heads.{task.name}", config) for task in tasks}
 
     @torch.inference_mode()
     def run(
@@ -325,15 +322,20 @@ class _Answers(NamedTuple):
 class _Head:
     """One task's attention and head, laid out for inference."""
 
-    def __init__(self, weights: _Weights, prefix: str, shared_attention: bool) -> None:
+    def __init__(self, weights: _Weights, prefix: str, config: NetworkConfig) -> None:
         def tensor(name: str) -> Tensor:
             return torch.tensor(weights[f"{prefix}.{name}"])
 
-        self._own = None if shared_attention else _Projection(weights, f"{prefix}.project")
+        shared = config.shared_attention
+        self._own = None if shared else _Projection(weights, f"{prefix}.project")
         self._score = 2 * tensor("score.weight")[0]
         self._norm = tensor("norm.weight"), tensor("norm.bias")
         self._output = tensor("output.weight"), tensor("output.bias")
-        self._by_standard = self._output[0] * self._norm[0]  # [outputs, P] derivative of the logits
+        (scale, shift), (weight, bias) = self._norm, self._output
+        self._constant = bias + weight @ shift  # of the logits: what no state has a part in
+        by_normalized = weight * scale
+        by_normalized -= by_normalized.mean(dim=1, keepdim=True)
+        self._by_attended = by_normalized[:, : 2 * config.hidden].contiguous()
         self.outputs = len(self._output[1])
 
     def run(
@@ -366,13 +368,14 @@ class _Head:
             states: [R, T, 2H].
             leaning: [R, outputs] what speaks for the answers; zeros give the attention.
         """
-        # backwards through the normalization, but for the factor that all of a text's tokens share
-        standard = (found.pooled - found.mean) * found.rstd
-        by_standard = leaning @ self._by_standard
-        inner = (by_standard * standard).mean(dim=1, keepdim=True)
-        by_pooled = by_standard - by_standard.mean(dim=1, keepdim=True) - standard * inner
-        by_attended = by_pooled[:, : states.shape[2], None].contiguous()
-        positive = torch.bmm(states, by_attended)[:, :, 0].mul_(found.attention).clamp_(min=0)
+        # through the normalization y = (x - mean)·rstd the derivative by x is that by y, less its
+        # mean, less y times the mean of y times it; the factor rstd is the same for all tokens
+        standard = (found.pooled[:, : states.shape[2]] - found.mean) * found.rstd
+        along = (leaning * (found.logits - self._constant)).sum(dim=1, keepdim=True)
+        by_attended = leaning @ self._by_attended - standard * (along / found.pooled.shape[1])
+        # a row before a matrix: with a column behind it the library takes five times as long
+        spoken = torch.bmm(by_attended[:, None], states.transpose(1, 2))[:, 0]
+        positive = spoken.mul_(found.attention).clamp_(min=0)
         total = positive.sum(dim=1, keepdim=True)
         # where nothing speaks for the answer, or more than float32 holds, there are no shares
         weights = torch.where((total > 0) & (total < inf), positive / total, found.attention)

@@ -5,7 +5,8 @@
 Runs `glossator label` with each number of workers into a fresh folder, and prints rows a second
 (start-up included) and the peak memory of the process. Then scores a sample on one thread with the
 engine and with the plain network (`nn.GRU`, packed, batches of 64 in input order) and prints the
-ratio of the two, run in turn.
+ratio of the two, run in turn; and answers for it with what each token contributed and without, and
+prints the ratio of what that takes of the processor. `--workers` alone leaves out the job.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from glossator.model import bundle as bundles
 from glossator.model.engines import make_engine
+from glossator.model.labeller import Labeller
 from glossator.model.network import AttentionRNN
 from glossator.model.tokenizer import Tokens
 
@@ -47,7 +49,12 @@ def main() -> None:
     print(processor())
     for workers in options.workers:
         whole_job(options.input, options.model, options.text, workers)
-    compare(options.input, options.model, options.text, options.sample, options.rounds)
+    bundle = bundles.load(options.model)
+    with fsspec.open_files(options.input, "rb")[0] as stream:
+        batch = next(pq.ParquetFile(stream).iter_batches(options.sample, columns=[options.text]))
+    tokens = bundle.tokenizer.encode(batch.column(0).to_pylist())
+    compare(bundle, tokens, options.rounds)
+    explain(bundle, tokens, options.rounds)
 
 
 def processor() -> str:
@@ -79,11 +86,7 @@ def whole_job(source: str, model: str, text: str, workers: int) -> None:
     )
 
 
-def compare(source: str, model: str, text: str, sample: int, rounds: int) -> None:
-    bundle = bundles.load(model)
-    with fsspec.open_files(source, "rb")[0] as stream:
-        batch = next(pq.ParquetFile(stream).iter_batches(sample, columns=[text]))
-    tokens = bundle.tokenizer.encode(batch.column(0).to_pylist())
+def compare(bundle: bundles.Bundle, tokens: Tokens, rounds: int) -> None:
     engine = make_engine(bundle.weights, bundle.config, bundle.tasks)
     network, tasks = bundle.network(), [task.name for task in bundle.tasks]
     ours, plain = [], []
@@ -103,6 +106,22 @@ def compare(source: str, model: str, text: str, sample: int, rounds: int) -> Non
             f"{statistics.median(ratios):.2f} times the plain network (each round: "
             f"{', '.join(f'{ratio:.2f}' for ratio in ratios)})"
         )
+
+
+def explain(bundle: bundles.Bundle, tokens: Tokens, rounds: int) -> None:
+    labeller = Labeller(bundle)
+    ratios = []
+    for _ in range(rounds):
+        took = []
+        for explained in (False, True):
+            before = time.process_time()
+            labeller.answers(tokens, explained=explained)
+            took.append(time.process_time() - before)
+        ratios.append(took[1] / took[0])
+    print(
+        f"contributions, {len(labeller.tasks)} tasks: {statistics.median(ratios):.3f} times the "
+        f"CPU time of answers alone (each round: {', '.join(f'{ratio:.3f}' for ratio in ratios)})"
+    )
 
 
 @torch.inference_mode()
