@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from glossator.model.bundle import Bundle
 from glossator.model.explain import Mark, explanation, marked, predictions_json
+from glossator.model.kinds import Single
 from glossator.model.labeller import Labeller, Predictions, TaskPredictions
 from glossator.model.tasks import Task
 from glossator.model.words import Words
@@ -173,3 +174,22 @@ def test_any_row_of_a_batch(bundle: Bundle, row: int) -> None:
             assert texts[row][word["start"] : word["end"]] == word["text"]
             assert f"[{word['text']} {word['weight']:.0%}]" in line
         assert line.count("%]") == len(spoke)
+
+
+def test_nothing_is_explained_where_no_words_are_asked_for(
+    bundle: Bundle, corpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labeller = Labeller(bundle, ["mood"])
+    expected = labeller.label(corpus, top=1).tasks[0]
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("asked what speaks for an answer")
+
+    monkeypatch.setattr(Single, "leaning", refuse)
+    labeller.logits(corpus)
+    given = labeller.label(corpus, top=0)
+    assert np.array_equal(given.tasks[0].probabilities, expected.probabilities)
+    assert given.tasks[0].words.offsets.tolist() == [0] * (len(corpus) + 1)
+    assert predictions_json(corpus[0], given)["mood"]["entropy"] is None
+    with pytest.raises(AssertionError, match="asked what speaks"):
+        labeller.label(corpus, top=1)

@@ -213,7 +213,7 @@ def test_the_worst_mistake_comes_first(trained: Bundle, data: Dataset) -> None:
     assert " ".join(words) == rows.texts[int(given.argmax())]
 
 
-def test_marks_are_what_the_attention_weighed_most(trained: Bundle, data: Dataset) -> None:
+def test_marks_are_what_spoke_most(trained: Bundle, data: Dataset) -> None:
     rows = data.select(data.split == "test")
     content = report.render(trained, data)
     section = content.split('id="task-stars"')[1].split("<h3>Examples</h3>")[1]

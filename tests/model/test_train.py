@@ -123,7 +123,7 @@ def test_accepted_labels_are_right_as_often_as_was_asked(trained: Bundle, unseen
     assert right[accepted].mean() >= 0.95
 
 
-def test_the_attention_looks_at_the_words_that_decide(trained: Bundle, unseen: Dataset) -> None:
+def test_the_words_that_decide_are_those_that_spoke_most(trained: Bundle, unseen: Dataset) -> None:
     labelled = Labeller(trained, ["mood", "topics"]).label(unseen.texts, top=100)
     deciding = {"mood": sum(DECIDING.values(), ()), "topics": sum(TOPIC_WORDS.values(), ())}
     for answers in labelled.tasks:

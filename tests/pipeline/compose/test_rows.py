@@ -73,6 +73,17 @@ def test_rows_are_as_wide_as_structs(bundle: Path, model: Labeller) -> None:
     }
 
 
+def test_rows_without_words_have_no_entropy(
+    outputs: Callable[..., list[Seen]], bundle: Path, model: Labeller
+) -> None:
+    seen = outputs([comment(1, "good")], LabelComments(str(bundle), top=0))
+    (row,) = of(seen, "labelled")
+    expected = answer_alone(model, "good", top=0)
+    for name, answer in expected.items():
+        assert answer["entropy"] is None
+        assert plain(row)[name] == answer
+
+
 def test_rows_have_a_schema(bundle: Path) -> None:
     root = beam.Pipeline("FnApiRunner")
     rows = root | beam.Create([beam.Row(id=1, text="good"), beam.Row(id=2, text=None)])
