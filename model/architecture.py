@@ -17,6 +17,8 @@ from glossator.model.tasks import Task
 MAX_VOCABULARY = 1 << 18
 MAX_UNITS = 2048
 """Of embedding, hidden and attention units each."""
+MULTIPLE = 4
+"""Hidden and attention units are a multiple of this."""
 MAX_NETWORK_BYTES = 1 << 30
 """Of the weights, and of the tables that an engine makes of them."""
 
@@ -51,6 +53,14 @@ class NetworkConfig:
             value, most = getattr(self, name), MAX_VOCABULARY if name == "vocabulary" else MAX_UNITS
             if type(value) is not int or not 1 <= value <= most:
                 raise UsageError(f"network: {name} {shown(value)} is not between 1 and {most:,}")
+        for name in ("hidden", "attention"):
+            # the last bits of matrix products of other sizes depend on what else is in the batch
+            if (value := getattr(self, name)) % MULTIPLE:
+                near = value + -value % MULTIPLE
+                raise UsageError(
+                    f"network: {name} {value} is no multiple of {MULTIPLE}, so that texts' results "
+                    f"would depend on their neighbours: make it {near}"
+                )
         for name in ("shared_attention", "min_pooling"):
             if type(getattr(self, name)) is not bool:
                 raise UsageError(f"network: {name} {shown(getattr(self, name))} is no boolean")

@@ -177,6 +177,8 @@ def test_an_unknown_format_is_refused(folder: Path, found: object) -> None:
         (lambda i: i["network"].update(layers=2), "network: unknown key 'layers'"),
         (lambda i: i["network"].pop("vocabulary"), "network: vocabulary is missing"),
         (lambda i: i["network"].update(hidden=10**9), "hidden 1000000000 is not between 1 and"),
+        (lambda i: i["network"].update(hidden=17), "hidden 17 is no multiple of 4.*make it 20"),
+        (lambda i: i["network"].update(attention=5), "attention 5 is no multiple of 4.*make it 8"),
         (lambda i: i["network"].update(hidden=0), "hidden 0 is not between 1 and"),
         (lambda i: i["network"].update(hidden=16.0), r"hidden 16\.0 is not between 1 and"),
         (lambda i: i["network"].update(embedding=True), "embedding True is not between 1 and"),
@@ -244,7 +246,7 @@ def test_an_index_that_no_bundle_has_is_refused(folder: Path, change: Change, wo
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda i: i["network"].update(hidden=17), r"describes embedding|describes heads|rnn\."),
+        (lambda i: i["network"].update(hidden=20), r"describes embedding|describes heads|rnn\."),
         (lambda i: i["network"].update(cell="lstm"), r"rnn\."),
         (lambda i: i["network"].update(cell="qrnn"), r"rnn\."),
         (lambda i: i["network"].update(shared_attention=True), r"attention\.bias"),

@@ -183,9 +183,9 @@ def test_a_network_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(UsageError, match="vocabulary 1000000 is not between 1 and 262,144"):
         NetworkConfig(vocabulary=1_000_000)
     with pytest.raises(UsageError, match="makes tables of 3,221,225,472 bytes, more than 1,073,7"):
-        NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=512, attention=1)
+        NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=512, attention=4)
     with pytest.raises(UsageError, match="makes tables of 1,610,612,736 bytes, more than 1,073,7"):
-        NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=128, attention=1, cell="qrnn")
+        NetworkConfig(vocabulary=1 << 18, embedding=1, hidden=128, attention=4, cell="qrnn")
     for name in ("shared_attention", "min_pooling"):
         with pytest.raises(UsageError, match=f"{name} 1 is no boolean"):
             NetworkConfig(vocabulary=300, **{name: 1})
