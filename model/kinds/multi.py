@@ -129,6 +129,10 @@ class Multi(Rules):
         )
         return loss / float(np.log(2))
 
+    def certain(self, labels: Labels, names: Sequence[str]) -> NDArray[np.float64]:
+        """[n, labels] the labels as they are."""
+        return labels.astype(np.float64)
+
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each a sigmoid."""
         scaled = calibration.scaled(logits)

@@ -86,6 +86,10 @@ class Regression(Rules):
         loss = functional.mse_loss(logits[seen, 0], targets[seen], reduction="none")
         return (loss if weights is None else loss * weights[seen]).mean()
 
+    def certain(self, labels: Labels, names: Sequence[str]) -> NDArray[np.float64]:
+        """[n, 1] the numbers."""
+        return labels.astype(np.float64)[:, None]
+
     def plausible(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
         """[n] finite numbers."""
         return np.asarray(np.isfinite(predicted).all(axis=1))

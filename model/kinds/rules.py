@@ -114,6 +114,10 @@ class Rules(ABC):
         """
         return np.asarray(predicted, np.float32)
 
+    @abstractmethod
+    def certain(self, labels: Labels, names: Sequence[str]) -> NDArray[np.float64]:
+        """What a teacher that is sure of the labels would predict; NaN where they are missing."""
+
     def plausible(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
         """[n] whether values from elsewhere could be what `probabilities` gives."""
         return np.asarray(((predicted >= 0) & (predicted <= 1)).all(axis=1))

@@ -104,6 +104,12 @@ class Single(Rules):
             loss = loss * weights[seen]
         return loss.mean() / float(np.log(len(names)))
 
+    def certain(self, labels: Labels, names: Sequence[str]) -> NDArray[np.float64]:
+        """[n, labels] one, and zero for the others."""
+        sure = np.eye(len(names) + 1)[labels, : len(names)]
+        sure[labels < 0] = np.nan
+        return sure
+
     def plausible(self, predicted: NDArray[Any]) -> NDArray[np.bool_]:
         """[n] probabilities that add up to one, but for rounding."""
         return super().plausible(predicted) & (np.abs(predicted.sum(axis=1) - 1) < 1e-3)

@@ -29,7 +29,7 @@ from glossator.model.training.checkpoint import Checkpoint
 from glossator.model.training.config import TrainingConfig
 from glossator.model.training.initialisation import make_network
 from glossator.model.training.material import Material
-from glossator.model.training.ngrams_fit import fit_ngrams
+from glossator.model.training.ngrams_fit import fit_ngrams, known
 from glossator.model.training.trainer import Trainer
 
 
@@ -92,12 +92,17 @@ class Learner:
         if not self.settings.ngrams:
             return Expert({}, {})
         self.report("fitting the n-gram expert")
-        labelled = material.only_labelled()
+        generator = np.random.default_rng(self.settings.seed)
+        share = self.settings.teaching
+        targets = {
+            task.name: material.targets(task, self.scales[task.name], share, generator)
+            for task in self.tasks
+        }
+        taken = np.flatnonzero(np.any([known(one) for one in targets.values()], axis=0))
         arrays = fit_ngrams(
-            labelled.tokens,
-            labelled.rows.labels,
+            material.tokens.select(taken),
+            {name: one[taken] for name, one in targets.items()},
             self.tasks,
-            self.scales,
             self.tokenizer,
             self.settings.ngrams,
             self.settings.seed,

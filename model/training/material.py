@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glossator.model.calibrate import Calibration
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokens
@@ -43,6 +45,31 @@ class Material:
     def taught(self, lessons: Lessons) -> Material:
         """The same with what teachers say of it."""
         return replace(self, lessons=lessons)
+
+    def targets(
+        self, task: Task, initial: Calibration, share: float, generator: np.random.Generator
+    ) -> NDArray[Any]:
+        """What is to be learnt of a task from labels and lessons at once.
+
+        Args:
+            task: which.
+            initial: what is fixed before training.
+            share: of the lessons, where there is a label too.
+            generator: of which rows without a label are taken: as many as have one.
+
+        Returns:
+            Of n rows, as `Rules.targets` or `lessons` gives them.
+        """
+        rules, labels = task.rules, self.rows.labels[task.name]
+        if task.name not in self.lessons:
+            return np.ascontiguousarray(rules.targets(labels, initial))
+        lesson = self.lessons[task.name].copy()
+        sure = rules.lessons(rules.certain(labels, task.labels), initial)
+        seen = rules.observed(labels)
+        others = generator.permutation(np.flatnonzero(~seen))
+        lesson[others[seen.sum() :]] = np.nan
+        mixed = (1 - share) * sure + share * lesson
+        return np.where(np.isnan(mixed), np.where(np.isnan(sure), lesson, sure), mixed)
 
     def of(self, task: Task) -> Material:
         """What there is to learn of one task."""

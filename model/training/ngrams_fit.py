@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from glossator.model.calibrate import Calibration
-from glossator.model.kinds import Labels
 from glossator.model.ngrams import Reader, buckets, columns, tags
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
@@ -42,24 +40,22 @@ _CURVATURE = 0.1
 
 def fit_ngrams(
     tokens: Tokens,
-    labels: Mapping[str, Labels],
+    targets: Mapping[str, NDArray[Any]],
     tasks: Sequence[Task],
-    initial: Mapping[str, Calibration],
     tokenizer: Tokenizer,
     bits: int,
     seed: int = 1,
 ) -> dict[str, NDArray[Any]]:
     """The arrays of an expert, as `ngrams.array_types` lists them.
 
-    Each task is fitted on the rows that have a label for it. Same arguments, processor and number
+    Each task is fitted on the rows that have a target for it. Same arguments, processor and number
     of threads: same arrays.
 
     Args:
         tokens: of n texts, each with at least one token.
-        labels: [n] by task name.
+        targets: by task name, of n texts, as `Rules.targets` or `lessons` gives them.
         tasks: what to learn; those with more labels than `MAX_TABLE` allows are left out, and those
-            of which no row that is read has a label.
-        initial: what is fixed before training, by task name.
+            of which no row that is read has one.
         tokenizer: whose tokens they are.
         bits: of a bucket's number.
         seed: of the held-out tenth, and of the rows taken of a large corpus.
@@ -73,12 +69,12 @@ def fit_ngrams(
     del hashes
     arrays: dict[str, NDArray[Any]] = {"tags": known_tags}
     for task in tasks:
-        own = labels[task.name][rows]
-        seen = task.rules.observed(own)
+        own = targets[task.name][rows]
+        seen = known(own)
         if not seen.any():
             continue
         matrix = _Matrix.of(bucket, counts, seen, 1 << bits)
-        arrays |= _fit_task(task, matrix, own[seen], initial[task.name], generator)
+        arrays |= _fit_task(task, matrix, own[seen], generator)
     return arrays
 
 
@@ -193,29 +189,22 @@ class _Matrix:
 def _fit_task(
     task: Task,
     matrix: _Matrix,
-    labels: Labels,
-    initial: Calibration,
+    targets: NDArray[Any],
     generator: np.random.Generator,
 ) -> dict[str, NDArray[Any]]:
-    """A task's arrays, from rows that all have a label."""
+    """A task's arrays, from rows that all have a target."""
     held = np.zeros(len(matrix), bool)
     held[generator.permutation(len(matrix))[: len(matrix) // 10]] = True
-    missing = task.rules.missing(len(matrix), task.labels)
-    # where the other rows' labels are missing, the loss is that of these
-    learnt, asked = (
-        np.where(_wide(held, labels), missing, labels)
-        if part
-        else np.where(_wide(held, labels), labels, missing)
-        for part in (True, False)
-    )
+    # where the other rows' targets are missing, the loss is that of these
+    learnt, asked = (_without(targets, rows) for rows in (held, ~held))
     model = _Linear(task, matrix)
     best, strength = float("inf"), _STRENGTHS[0]
     for one in _STRENGTHS if held.any() else ():
-        model.fit(_targets(task, learnt, initial), 1 / (one * len(matrix)))
-        loss = model.loss(_targets(task, asked, initial))
+        model.fit(learnt, 1 / (one * len(matrix)))
+        loss = model.loss(asked)
         if loss < best:
             best, strength = loss, one
-    model.fit(_targets(task, labels, initial), 1 / (strength * len(matrix)))
+    model.fit(torch.from_numpy(targets), 1 / (strength * len(matrix)))
     table = model.table().numpy()
     scale = np.abs(table).max(axis=0) / 127
     scale[scale == 0] = 1
@@ -226,12 +215,17 @@ def _fit_task(
     }
 
 
-def _wide(rows: NDArray[np.bool_], labels: Labels) -> NDArray[np.bool_]:
-    return rows.reshape(-1, *[1] * (labels.ndim - 1))
+def known(targets: NDArray[Any]) -> NDArray[np.bool_]:
+    """[n] whether there is a target."""
+    there = targets >= 0 if targets.dtype.kind == "i" else ~np.isnan(targets)
+    return np.asarray(there if there.ndim == 1 else there.all(axis=1))
 
 
-def _targets(task: Task, labels: Labels, initial: Calibration) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(task.rules.targets(labels, initial)))
+def _without(targets: NDArray[Any], rows: NDArray[np.bool_]) -> Tensor:
+    """The targets, missing on some rows."""
+    kept = targets.copy()
+    kept[rows] = -1 if targets.dtype.kind == "i" else np.nan
+    return torch.from_numpy(kept)
 
 
 class _Linear:

@@ -47,7 +47,8 @@ def main() -> None:
 
     started = time.process_time()
     initial = {task.name: Calibration() for task in tasks}
-    arrays = fit_ngrams(tokens, train.labels, tasks, initial, tokenizer, given.bits)
+    targets = {t.name: t.rules.targets(train.labels[t.name], initial[t.name]) for t in tasks}
+    arrays = fit_ngrams(tokens, targets, tasks, tokenizer, given.bits)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"expert: fitted in {time.process_time() - started:.0f} s, {memory:,.0f} MB at most")
     print(f"expert: {sum(array.nbytes for array in arrays.values()):,} bytes")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sample_comments import TASKS
 
+from glossator.model.calibrate import Calibration
+from glossator.model.kinds import RULES
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.tokenizer import Tokens
 from glossator.model.training.material import Material, with_unlabelled
@@ -64,3 +66,34 @@ def test_what_there_is_to_learn_of_one_task() -> None:
     taught = whole.taught({"sentiment": np.ones((5, 2), np.float32), "other": np.ones((5, 1))})
     assert len(taught.of(SENTIMENT).rows) == 5
     assert set(taught.of(SENTIMENT).lessons) == {"sentiment"}
+
+
+def test_labels_and_lessons_are_learnt_as_one() -> None:
+    whole = material(4, 6)
+    whole.rows.labels["sentiment"][1] = -1
+    lesson = np.tile(np.array([[0.4, 0.6]], np.float32), (10, 1))
+    lesson[0] = np.nan
+    taught = whole.taught({"sentiment": lesson})
+    generator = np.random.default_rng(0)
+    found = taught.targets(SENTIMENT, Calibration(), 0.5, generator)
+    # the label alone where nobody teaches; else half of each
+    np.testing.assert_allclose(found[[0, 2, 3]], [[1, 0], [0.7, 0.3], [0.2, 0.8]], rtol=1e-6)
+    # of the seven rows without a label as many as have one
+    others = np.delete(found, [0, 2, 3], axis=0)
+    seen = ~np.isnan(others).any(axis=1)
+    assert seen.sum() == 3
+    np.testing.assert_allclose(others[seen], np.tile([[0.4, 0.6]], (3, 1)), rtol=1e-6)
+    assert whole.targets(SENTIMENT, Calibration(), 0.5, generator).tolist()[:4] == [0, -1, 0, 1]
+
+
+def test_a_sure_teacher_says_what_the_labels_say() -> None:
+    single, several, number = (RULES[kind] for kind in ("single", "multi", "regression"))
+    nan = np.nan
+    np.testing.assert_array_equal(
+        single.certain(np.array([1, -1, 0]), ("a", "b")), [[0, 1], [nan, nan], [1, 0]]
+    )
+    flags = np.array([[1, 0], [nan, nan]], np.float32)
+    np.testing.assert_array_equal(several.certain(flags, ("a", "b")), flags)
+    np.testing.assert_array_equal(
+        number.certain(np.array([2.5, nan], np.float32), ()), [[2.5], [nan]]
+    )

@@ -65,7 +65,10 @@ def fitted(
     tasks: Sequence[Task] = TASKS,
     bits: int = BITS,
 ) -> dict[str, NDArray[Any]]:
-    return fit_ngrams(words.encode(texts), labels, tasks, INITIAL, words, bits)
+    targets = {
+        task.name: task.rules.targets(labels[task.name], INITIAL[task.name]) for task in tasks
+    }
+    return fit_ngrams(words.encode(texts), targets, tasks, words, bits)
 
 
 @pytest.fixture(scope="module")
