@@ -59,6 +59,23 @@ def ask(
     return said
 
 
+def where_silent(own: Said, others: Sequence[Said]) -> Said:
+    """What some teachers say of the texts of which no other says anything.
+
+    Args:
+        own: what they say.
+        others: what the others do.
+    """
+    result = {}
+    for name, values in own.items():
+        spoken = np.zeros(len(values), bool)
+        for other in others:
+            if name in other:
+                spoken |= ~np.isnan(other[name]).any(axis=1)
+        result[name] = np.where(spoken[:, None], np.nan, values)
+    return result
+
+
 def lessons(
     said: Sequence[Said], tasks: Sequence[Task], scales: Mapping[str, Calibration]
 ) -> Lessons:

@@ -31,7 +31,7 @@ from glossator.model.training.initialisation import initial_tokenizer, known_wei
 from glossator.model.training.learner import Learner
 from glossator.model.training.material import with_unlabelled
 from glossator.model.training.predictions import Predictions
-from glossator.model.training.teachers import ask, lessons
+from glossator.model.training.teachers import ask, lessons, where_silent
 
 _MAX_SOURCES = 50
 """That the bundle names."""
@@ -127,7 +127,8 @@ def train(
     kept = Checkpoint(checkpoint, training_key(data, what_counts))
     each = None if max_minutes is None else max_minutes / (settings.parts + 1)
     if settings.parts:
-        said.append(cross_fit(learner, material, settings.parts, kept, each))
+        own = cross_fit(learner, material, settings.parts, kept, each)
+        said = [*said, where_silent(own, said)]
     # without a teacher there is nothing to learn from the others
     material = material.taught(lessons(said, tasks, scales)) if said else material.only_labelled()
     network, history = learner.network(material, tasks, settings.seed, kept, each)

@@ -17,7 +17,7 @@ from glossator.model.kinds import RULES
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.training.config import TrainingConfig
-from glossator.model.training.teachers import ask, lessons
+from glossator.model.training.teachers import ask, lessons, where_silent
 from glossator.model.training.train import train
 
 SENTIMENT = TASKS[0]
@@ -58,6 +58,15 @@ def test_a_text_of_which_a_teacher_says_nothing_is_left_to_the_others() -> None:
     ]
     taught = lessons(said, (SENTIMENT,), SCALES)["sentiment"]
     np.testing.assert_allclose(taught, [[0.4, 0.6], [0.1, 0.9], nothing], rtol=1e-6)
+
+
+def test_own_teachers_leave_texts_to_others() -> None:
+    nothing = [np.nan, np.nan]
+    own = {"sentiment": np.array([[0.2, 0.8], [0.3, 0.7]]), "gender": np.array([[1, 0], [0, 1]])}
+    other = {"sentiment": np.array([nothing, [0.6, 0.4]])}
+    kept = where_silent(own, [other])
+    np.testing.assert_array_equal(kept["sentiment"], [[0.2, 0.8], nothing])
+    np.testing.assert_array_equal(kept["gender"], own["gender"])
 
 
 def test_probabilities_are_learnt_as_labels_are() -> None:
