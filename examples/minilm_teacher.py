@@ -124,9 +124,8 @@ def main() -> None:
     folder = _package() / "model"
     keep_freed_memory()
     torch.manual_seed(1)
-    tasks = load_tasks(options.tasks)
-    task = next(task for task in tasks if task.name == options.task)
-    rows = load(options.data, tasks, options.text, options.split)
+    task = next(task for task in load_tasks(options.tasks) if task.name == options.task)
+    rows = load(options.data, (task,), options.text, options.split)
     rows = rows.select((rows.split != "test") & (rows.lang == options.lang))
     labels = rows.labels[task.name]
     learnt = np.flatnonzero((labels >= 0) & (rows.split == "train"))
