@@ -304,7 +304,10 @@ def test_training_leaves_torch_as_many_threads_as_it_had() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"cell": "lstm"}, "bidirectional LSTM 16 + 16, one additive attention of 8 units a task,"),
+        (
+            {"cell": "lstm", "shared_attention": False, "min_pooling": False},
+            "bidirectional LSTM 16 + 16, one additive attention of 8 units a task,",
+        ),
         (
             {"cell": "qrnn", "shared_attention": True, "min_pooling": True},
             "bidirectional QRNN 16 + 16, an additive attention with one projection of 8 units for "
