@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import PerLabel
-from glossator.model.engine import Contributions, EngineResult, Leaning, OnProgress
+from glossator.model.engine import Contributions, Leaning, OnProgress
 from glossator.model.engines import make_engine
 from glossator.model.mixing import share
 from glossator.model.ngrams import Ngrams
@@ -100,15 +100,10 @@ class Labeller:
         """The names of the tasks in which the n-gram expert has a say."""
         self._ngrams = Ngrams(bundle.ngrams, bundle.tokenizer, experts) if experts else None
 
-    def score(self, texts: Sequence[str]) -> tuple[Tokens, EngineResult]:
-        """The tokens of texts, none of them blank, and the network's output for them."""
-        tokens = self._tokenizer.encode(texts)
-        return tokens, self._engine.run(tokens, self._names)
-
     def logits(self, texts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] of texts, none of them blank, by task: the network's and the expert's."""
-        tokens, result = self.score(texts)
-        added = self._added(tokens)
+        tokens = self._tokenizer.encode(texts)
+        result, added = self._engine.run(tokens, self._names), self._added(tokens)
         return {
             name: _mixed(scores.logits, added.get(name)) for name, scores in result.scores.items()
         }

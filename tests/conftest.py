@@ -14,28 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sample_comments import TASKS, labelled_rows
+from small_trainings import SETTINGS, silent
 
 from glossator.model import bundle as bundles
 from glossator.model.calibrate import Calibration
 from glossator.model.labelled.dataset import load
 from glossator.model.labeller import Labeller
-from glossator.model.training.config import TrainingConfig
 from glossator.model.training.train import train
 
 pytest_plugins = ("real_engines", "jobs", "column_runs", "google_stand_ins")
-
-SETTINGS = TrainingConfig(
-    vocabulary=400,
-    max_tokens=64,
-    embedding=16,
-    hidden=16,
-    attention=8,
-    epochs=2,
-    batch=32,
-    learning_rate=2e-2,
-    ngrams=0,
-    seed=3,
-)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
     path = tmp_path_factory.mktemp("training") / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(labelled_rows(500, seed=1)), path)
     data = load([str(path)], TASKS, "text", "split")
-    made = train(data, TASKS, SETTINGS, lambda line: None, {"name": "A model for tests"})
+    made = train(data, TASKS, SETTINGS, silent, {"name": "A model for tests"})
     given = Labeller(made, ["sentiment"]).label(data.texts).tasks[0].probabilities
     accept = float(np.median(given.max(axis=1)))
     sentiment = replace(made.calibration["sentiment"], accept=accept)

@@ -10,6 +10,7 @@ from glossator.model.ngrams import MAX_BITS, MIN_BITS
 from glossator.model.words import MAX_TOKENS
 
 MAX_PARTS = 20
+"""More would only take longer: each learns from all rows but a twentieth."""
 _RANGES = {
     "epochs": (1, 1e4),
     "patience": (1, 1e4),

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from glossator.model.errors import UsageError
 from glossator.model.evaluation.evaluate import predict
 from glossator.model.labelled.splits import part_of
 from glossator.model.labeller import Labeller
@@ -70,8 +72,15 @@ def cross_fit(
     ]
     learner.report(f"{parts} networks learn from all rows but a part, to teach the last one")
     workers = min(parts, torch.get_num_threads())
-    with _side_by_side(workers, learner.report) as run:
-        answers = list(run(jobs))
+    try:
+        with _side_by_side(workers, learner.report) as run:
+            answers = list(run(jobs))
+    except BrokenProcessPool:
+        raise UsageError(
+            f"parts {parts}: a process in which a network learns was ended, as where memory runs "
+            f"out: {workers} learn at a time; allow fewer with OMP_NUM_THREADS and run it again, "
+            "which goes on where it was"
+        ) from None
     said: dict[str, NDArray[np.float64]] = {}
     for task in learner.tasks:
         heard = [
@@ -105,9 +114,7 @@ def _answer(job: _Job, report: Report) -> Said:
     learner = replace(job.learner, report=lambda line: report(f"teacher {job.number + 1}: {line}"))
     tasks, labels = learner.tasks, job.material.rows.labels
     known = [task.name for task in tasks if task.rules.observed(labels[task.name]).any()]
-    network, _ = learner.network(
-        job.material, tasks, learner.settings.seed, job.checkpoint, job.max_minutes
-    )
+    network, _ = learner.network(job.material, tasks, job.checkpoint, job.max_minutes)
     bundle = learner.bundle(network, learner.expert(job.material), tasks)
     return predict(Labeller(bundle, known), job.texts)
 

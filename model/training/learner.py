@@ -28,8 +28,8 @@ from glossator.model.tokenizer import Tokenizer
 from glossator.model.training.checkpoint import Checkpoint
 from glossator.model.training.config import TrainingConfig
 from glossator.model.training.initialisation import make_network
-from glossator.model.training.material import Material
-from glossator.model.training.ngrams_fit import fit_ngrams, known
+from glossator.model.training.material import Material, known
+from glossator.model.training.ngrams_fit import fit_ngrams
 from glossator.model.training.trainer import Trainer
 
 
@@ -62,7 +62,6 @@ class Learner:
         self,
         material: Material,
         tasks: Sequence[Task],
-        seed: int,
         checkpoint: Checkpoint,
         max_minutes: float | None,
     ) -> tuple[AttentionRNN, list[dict[str, Any]]]:
@@ -71,13 +70,11 @@ class Learner:
         Args:
             material: to learn from.
             tasks: what it has heads for.
-            seed: of its first weights and all that is random in training.
             checkpoint: where it goes on, if it was interrupted.
             max_minutes: after which it ends, wherever it stands.
         """
-        learnt = tuple(tasks)
-        settings = replace(self.settings, seed=seed)
-        torch.manual_seed(seed)
+        learnt, settings = tuple(tasks), self.settings
+        torch.manual_seed(settings.seed)
         network = make_network(self.config, learnt, settings)
         drawn = network.weights()
         network.load_weights(

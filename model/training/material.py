@@ -76,9 +76,8 @@ class Material:
         if task.name in self.lessons:
             return self.taught({task.name: self.lessons[task.name]})
         # without a teacher a row that has no label of it teaches nothing
-        return self.select(np.flatnonzero(task.rules.observed(self.rows.labels[task.name]))).taught(
-            {}
-        )
+        own = np.flatnonzero(task.rules.observed(self.rows.labels[task.name]))
+        return self.select(own).taught({})
 
     def epoch(self, number: int, seed: int) -> NDArray[np.int64]:
         """The rows of one epoch: all that have labels, and at most as many texts without.
@@ -94,6 +93,12 @@ class Material:
         order = np.random.default_rng(seed).permutation(more) if taken < more else np.arange(more)
         drawn = order.take(np.arange((number - 1) * taken, number * taken), mode="wrap")
         return np.concatenate([np.arange(self.labelled), self.labelled + drawn])
+
+
+def known(targets: NDArray[Any]) -> NDArray[np.bool_]:
+    """[n] whether there is a target."""
+    there = targets >= 0 if targets.dtype.kind == "i" else ~np.isnan(targets)
+    return np.asarray(there if there.ndim == 1 else there.all(axis=1))
 
 
 def with_unlabelled(

@@ -22,6 +22,7 @@ from torch.nn import functional
 from glossator.model.ngrams import Reader, buckets, columns, tags
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
+from glossator.model.training.material import known
 
 MAX_TABLE = 1 << 24
 """Numbers of a task's table, at most: a task of more labels than that has no expert."""
@@ -213,12 +214,6 @@ def _fit_task(
         f"{task.name}.scale": scale.astype(np.float32),
         f"{task.name}.bias": model.bias.numpy().astype(np.float32),
     }
-
-
-def known(targets: NDArray[Any]) -> NDArray[np.bool_]:
-    """[n] whether there is a target."""
-    there = targets >= 0 if targets.dtype.kind == "i" else ~np.isnan(targets)
-    return np.asarray(there if there.ndim == 1 else there.all(axis=1))
 
 
 def _without(targets: NDArray[Any], rows: NDArray[np.bool_]) -> Tensor:

@@ -103,7 +103,7 @@ def _values(rows: LabelledRows, task: Task) -> NDArray[np.float64]:
         row = int(wrong[0])
         raise UsageError(
             f"{where}, row {rows.index[row]:,}: {values[row].tolist()} is no prediction of a "
-            f"{task.kind} task",
+            f"{task.kind} task: give one, or null where there is none",
             parameter="teacher",
         )
     return values

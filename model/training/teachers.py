@@ -17,6 +17,7 @@ from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
 from glossator.model.evaluation.evaluate import predict
 from glossator.model.labeller import Labeller
+from glossator.model.progress import Report
 from glossator.model.tasks import Task
 from glossator.model.training.predictions import Predictions
 
@@ -27,7 +28,10 @@ Lessons = Mapping[str, NDArray[np.float32]]
 
 
 def ask(
-    teachers: Sequence[Bundle | Predictions], tasks: Sequence[Task], texts: list[str]
+    teachers: Sequence[Bundle | Predictions],
+    tasks: Sequence[Task],
+    texts: list[str],
+    report: Report,
 ) -> list[Said]:
     """What each teacher that knows any of the tasks predicts.
 
@@ -36,14 +40,25 @@ def ask(
             predictions for some of the texts.
         tasks: what is to be learnt.
         texts: n texts.
+        report: receives lines of progress.
 
     Raises:
-        UsageError: no teacher knows any of the tasks.
+        UsageError: no teacher knows any of the tasks, or one says nothing of any text.
     """
     said: list[Said] = []
+    if teachers:
+        report(f"asking {len(teachers)} teachers about {len(texts):,} texts")
     for teacher in teachers:
         if isinstance(teacher, Predictions):
             said.append(teacher.of(texts))
+            heard = sum(text in teacher.rows for text in texts)
+            if not heard:
+                raise UsageError(
+                    "the predictions are of none of the texts to learn from: their text has to be "
+                    "the same, character by character",
+                    parameter="teacher",
+                )
+            report(f"predictions of {heard:,} of the texts")
             continue
         known = [task.name for task in tasks if any(map(task.is_like, teacher.tasks))]
         if known:

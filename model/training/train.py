@@ -113,9 +113,7 @@ def train(
         tasks, scales, tokenizer, config, begun, settings, validation_rows, report, show
     )
     material = with_unlabelled(train_rows, tokens, unlabelled, tasks)
-    if teachers:
-        report(f"asking {len(teachers)} teachers about {len(material.rows):,} texts")
-    said = ask(teachers, tasks, material.rows.texts)
+    said = ask(teachers, tasks, material.rows.texts, report)
     what_counts = {
         "settings": asdict(settings),
         "tasks": [task.to_json() for task in tasks],
@@ -131,7 +129,7 @@ def train(
         said = [*said, where_silent(own, said)]
     # without a teacher there is nothing to learn from the others
     material = material.taught(lessons(said, tasks, scales)) if said else material.only_labelled()
-    network, history = learner.network(material, tasks, settings.seed, kept, each)
+    network, history = learner.network(material, tasks, kept, each)
     expert = learner.expert(material)
     bundle = learner.bundle(network, expert, tasks)
     if expert.arrays:
@@ -153,7 +151,7 @@ def train(
 
     def alone(task: Task) -> Bundle:
         nothing = Checkpoint(None, "")
-        twin, _ = learner.network(material.of(task), (task,), settings.seed, nothing, each)
+        twin, _ = learner.network(material.of(task), (task,), nothing, each)
         return learner.bundle(twin, expert, (task,))
 
     bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))

@@ -28,7 +28,7 @@ from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
 from glossator.model.training.checkpoint import Checkpoint
 from glossator.model.training.config import TrainingConfig
-from glossator.model.training.material import Material
+from glossator.model.training.material import Material, known
 
 _CHUNK = 50
 """Batches whose texts are sorted by length together: less padding, still a random order."""
@@ -97,7 +97,7 @@ class Trainer:
             max_minutes: after which it ends, wherever it stands, interruptions left out.
         """
         settings, threads = self.settings, torch.get_num_threads()
-        labels, weights = self._tensors(material.rows), self._weights(material.rows)
+        labels, weights = self._tensors(material.rows), self._weights(material)
         taught = {
             name: torch.from_numpy(lesson).to(self.device)
             for name, lesson in material.lessons.items()
@@ -208,13 +208,21 @@ class Trainer:
             for task in self.tasks
         }
 
-    def _weights(self, data: Dataset) -> dict[str, Tensor]:
-        """How much each row counts, of the tasks in which not all count the same."""
-        return {
-            task.name: torch.from_numpy(weights).to(self.device)
-            for task in self.tasks
-            if (weights := data.loss_weights(task)) is not None
-        }
+    def _weights(self, material: Material) -> dict[str, Tensor]:
+        """How much each row's label counts, of the tasks in which not all count the same.
+
+        Where a teacher speaks of a row it counts by so much less; where none does, all of it.
+        """
+        result = {}
+        for task in self.tasks:
+            weights = material.rows.loss_weights(task)
+            if task.name in material.lessons:
+                taught = known(material.lessons[task.name])
+                own = np.where(taught, 1 - self.settings.teaching, 1.0).astype(np.float32)
+                weights = own if weights is None else (weights.T * own).T
+            if weights is not None:
+                result[task.name] = torch.from_numpy(weights).to(self.device)
+        return result
 
     def _loss(
         self,
@@ -226,26 +234,19 @@ class Trainer:
     ) -> Tensor:
         """The mean over tasks of each one's mean over its observed labels; all of equal weight.
 
-        Of a task with teachers it is a mean of two losses: by the labels and by what they say.
+        Of a task with teachers it is the sum of two such means, by the labels and by what they say.
         """
         rows = rows.to(self.device)
-        share = self.settings.teaching
-        terms = []
+        terms: list[Tensor | None] = []
         for task in self.tasks:
             given, names = outputs[task.name].logits, task.labels
-            own = task.rules.loss(
-                given,
-                labels[task.name][rows],
-                names,
-                self.settings.smoothing,
-                weights[task.name][rows] if task.name in weights else None,
-            )
-            if task.name not in taught:
-                terms.append((own, 1.0))
-                continue
-            terms.append((own, 1 - share))
-            terms.append((task.rules.loss(given, taught[task.name][rows], names), share))
-        kept = [part * loss for loss, part in terms if loss is not None]
+            own = weights[task.name][rows] if task.name in weights else None
+            smoothing = self.settings.smoothing
+            terms.append(task.rules.loss(given, labels[task.name][rows], names, smoothing, own))
+            if task.name in taught:
+                said = task.rules.loss(given, taught[task.name][rows], names)
+                terms.append(None if said is None else self.settings.teaching * said)
+        kept = [loss for loss in terms if loss is not None]
         if not kept:
             return torch.zeros((), requires_grad=True)
         return torch.stack(kept).sum() / len(self.tasks)

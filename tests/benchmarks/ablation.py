@@ -3,9 +3,10 @@
     python tests/benchmarks/ablation.py --data reviews.parquet --tasks tasks.toml \
         --unlabelled more.parquet --seeds 1,2,3 --variants default,random,parts
 
-Of each variant: texts a CPU second in training and in labelling (one thread), and on the test rows
-each task's first metric with its 95% interval, of the network alone and with the n-gram expert. Of
-several seeds it is the mean, and the widest interval.
+Of each variant: texts a CPU second in training (rows with labels, in the epochs of the network that
+is kept) and in labelling, on one thread, and on the test rows each task's first metric with its 95%
+interval, of the network alone and with the n-gram expert. Of several seeds it is the mean, and the
+widest interval.
 """
 
 from __future__ import annotations

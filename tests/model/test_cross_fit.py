@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,32 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sample_comments import TASKS, labelled_rows
+from sample_comments import TASKS
+from small_trainings import SENTIMENT, right, sentiments, silent
+from small_trainings import SETTINGS as SMALL
 
-from glossator.model.bundle import Bundle
 from glossator.model.errors import UsageError
-from glossator.model.evaluation.evaluate import predict
-from glossator.model.labelled.dataset import Dataset
 from glossator.model.labelled.splits import part_of
-from glossator.model.labeller import Labeller
-from glossator.model.training.checkpoint import remove
+from glossator.model.training import cross_fit
+from glossator.model.training.checkpoint import Checkpoint, remove
 from glossator.model.training.config import TrainingConfig
 from glossator.model.training.train import train
 
-SENTIMENT = TASKS[0]
-SETTINGS = TrainingConfig(
-    vocabulary=400,
-    max_tokens=64,
-    embedding=16,
-    hidden=16,
-    attention=8,
-    epochs=5,
-    batch=32,
-    learning_rate=2e-2,
-    patience=5,
-    ngrams=10,
-    seed=3,
-)
+SETTINGS = replace(SMALL, epochs=5, patience=5, ngrams=10)
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +34,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def silent(line: str) -> None:
-    pass
-
-
 def test_the_same_text_is_in_one_part() -> None:
     texts = [f"text {i}" for i in range(3000)]
     part = part_of(texts, 3)
@@ -59,7 +43,7 @@ def test_the_same_text_is_in_one_part() -> None:
 
 def test_labels_that_are_wrong_are_unlearnt() -> None:
     """A third of the labels is turned round: the networks that never saw a row know better."""
-    data = dataset(300)
+    data = sentiments(300)
     wrong = np.flatnonzero(data.split == "train")[::3]
     data.labels["sentiment"][wrong] = 1 - data.labels["sentiment"][wrong]
     # the last of many epochs, which knows the rows by heart
@@ -72,17 +56,15 @@ def test_labels_that_are_wrong_are_unlearnt() -> None:
 
 def test_each_teacher_learns_without_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """A word that only its own row has says nothing of that row to its teacher."""
-    from glossator.model.training import cross_fit as module
-
     seen: list[list[str]] = []
-    learner = module.Learner.network
+    learner = cross_fit.Learner.network
 
     def spy(self: object, material: object, *rest: object) -> object:
         seen.append(material.rows.texts)  # type: ignore[attr-defined]
         return learner(self, material, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module.Learner, "network", spy)
-    data = dataset(120)
+    monkeypatch.setattr(cross_fit.Learner, "network", spy)
+    data = sentiments(120)
     train(data, (SENTIMENT,), replace(SETTINGS, epochs=1, parts=4), silent)
     texts = [text for text, split in zip(data.texts, data.split, strict=True) if split == "train"]
     part = part_of(texts, 4)
@@ -92,13 +74,11 @@ def test_each_teacher_learns_without_its_part(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_side_by_side_they_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from glossator.model.training import cross_fit as module
-
-    data, settings = dataset(120), replace(SETTINGS, epochs=1, parts=3)
+    data, settings = sentiments(120), replace(SETTINGS, epochs=1, parts=3)
     lines: list[str] = []
     alone = train(data, (SENTIMENT,), settings, silent)
-    beside = module._side_by_side
-    monkeypatch.setattr(module, "_side_by_side", lambda workers, report: beside(2, report))
+    beside = cross_fit._side_by_side
+    monkeypatch.setattr(cross_fit, "_side_by_side", lambda workers, report: beside(2, report))
     together = train(data, (SENTIMENT,), settings, lines.append)
     for name, weights in alone.weights.items():
         np.testing.assert_array_equal(together.weights[name], weights, err_msg=name)
@@ -106,8 +86,26 @@ def test_side_by_side_they_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> No
         assert any(line.startswith(f"teacher {number}: epoch 1") for line in lines)
 
 
+class Ending(Checkpoint):
+    """With it a process ends as soon as a network is to learn."""
+
+    def beside(self, name: str) -> Checkpoint:
+        return self
+
+    def load(self, report: object) -> None:
+        os._exit(9)
+
+
+def test_a_process_that_is_ended_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module(train.__module__), "Checkpoint", Ending)
+    beside = cross_fit._side_by_side
+    monkeypatch.setattr(cross_fit, "_side_by_side", lambda workers, report: beside(2, report))
+    with pytest.raises(UsageError, match=r"parts 3: a process .* was ended, .*OMP_NUM_THREADS"):
+        train(sentiments(60), (SENTIMENT,), replace(SETTINGS, parts=3), silent)
+
+
 def test_a_task_without_labels_outside_a_part_is_not_taught_there() -> None:
-    data = dataset(60)
+    data = sentiments(60)
     rows = np.flatnonzero(data.split == "train")
     only = rows[part_of([data.texts[i] for i in rows], 2) == 0]
     stars = np.full(len(data.texts), np.nan, np.float32)
@@ -119,7 +117,7 @@ def test_a_task_without_labels_outside_a_part_is_not_taught_there() -> None:
 
 
 def test_an_interrupted_training_does_not_train_its_teachers_again(tmp_path: Path) -> None:
-    data, file = dataset(120), tmp_path / "kept.pt"
+    data, file = sentiments(120), tmp_path / "kept.pt"
     settings = replace(SETTINGS, epochs=2, parts=2)
     lines: list[str] = []
     once = train(data, (SENTIMENT,), settings, silent)
@@ -151,19 +149,3 @@ def test_parts_out_of_range_are_refused() -> None:
     for parts in (1, -1, 21):
         with pytest.raises(UsageError, match=f"parts {parts} is neither 0 nor between 2 and 20"):
             TrainingConfig(parts=parts)
-
-
-def right(bundle: Bundle) -> float:
-    fresh = labelled_rows(300, seed=55)
-    truth = np.array([SENTIMENT.labels.index(row["sentiment"] or "neg") for row in fresh])
-    given = predict(Labeller(bundle), [row["text"] for row in fresh])["sentiment"]
-    known = np.array([row["sentiment"] is not None for row in fresh])
-    return float((given.argmax(axis=1) == truth)[known].mean())
-
-
-def dataset(count: int) -> Dataset:
-    rows = [row for row in labelled_rows(2 * count, 1) if row["sentiment"] is not None][:count]
-    nothing = np.full(len(rows), "", dtype=object)
-    split = np.array(["validation" if i % 5 == 0 else "train" for i in range(len(rows))], object)
-    labels = np.array([SENTIMENT.labels.index(row["sentiment"]) for row in rows])
-    return Dataset([row["text"] for row in rows], {"sentiment": labels}, split, nothing, nothing)

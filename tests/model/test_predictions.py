@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sample_comments import TASKS
+from small_trainings import silent
 
 from glossator.model.errors import UsageError
 from glossator.model.training.predictions import read_predictions
@@ -40,7 +41,7 @@ def test_what_is_said_stands_beside_its_text(tmp_path: Path) -> None:
         said["sentiment"][:, columns], [nothing, [0.25, 0.75], nothing, [1.0, 0.0]]
     )
     np.testing.assert_array_equal(said["stars"], [[5], [np.nan], [np.nan], [4]])
-    assert ask([found], (SENTIMENT, STARS), ["a"])[0]["sentiment"].shape == (1, 2)
+    assert ask([found], (SENTIMENT, STARS), ["a"], silent)[0]["sentiment"].shape == (1, 2)
 
 
 def test_a_task_that_no_file_speaks_of_is_not_taught(tmp_path: Path) -> None:

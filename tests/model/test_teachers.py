@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from sample_comments import TASKS, labelled_rows
+from small_trainings import SENTIMENT, SETTINGS, right, sentiments, silent
 
 from glossator.model.bundle import Bundle
 from glossator.model.calibrate import Calibration, PerLabel
 from glossator.model.errors import UsageError
 from glossator.model.evaluation.evaluate import predict
 from glossator.model.kinds import RULES
-from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
-from glossator.model.training.config import TrainingConfig
+from glossator.model.training.predictions import read_predictions
 from glossator.model.training.teachers import ask, lessons, where_silent
 from glossator.model.training.train import train
 
-SENTIMENT = TASKS[0]
 SCALES = {task.name: Calibration(scale=2.0, shift=3.0) for task in TASKS}
 TEXTS = [row["text"] for row in labelled_rows(60, seed=8)]
 
@@ -33,7 +35,7 @@ def test_several_teachers_are_averaged(trained: Bundle) -> None:
     }
     other = replace(trained, calibration=sharper)
     said = [predict(Labeller(teacher, names), TEXTS) for teacher in (trained, other)]
-    taught = lessons(ask([trained, other], TASKS, TEXTS), TASKS, SCALES)
+    taught = lessons(ask([trained, other], TASKS, TEXTS, silent), TASKS, SCALES)
     for name in ("sentiment", "gender", "themes"):
         np.testing.assert_allclose(
             taught[name], (said[0][name] + said[1][name]) / 2, rtol=1e-6, err_msg=name
@@ -44,10 +46,10 @@ def test_several_teachers_are_averaged(trained: Bundle) -> None:
 
 def test_a_teacher_says_nothing_of_a_task_with_other_labels(trained: Bundle) -> None:
     asked = (replace(SENTIMENT, labels=("pos", "neg")), TASKS[3])
-    assert set(lessons(ask([trained], asked, TEXTS), asked, SCALES)) == {"stars"}
+    assert set(lessons(ask([trained], asked, TEXTS, silent), asked, SCALES)) == {"stars"}
     with pytest.raises(UsageError, match="no teacher knows any of the tasks"):
-        ask([trained], asked[:1], TEXTS)
-    assert lessons(ask([], TASKS, TEXTS), TASKS, SCALES) == {}
+        ask([trained], asked[:1], TEXTS, silent)
+    assert lessons(ask([], TASKS, TEXTS, silent), TASKS, SCALES) == {}
 
 
 def test_a_text_of_which_a_teacher_says_nothing_is_left_to_the_others() -> None:
@@ -87,44 +89,39 @@ def test_probabilities_are_learnt_as_labels_are() -> None:
 
 def test_a_student_learns_from_texts_that_nobody_has_labelled() -> None:
     torch.set_num_threads(1)
-    settings = TrainingConfig(
-        vocabulary=400,
-        max_tokens=64,
-        embedding=16,
-        hidden=16,
-        attention=8,
-        epochs=6,
-        batch=32,
-        learning_rate=2e-2,
-        seed=3,
-        patience=6,
-        teaching=1.0,
-    )
-    silent = lambda line: None  # noqa: E731
-    teacher = train(dataset(600, 1), (SENTIMENT,), settings, silent)
-    few = dataset(600, 1)
+    settings = replace(SETTINGS, epochs=6, patience=6, teaching=1.0, ngrams=18)
+    teacher = train(sentiments(600), (SENTIMENT,), settings, silent)
+    few = sentiments(600)
     few.labels["sentiment"][few.split == "train"] = -1
     few.labels["sentiment"][np.flatnonzero(few.split == "train")[:4]] = [0, 1, 0, 1]
     unlabelled = [row["text"] for row in labelled_rows(400, seed=77)]
     student = train(few, (SENTIMENT,), settings, silent, unlabelled=unlabelled, teachers=[teacher])
     alone = train(few, (SENTIMENT,), settings, silent, unlabelled=unlabelled)
-    fresh = labelled_rows(300, seed=55)
-    truth = np.array([SENTIMENT.labels.index(row["sentiment"]) for row in fresh])
-    right = {}
-    for name, bundle in (("student", student), ("alone", alone)):
-        given = predict(Labeller(bundle), [row["text"] for row in fresh])["sentiment"]
-        right[name] = float((given.argmax(axis=1) == truth).mean())
-    assert right["student"] > 0.9
-    assert right["student"] > right["alone"] + 0.1
+    assert right(student) > 0.9
+    assert right(student) > right(alone) + 0.1
+
+
+def test_labels_count_where_a_teacher_is_silent(tmp_path: Path) -> None:
+    """A teacher that speaks of one row alone, and would take all of the loss where it speaks."""
+    torch.set_num_threads(1)
+    data = sentiments(300)
+    one = {"text": data.texts[1:2], "sentiment": [{"neg": 0.5, "pos": 0.5}]}
+    pq.write_table(pa.table(one), tmp_path / "said.parquet")
+    teacher = read_predictions(str(tmp_path / "said.parquet"), "text", (SENTIMENT,))
+    settings = replace(SETTINGS, epochs=4, patience=4, teaching=1.0)
+    assert right(train(data, (SENTIMENT,), settings, silent, teachers=[teacher])) > 0.9
+
+
+def test_predictions_of_other_texts_are_refused(tmp_path: Path) -> None:
+    said = {"text": ["another"], "sentiment": [{"neg": 0.5, "pos": 0.5}]}
+    pq.write_table(pa.table(said), tmp_path / "said.parquet")
+    teacher = read_predictions(str(tmp_path / "said.parquet"), "text", (SENTIMENT,))
+    with pytest.raises(UsageError, match="of none of the texts to learn from"):
+        ask([teacher], (SENTIMENT,), TEXTS, silent)
+    lines: list[str] = []
+    ask([teacher], (SENTIMENT,), ["another", *TEXTS], lines.append)
+    assert lines[-1] == "predictions of 1 of the texts"
 
 
 def _doubled(scale: PerLabel) -> PerLabel:
     return 2 * scale if isinstance(scale, float) else tuple(2 * one for one in scale)
-
-
-def dataset(count: int, seed: int) -> Dataset:
-    rows = [row for row in labelled_rows(2 * count, seed) if row["sentiment"] is not None][:count]
-    nothing = np.full(len(rows), "", dtype=object)
-    split = np.array(["validation" if i % 5 == 0 else "train" for i in range(len(rows))], object)
-    labels = np.array([SENTIMENT.labels.index(row["sentiment"]) for row in rows])
-    return Dataset([row["text"] for row in rows], {"sentiment": labels}, split, nothing, nothing)
