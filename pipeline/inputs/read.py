@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,8 +35,14 @@ _CHECKED_BYTES = 4 << 20
 """Batches are checked together up to this: of many small files there are many batches."""
 _HELD_BYTES = 4 << 20
 """A small file that decodes to no more is held until all of it is decoded."""
+_BOUND_FILES = 16
+_BOUND_BYTES = 64 << 10
+"""Of small files, which are bound to the columns together."""
 _THREADS = 16
 """Small files that are fetched from a remote store at the same time."""
+_TURN = threading.Lock()
+_MAX_TURN_SECS = 2.0
+"""Where a store is slow, or there are many threads, they do not wait for each other for longer."""
 _MAX_DETAIL = 300
 """Characters of a reason that is repeated in every row of a file."""
 
@@ -123,7 +130,26 @@ def read(
     known = {r: Unread(r, "unreadable", r.error) for r in split.ranges if r.error is not None}
     known |= given_up or {}
     items = _decoded(split, columns, locations or {}, known)
-    yield from _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
+    pieces = _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
+    yield from pieces if len(split.ranges) == 1 else _in_turn(pieces)
+
+
+def _in_turn(pieces: Iterator[Piece | Unread]) -> Iterator[Piece | Unread]:
+    """The same, read by one thread of this process at a time, if that takes no other long.
+
+    Of many small files it is a few microseconds between two calls that release Python's lock, and
+    threads that all read would spend twice as long on handing it to each other.
+    """
+    while True:
+        mine = _TURN.acquire(timeout=_MAX_TURN_SECS)
+        try:
+            piece = next(pieces, None)
+        finally:
+            if mine:
+                _TURN.release()
+        if piece is None:
+            return
+        yield piece
 
 
 class _Decoded(NamedTuple):
@@ -153,11 +179,10 @@ def _decoded(
     """The rows of all ranges as they come from the files."""
     binder = _Binder(columns)
     alone = len(split.ranges) == 1
-    for range_, opened in _opened(split.ranges, locations, known):
+    for range_, opened, bound in _bound(_opened(split.ranges, locations, known), binder):
         if opened is None:
             yield known[range_]
             continue
-        bound, opened = binder.bind(opened)
         if isinstance(bound, str):
             yield from _misfit(range_, bound)
             continue
@@ -234,6 +259,25 @@ def _opened(
         yield from ((range_, future.result()) for range_, future in ahead)
 
 
+def _bound(
+    files: Iterable[tuple[Range, Opened | None]], binder: _Binder
+) -> Iterator[tuple[Range, Opened | None, _Bound | str]]:
+    """The files with how to read them, or why their columns don't fit.
+
+    A few small ones are opened, and then bound: what a step needs is still in the processor's
+    caches when the next file's turn comes, so that they take half the time.
+    """
+    held: list[tuple[Range, Opened | None]] = []
+    size = 0
+    for range_, opened in files:
+        held.append((range_, opened))
+        size += len(opened.content or b"") if opened else 0
+        if len(held) == _BOUND_FILES or size > _BOUND_BYTES:
+            yield from [(one, *binder.bind(file)) for one, file in held]
+            held, size = [], 0
+    yield from [(one, *binder.bind(file)) for one, file in held]
+
+
 class _Known(NamedTuple):
     """What was found of files of a schema."""
 
@@ -256,8 +300,10 @@ class _Binder:
         self._columns = columns
         self._known: deque[_Known] = deque(maxlen=8)
 
-    def bind(self, opened: Opened) -> tuple[_Bound | str, Opened]:
-        """How to read a file, or why its columns don't fit; and the file to read."""
+    def bind(self, opened: Opened | None) -> tuple[Opened | None, _Bound | str]:
+        """The file to read, and how, or why its columns don't fit."""
+        if opened is None:
+            return None, ""
         metadata = opened.metadata
         # a path holds partitions; Arrow's own schema is beside that of Parquet
         folder = opened.range_.source.rpartition("/")[0]
@@ -268,7 +314,7 @@ class _Binder:
         else:
             known = _Known(about, metadata.schema, *self._bind(opened))
             self._known.appendleft(known)
-        return known.bound, opened.without_arrow_schema() if known.has_dictionaries else opened
+        return opened.without_arrow_schema() if known.has_dictionaries else opened, known.bound
 
     def _bind(self, opened: Opened) -> tuple[_Bound | str, bool]:
         try:
