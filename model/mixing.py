@@ -63,7 +63,7 @@ def _weighted(
             scale = begun * float(np.exp(power))
             return task.rules.losses(logits, labels, replace(initial, scale=scale))
 
-        power = _least(lambda power: float(at(power).mean()), -2.3, 2.3)
+        power = least(lambda power: float(at(power).mean()), -2.3, 2.3)
         return at(power), begun * float(np.exp(power))
 
     without, _ = losses(0.0)
@@ -78,7 +78,7 @@ def _weighted(
     return replace(initial, expert=weight, scale=scale)
 
 
-def _least(function: Callable[[float], float], low: float, high: float) -> float:
+def least(function: Callable[[float], float], low: float, high: float) -> float:
     """Where a function with one minimum has it, to a part in 2,000: golden-section search."""
     inner = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
     values = [function(x) for x in inner]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from glossator.model.mixing import least
 from glossator.model.ngrams import Reader, buckets, columns, tags
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens
@@ -30,8 +31,11 @@ _MAX_GRAMS = 1 << 26
 """N-grams of the texts that are learnt from, of larger corpora a random part: 1.5 GB."""
 _MIN_COUNT = 2
 """How often an n-gram must stand in the texts to have a bucket."""
-_STRENGTHS = (1.0, 4.0, 16.0)
-"""Of which the best on a held-out tenth is taken: 1 / (λ · rows). The strongest λ comes first."""
+_STRENGTHS = (1.0, 4.0, 16.0, 64.0)
+"""Of which the best on a held-out tenth is taken: 1 / (λ · rows). The strongest λ comes first; the
+others are tried as long as it pays."""
+_POWERS = (-2.5, 1.0)
+"""Least and largest logarithm of the factor that a held-out tenth may give the outputs."""
 _STEPS = 20
 """Of L-BFGS, at most."""
 _HISTORY = 5
@@ -203,8 +207,9 @@ def _fit_task(
     for one in _STRENGTHS if held.any() else ():
         model.fit(learnt, 1 / (one * len(matrix)))
         loss = model.loss(asked)
-        if loss < best:
-            best, strength = loss, one
+        if not loss < best:
+            break
+        best, strength = loss, one
     model.fit(torch.from_numpy(targets), 1 / (strength * len(matrix)))
     table = model.table().numpy()
     scale = np.abs(table).max(axis=0) / 127
@@ -241,8 +246,17 @@ class _Linear:
         return self._idf * self._weights
 
     def loss(self, targets: Tensor) -> float:
-        """The loss of the kind over rows that have a target."""
-        return self._loss(self.matrix.times_table(self.table()) + self.bias, targets)[0]
+        """The loss of the kind over rows that have a target, with the factor that suits it best.
+
+        Weight and temperature are fitted in the end. A weak signal is learnt best by a model that
+        is far too sure of itself, which without the factor one that knows less would beat.
+        """
+        values = self.matrix.times_table(self.table()) + self.bias
+
+        def at(power: float) -> float:
+            return self._loss(float(np.exp(power)) * values, targets)[0]
+
+        return at(least(at, *_POWERS))
 
     def _loss(self, values: Tensor, targets: Tensor) -> tuple[float, Tensor]:
         """The loss, and its gradient by [R, columns] values."""

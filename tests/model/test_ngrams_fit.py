@@ -210,3 +210,30 @@ def test_texts_that_share_no_ngram(words: Tokenizer) -> None:
     arrays = fitted(words, {"mood": np.array([0, 1])}, ["a", "b"], tasks=[MOOD])
     assert not arrays["mood.table"].any()
     assert np.isfinite(arrays["mood.bias"]).all()
+
+
+def test_weak_signal_is_learnt_as_well_as_by_the_best_strength() -> None:
+    # twelve labels that each word points to a little: by its loss as it is, the model that says
+    # the least would be the best
+    kinds = Task("kind", "single", tuple("abcdefghijkl"))
+    chance = np.random.default_rng(3)
+    own = chance.dirichlet(np.full(2000, 0.5), len(kinds.labels))
+    leaning = 0.25 * own + 0.75 * chance.dirichlet(np.full(2000, 0.3))
+    labels = chance.integers(0, len(kinds.labels), 7000)
+    texts = [" ".join(f"w{w}" for w in chance.choice(2000, 6, p=leaning[k])) for k in labels]
+    tokenizer = Tokenizer.train(texts, vocabulary=1200, max_tokens=64)
+    tokens, asked = tokenizer.encode(texts[:3000]), tokenizer.encode(texts[3000:])
+    targets = {"kind": kinds.rules.targets(labels[:3000], Calibration())}
+
+    def right() -> float:
+        arrays = fit_ngrams(tokens, targets, (kinds,), tokenizer, 14)
+        given = Ngrams(arrays, tokenizer, (kinds,)).logits(asked)["kind"]
+        return float((given.argmax(axis=1) == labels[3000:]).mean())
+
+    chosen, each = right(), []
+    for strength in ngrams_fit._STRENGTHS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ngrams_fit, "_STRENGTHS", (strength,))
+            each.append(right())
+    assert max(each) > each[0] + 0.015, each  # else there is nothing to choose
+    assert chosen > max(each) - 0.007, each
