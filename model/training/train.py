@@ -74,7 +74,8 @@ def train(
         report: receives lines of progress.
         provenance: what to keep in the bundle about the data.
         show: receives how far it is; without it `report` does now and then.
-        unlabelled: texts from which the tokenizer and the vectors of the tokens are learnt, too.
+        unlabelled: texts from which the tokenizer and the vectors of the tokens are learnt, too;
+            those that rows have already are left out.
         init: a bundle whose tokenizer, embedding and encoder, and heads of the same tasks, are
             what it begins with; its sizes go before those of the settings.
         teachers: bundles and predictions to learn from beside the labels, of the unlabelled texts
@@ -91,6 +92,7 @@ def train(
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
     _require(train_rows, validation_rows, tasks)
+    unlabelled = _others(unlabelled, train_rows.texts)
     labels = overview.describe(data, tasks)
     for line in labels.warnings():
         report(line)
@@ -158,6 +160,12 @@ def train(
     bundle = replace(bundle, card=card.render(bundle))
     keep(bundle)
     return bundle
+
+
+def _others(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The texts that are not known, each once."""
+    left_out = set(known)
+    return [text for text in dict.fromkeys(texts) if text not in left_out]
 
 
 def _with_sizes_of(init: Bundle, settings: TrainingConfig, report: Report) -> TrainingConfig:

@@ -101,6 +101,19 @@ def test_a_student_learns_from_texts_that_nobody_has_labelled() -> None:
     assert right(student) > right(alone) + 0.1
 
 
+def test_unlabelled_texts_count_once_and_not_beside_their_row() -> None:
+    torch.set_num_threads(1)
+    data, settings = sentiments(200), replace(SETTINGS, epochs=1, vectors=True)
+    more = [row["text"] for row in labelled_rows(100, seed=77)]
+    once, again = (
+        train(data, (SENTIMENT,), settings, silent, unlabelled=texts)
+        for texts in (more, [*more, *more, *data.select(data.split == "train").texts])
+    )
+    assert once.tokenizer.to_json() == again.tokenizer.to_json()
+    for name, weights in once.weights.items():
+        assert np.array_equal(weights, again.weights[name]), name
+
+
 def test_labels_count_where_a_teacher_is_silent(tmp_path: Path) -> None:
     """A teacher that speaks of one row alone, and would take all of the loss where it speaks."""
     torch.set_num_threads(1)
