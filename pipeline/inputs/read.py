@@ -41,8 +41,9 @@ _BOUND_BYTES = 64 << 10
 _THREADS = 16
 """Small files that are fetched from a remote store at the same time."""
 _TURN = threading.Lock()
+"""Of this process's threads, the one that reads many small files has it."""
 _MAX_TURN_SECS = 2.0
-"""Where a store is slow, or there are many threads, they do not wait for each other for longer."""
+"""Where a disk is slow, or there are many threads, they do not wait for each other for longer."""
 _MAX_DETAIL = 300
 """Characters of a reason that is repeated in every row of a file."""
 
@@ -131,7 +132,8 @@ def read(
     known |= given_up or {}
     items = _decoded(split, columns, locations or {}, known)
     pieces = _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
-    yield from pieces if len(split.ranges) == 1 else _in_turn(pieces)
+    several = len(split.ranges) > 1 and _is_local(split.ranges[0], locations or {})
+    yield from _in_turn(pieces) if several else pieces
 
 
 def _in_turn(pieces: Iterator[Piece | Unread]) -> Iterator[Piece | Unread]:
@@ -245,8 +247,7 @@ def _opened(
 
     if not ranges:  # of an empty day
         return
-    first = ranges[0].source
-    if len(ranges) == 1 or is_local(open_store(locations.get(first, first))[0]):
+    if len(ranges) == 1 or _is_local(ranges[0], locations):
         yield from ((range_, opened(range_)) for range_ in ranges)
         return
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -276,6 +277,10 @@ def _bound(
             yield from [(one, *binder.bind(file)) for one, file in held]
             held, size = [], 0
     yield from [(one, *binder.bind(file)) for one, file in held]
+
+
+def _is_local(range_: Range, locations: Mapping[str, str]) -> bool:
+    return is_local(open_store(locations.get(range_.source, range_.source))[0])
 
 
 class _Known(NamedTuple):
