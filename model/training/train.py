@@ -92,7 +92,8 @@ def train(
     train_rows = data.select(data.split == "train")
     validation_rows = data.select(data.split == "validation")
     _require(train_rows, validation_rows, tasks)
-    unlabelled = _others(unlabelled, train_rows.texts)
+    known = set(train_rows.texts)
+    unlabelled = [text for text in unlabelled if text not in known]
     labels = overview.describe(data, tasks)
     for line in labels.warnings():
         report(line)
@@ -160,12 +161,6 @@ def train(
     bundle = replace(bundle, card=card.render(bundle))
     keep(bundle)
     return bundle
-
-
-def _others(texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The texts that are not known, each once."""
-    left_out = set(known)
-    return [text for text in dict.fromkeys(texts) if text not in left_out]
 
 
 def _with_sizes_of(init: Bundle, settings: TrainingConfig, report: Report) -> TrainingConfig:

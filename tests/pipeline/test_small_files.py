@@ -16,6 +16,7 @@ from command_lines import glossator
 from sample_comments import make_comments
 
 from glossator.pipeline.inputs import plan as planning
+from glossator.pipeline.inputs import read as reading
 from glossator.pipeline.inputs.plan import Plan, make_plan
 from glossator.pipeline.inputs.read import Piece, Unread, read
 
@@ -128,6 +129,21 @@ def test_rows_are_those_of_the_files_in_order(tmp_path: Path, store: str, max_ro
             fsspec.filesystem("memory").rm("/tiny", recursive=True)
     sources = [source.uri for source in planned.sources]
     assert found == [(sources[i // 2], i % 2, i, text) for i, text in enumerate(texts)]
+
+
+def test_a_thread_reads_though_another_never_ends_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = write_files(tmp_path, FILES)
+    planned = plan(tmp_path)
+    split = planned.splits[0]
+    begun = read(split, planned.columns, max_rows=7)
+    next(begun)  # stands between two pieces
+    assert not reading._TURN.locked()
+    monkeypatch.setattr(reading, "_MAX_TURN_SECS", 0.01)
+    with reading._TURN:
+        found = [row[3] for row in rows_of(list(read(split, planned.columns)))]
+    assert found == texts[: split.rows]
 
 
 def damage(folder: Path) -> None:
