@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import signal
@@ -195,6 +196,8 @@ def label(
     from glossator.pipeline import job, summary
     from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
+
+    gc.freeze()  # what was imported stays: a collection need not look through it, again and again
 
     names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
     options = LabelOptions(
