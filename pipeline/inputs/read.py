@@ -266,7 +266,7 @@ def _bound(
     """The files with how to read them, or why their columns don't fit.
 
     A few small ones are opened, and then bound: what a step needs is still in the processor's
-    caches when the next file's turn comes, so that they take half the time.
+    caches when the next file's turn comes, so that they take two thirds of the time.
     """
     held: list[tuple[Range, Opened | None]] = []
     size = 0
