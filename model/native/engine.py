@@ -42,9 +42,9 @@ _TANH = {"gru": 2, "lstm": 2, "qrnn": 0}
 _LOG2_E = math.log2(math.e)
 _UNITS, _PANEL = 32, 32
 """What hidden units and the columns of products are filled up to: whole vectors of every width."""
-_PART_TOKENS = 1 << 13
-"""Tokens of the texts that are scored by one call, unless a text has more: what is kept of them are
-a few megabytes."""
+_PART_TOKENS, _PART_BYTES = 1 << 16, 1 << 26
+"""Tokens of the texts that are scored by one call, and bytes of their states, unless a text has
+more. Between calls a thread has to wait for Python's lock."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class NativeEngine:
         self._library = Library(width or widths()[0])
         self._names = {task.name: i for i, task in enumerate(tasks)}
         self._states = 2 * (config.hidden + -config.hidden % _UNITS)
+        self._part_tokens = min(_PART_TOKENS, _PART_BYTES // (4 * self._states))
         layout = _Layout(self._library, weights, config)
         self._heads = [layout.head(f"heads.{task.name}") for task in tasks]
         self._arrays = layout.arrays([task.name for task in tasks])
@@ -136,7 +137,7 @@ class NativeEngine:
         logits = [_empty(count, head.outputs) for head in heads]
         explained = [(_empty(len(tokens.ids)), _empty(count)) for _ in tasks if leaning]
         call = _Call(self, tokens, tasks, logits, explained)
-        for rows in _parts(lengths):
+        for rows in _parts(lengths, self._part_tokens):
             call.score(rows)
             if leaning:
                 # each is kept until they were read
@@ -173,7 +174,7 @@ class _Call:
         self._wanted = np.isin(np.arange(len(engine._names)), self._asked).astype(np.uint8)
         self._request = Request(len(tasks), address(self._asked), address(self._wanted))
         longest = int(tokens.lengths.max(initial=1))
-        room = max(longest, min(_PART_TOKENS, len(self._ids)))
+        room = max(longest, min(engine._part_tokens, len(self._ids)))
         texts, states = min(len(tokens), room), engine._states
         pools = len(tasks) * states + len(engine._arrays["present"]) - states
         self._memory = (
@@ -321,13 +322,13 @@ class _Layout:
         return self._library.packed(filled.reshape(-1, filled.shape[2]).T)
 
 
-def _parts(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _parts(lengths: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
     """The texts in parts of bounded tokens, the longest first."""
     order = np.argsort(-lengths, kind="stable")
     ends = np.cumsum(lengths[order])
     first, before = 0, 0
     while first < len(order):
-        last = max(first + 1, int(np.searchsorted(ends, before + _PART_TOKENS, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield order[first:last]
         first, before = last, int(ends[last - 1])
 
