@@ -40,8 +40,8 @@ _CELLS = ("gru", "lstm", "qrnn")
 _TANH = {"gru": 2, "lstm": 2, "qrnn": 0}
 """Which of a cell's gates is a tanh; the others are sigmoids."""
 _LOG2_E = math.log2(math.e)
-_UNITS, _PANEL = 32, 32
-"""What hidden units and the columns of products are filled up to: whole vectors of every width."""
+_UNITS = 32
+"""What hidden units are filled up to: the same for every width of vectors."""
 _PART_TOKENS, _PART_BYTES = 1 << 16, 1 << 26
 """Tokens of the texts that are scored by one call, and bytes of their states, unless a text has
 more. Between calls a thread has to wait for Python's lock."""
@@ -113,7 +113,7 @@ class NativeEngine:
             attention=arrays["projection_bias"].shape[1],
             projections=len(arrays["projection_bias"]),
             tasks=len(self._heads),
-            task_width=_filled(len(self._heads), _PANEL),
+            task_width=self._library.filled(len(self._heads)),
             minimum=config.min_pooling,
             pooled=len(arrays["present"]),
             **{name: address(array) for name, array in arrays.items()},
@@ -238,9 +238,9 @@ class _Layout:
                 new_bias.append(b_hh[2])
             table.append(self._folded(embedding, w_ih, bias))
             recurrent.append(self._recurrent(w_hh))
-        panel, depth = _PANEL, 2 * hidden
+        depth, filled = 2 * hidden, self._library.filled
         names = ["attention"] if config.shared_attention else [f"heads.{t}.project" for t in tasks]
-        width, columns = _filled(len(tasks), panel), _filled(config.attention, panel)
+        width, columns = filled(len(tasks)), filled(config.attention)
         projection = np.zeros((len(names), columns * depth), np.float32)
         projection_bias = np.zeros((len(names), columns), np.float32)
         queries = np.zeros((len(names), columns, width), np.float32)
@@ -273,7 +273,7 @@ class _Layout:
             for name in ("norm.weight", "norm.bias", "output.weight", "output.bias")
         )
         outputs, pooled = weight.shape
-        columns = _filled(outputs, _PANEL)
+        columns = self._library.filled(outputs)
         # sums that are rounded once, whatever the order
         constant = [
             math.fsum([float(of), *(row.astype(np.float64) * shift).tolist()])
@@ -331,10 +331,6 @@ def _parts(lengths: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]
         last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield order[first:last]
         first, before = last, int(ends[last - 1])
-
-
-def _filled(count: int, multiple: int) -> int:
-    return count + -count % multiple
 
 
 def _empty(*shape: int) -> Any:

@@ -129,6 +129,10 @@ class Library:
         """Columns of a matrix that are computed together."""
         return 2 * self.lanes
 
+    def filled(self, columns: int) -> int:
+        """So many columns as whole panels."""
+        return columns + -columns % self.panel
+
     def packed(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """[N / panel, K, panel] of [K, N] weights, whose columns fill panels."""
         depth, columns = weights.shape
@@ -140,7 +144,7 @@ class Library:
     ) -> NDArray[np.float32]:
         """[R, N] bias + x · weights, of [R, K] and [K, N], each sum in the order of K."""
         columns = weights.shape[1]
-        fill = -columns % self.panel
+        fill = self.filled(columns) - columns
         panels = self.packed(np.pad(weights, ((0, 0), (0, fill))))
         rows, result = np.ascontiguousarray(x, np.float32), _empty(len(x), columns + fill)
         filled = np.pad(bias, (0, fill)).astype(np.float32)
