@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from glossator.model.architecture import NetworkConfig
 from glossator.model.engine import Engine
-from glossator.model.native.library import fast
+from glossator.model.native.library import fast, widths
 from glossator.model.tasks import Task
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -39,6 +39,11 @@ def chosen() -> str:
     It is torch where the native library was not built, or knows no vectors of the processor.
     """
     return "native" if fast() else "torch"
+
+
+def description() -> str:
+    """What computes networks on this machine, in words."""
+    return f"native, {widths()[0]}" if fast() else "torch"
 
 
 def make_engine(weights: Weights, config: NetworkConfig, tasks: Sequence[Task]) -> Engine:
