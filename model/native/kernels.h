@@ -494,6 +494,27 @@ static void NAME(contribute)(const struct network *net, const struct request *as
     }
 }
 
+/* So many rounds of ROWS * PANEL multiply-adds that wait for nothing but themselves. */
+static float NAME(multiply_adds)(int64_t rounds)
+{
+    vec sums[ROWS][2], factor = SET(0.999f), more = SET(1e-6f);
+    UNROLL
+    for (int r = 0; r < ROWS; r++)
+        sums[r][0] = SET((float)r), sums[r][1] = SET((float)-r - 0.5f);
+    for (int64_t round = 0; round < rounds; round++)
+        UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            sums[r][0] = FMA(sums[r][0], factor, more);
+            sums[r][1] = FMA(sums[r][1], factor, more);
+        }
+    float kept[LANES], result = 0.0f;
+    for (int r = 0; r < ROWS; r++) {
+        STORE(kept, ADD(sums[r][0], sums[r][1]));
+        result += kept[0];
+    }
+    return result;
+}
+
 const struct kernels NAME(kernels) = {
-    LANES, NAME(affine), NAME(score), NAME(contribute),
+    LANES, NAME(affine), NAME(score), NAME(contribute), NAME(multiply_adds),
 };

@@ -29,6 +29,17 @@ EXPORT int64_t glossator_lanes(int64_t width)
     return chosen ? chosen->lanes : 0;
 }
 
+/* Does so many rounds of multiply-adds as fast as can be; how many there are in a round. `unused`
+ * receives a number, so that none is left out. */
+EXPORT int64_t glossator_multiply_adds(int64_t width, int64_t rounds, float *unused)
+{
+    const struct kernels *chosen = kernels(width);
+    if (!chosen)
+        return 0;
+    *unused = chosen->multiply_adds(rounds);
+    return 12 * chosen->lanes;
+}
+
 /* y = bias + x . weights, of x [rows, depth] and y [rows, columns]; see struct kernels. */
 EXPORT int64_t glossator_affine(int64_t width, const float *x, int64_t rows, int64_t depth,
                                 int64_t columns, const float *panels, const float *bias, float *y)

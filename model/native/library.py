@@ -7,6 +7,7 @@ there is a C compiler; calls into it hold no lock of Python's.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -199,6 +200,19 @@ def widths() -> tuple[str, ...]:
     return tuple(name for name in order if library.glossator_lanes(WIDTHS.index(name)))
 
 
+def peak_gflops(seconds: float = 0.2) -> float:
+    """Billions of float operations a second that one core can do, by multiply-adds alone."""
+    library, rounds, unused = _library(), 1 << 16, ctypes.c_float()
+    if library is None:
+        return 0.0
+    code, best = WIDTHS.index(widths()[0]), 0.0
+    ends = time.perf_counter() + seconds
+    while (started := time.perf_counter()) < ends:
+        count = rounds * library.glossator_multiply_adds(code, rounds, ctypes.byref(unused))
+        best = max(best, 2 * count / (time.perf_counter() - started))
+    return best / 1e9
+
+
 def built() -> bool:
     """Whether the library is there."""
     return _library() is not None
@@ -230,8 +244,9 @@ def _library() -> ctypes.CDLL | None:
         structures: tuple[type[ctypes.Structure], ...] = (Network, Request, Texts, Results)
         pointers: list[Any] = [ctypes.POINTER(structure) for structure in structures]
         getattr(library, f"glossator_{name}").argtypes = [_int64, *pointers]
+    library.glossator_multiply_adds.argtypes = [_int64, _int64, _pointer]
     places: list[Any] = [_pointer, _int64, _pointer, _pointer]
     library.glossator_ngrams.argtypes = [ctypes.POINTER(Expert), _int64, *places]
-    for name in ("lanes", "affine", "scratch", "score", "contribute", "ngrams"):
+    for name in ("lanes", "affine", "scratch", "score", "contribute", "ngrams", "multiply_adds"):
         getattr(library, f"glossator_{name}").restype = _int64
     return library

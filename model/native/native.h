@@ -99,6 +99,7 @@ struct kernels {
                   struct results *);
     void (*contribute)(const struct network *, const struct request *, const struct texts *,
                        struct results *);
+    float (*multiply_adds)(int64_t rounds);
 };
 
 /* The n-gram expert. */
