@@ -60,7 +60,7 @@ class Predictions:
     padded_tokens: int
     """Tokens that were computed, padding included."""
     seconds: dict[str, float]
-    """What it took, by stage: tokenize, network (and the expert), attention."""
+    """What it took, by stage: tokenize, ngrams (the expert), network, attention."""
 
 
 class Answer(NamedTuple):
@@ -81,6 +81,8 @@ class Answers(NamedTuple):
     """By name."""
     padded_tokens: int
     """Tokens that were computed, padding included."""
+    ngrams_seconds: float
+    """What the expert took."""
 
 
 class Labeller:
@@ -118,7 +120,9 @@ class Labeller:
             explained: whether it is computed what each token contributed.
             on_progress: receives how many texts were finished since the last call.
         """
+        started = time.monotonic()
         added = self._added(tokens)
+        ngrams_seconds = time.monotonic() - started
         leaning = self._leaning(added) if explained else None
         result = self._engine.run(tokens, self._names, on_progress, leaning)
         answers = {}
@@ -129,7 +133,7 @@ class Labeller:
             answers[task.name] = Answer(
                 given, share(task, logits, more, given), scores.contributions
             )
-        return Answers(answers, result.padded_tokens)
+        return Answers(answers, result.padded_tokens, ngrams_seconds)
 
     def _added(self, tokens: Tokens) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] what the expert adds to the network's logits, where it has a say."""
@@ -162,7 +166,8 @@ class Labeller:
         """
         started = time.monotonic()
         tokens = self._tokenizer.encode(texts)
-        seconds = {"tokenize": time.monotonic() - started, "network": 0.0, "attention": 0.0}
+        seconds = {"tokenize": time.monotonic() - started}
+        seconds |= dict.fromkeys(("ngrams", "network", "attention"), 0.0)
         read = [text[:MAX_CHARS] for text in texts]
         parts = [
             self._label_part(read[first:last], tokens.part(first, last), top, on_progress, seconds)
@@ -191,7 +196,9 @@ class Labeller:
     ) -> _Part:
         """Labels texts of bounded characters and tokens, and books the time by stage."""
         started = time.monotonic()
-        answers, padded_tokens = self.answers(tokens, explained=top > 0, on_progress=on_progress)
+        answers, padded_tokens, ngrams_seconds = self.answers(
+            tokens, explained=top > 0, on_progress=on_progress
+        )
         scored = time.monotonic()
         found = units(texts, tokens, self._tokenizer.spans(texts, tokens)) if top else None
         predictions = []
@@ -203,7 +210,8 @@ class Labeller:
                 entropy = contributions.entropy
             accept = self.calibration[task.name].accept
             predictions.append(TaskPredictions(task, probabilities, accept, words, entropy, expert))
-        seconds["network"] += scored - started
+        seconds["ngrams"] += ngrams_seconds
+        seconds["network"] += scored - started - ngrams_seconds
         seconds["attention"] += time.monotonic() - scored
         return _Part(tuple(predictions), padded_tokens)
 
