@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,26 @@ class Labeller:
         result, added = self._engine.run(tokens, self._names), self._added(tokens)
         return {
             name: _mixed(scores.logits, added.get(name)) for name, scores in result.scores.items()
+        }
+
+    def probabilities(
+        self, tokens: Tokens, network: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """[n, labels] calibrated, by task.
+
+        Args:
+            tokens: of n texts, each with at least one.
+            network: [n, outputs] what the network gave for them, by task; None to compute it.
+        """
+        if network is None:
+            scores = self._engine.run(tokens, self._names).scores
+            network = {name: one.logits for name, one in scores.items()}
+        added = self._added(tokens)
+        return {
+            task.name: task.rules.probabilities(
+                _mixed(network[task.name], added.get(task.name)), self.calibration[task.name]
+            )
+            for task in self.tasks
         }
 
     def answers(

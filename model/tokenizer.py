@@ -47,6 +47,14 @@ class Tokens:
         """[n] tokens of each text."""
         return np.diff(self.offsets)
 
+    def padded(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """[n, longest] ids, zeros behind each text, and [n] how many are its own."""
+        lengths = self.lengths
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = self.ids
+        return ids, lengths
+
     def part(self, first: int, last: int) -> Tokens:
         """The tokens of the texts `first:last`."""
         offsets = self.offsets[first : last + 1]

@@ -353,7 +353,7 @@ def _stopped(signal_name: str) -> NoReturn:
     exits.leave(exits.FAILED)
 
 
-for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.corpora):
+for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.export, verbs.corpora):
     cli.add_command(_verb)
 
 
