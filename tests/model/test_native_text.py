@@ -190,6 +190,24 @@ def test_any_vocabulary(texts: list[str], size: int, random: random.Random) -> N
     same_tokens(native.encode(many + texts), wanted)
 
 
+def test_contractions_are_cut_as_the_pre_tokenizer_does() -> None:
+    ends = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+    texts = [
+        f"{word}{end}{more}"
+        for word in ("we", "", " ", "!")
+        for end in ends
+        for more in ("", "la", "'")
+    ]
+    texts += (
+        [text.upper() for text in texts] + [f"x'{a}{b}" for a in "rvl" for b in "erl"] + ["'", "'l"]
+    )
+    native = Tokenizer.train([*texts, *("llla 'll'lla sla tla 'sla" for _ in range(9))], 420, 20)
+    assert native.native
+    with plainly():
+        wanted = with_max_tokens(native, 20).encode(texts)
+    same_tokens(native.encode(texts), wanted)
+
+
 def test_a_vocabulary_with_parts_of_characters() -> None:
     # 5 characters that share bytes: their parts are merged before they are whole
     pool = [chr(0x4E00 + 64 * i + j) for i in range(3) for j in (1, 2)] + ["é", "\u0439"]
@@ -284,7 +302,7 @@ def test_characters_of_which_nothing_is_sure_are_left_to_the_reference(
 ) -> None:
     known = characters.traits()
     bare = known.traits.copy()
-    bare[[ord("ж"), ord("好")]] = 0
+    bare[[ord("ж"), ord("好")]] &= 64 | 128  # to words they are what they were
     monkeypatch.setattr(characters, "traits", lambda: replace(known, traits=bare))
     careful = native_text.Library(library.path)
     monkeypatch.setattr(native_text, "library", lambda: careful)
