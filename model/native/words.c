@@ -184,7 +184,7 @@ GLOSSATOR_PUBLIC int64_t glossator_heaviest(const int64_t *unit_offsets, int64_t
             for (; at && kept[at - 1] > key; at--) kept[at] = kept[at - 1];
             kept[at] = key;
         }
-        if (most > FEW) {
+        if (most > FEW && found) {
             qsort(kept, (size_t)found, sizeof *kept, ascending);
             if (found > most) found = most;
         }
