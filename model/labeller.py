@@ -17,6 +17,7 @@ from glossator.model.engines import make_engine
 from glossator.model.mixing import share
 from glossator.model.ngrams import Ngrams
 from glossator.model.tasks import Task, select_tasks
+from glossator.model.texts import Texts
 from glossator.model.tokenizer import MAX_CHARS, Tokens, slices
 from glossator.model.words import Words, heaviest, joined, no_words, units
 
@@ -25,8 +26,8 @@ MAX_TEXTS = 1 << 14
 so many that 3.5% more is computed for padding than with four times as many."""
 _MAX_OUTPUTS = 1 << 24
 """Probabilities in one call."""
-_PART_CHARS, _PART_TOKENS = 1 << 22, 1 << 20
-"""Characters and tokens of the texts that are labelled together: some 250 MB of working memory."""
+_PART_BYTES, _PART_TOKENS = 1 << 22, 1 << 20
+"""Bytes and tokens of the texts that are labelled together: some 250 MB of working memory."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Labeller:
         return leaning
 
     def label(
-        self, texts: Sequence[str], top: int = 5, on_progress: OnProgress | None = None
+        self, texts: Sequence[str] | Texts, top: int = 5, on_progress: OnProgress | None = None
     ) -> Predictions:
         """Labels texts, none of them blank.
 
@@ -185,13 +186,15 @@ class Labeller:
             on_progress: receives how many texts were finished since the last call.
         """
         started = time.monotonic()
+        texts = Texts.of(texts)
         tokens = self._tokenizer.encode(texts)
         seconds = {"tokenize": time.monotonic() - started}
         seconds |= dict.fromkeys(("ngrams", "network", "attention"), 0.0)
-        read = [text[:MAX_CHARS] for text in texts]
         parts = [
-            self._label_part(read[first:last], tokens.part(first, last), top, on_progress, seconds)
-            for first, last in _parts(read, tokens.lengths)
+            self._label_part(
+                texts.part(first, last), tokens.part(first, last), top, on_progress, seconds
+            )
+            for first, last in _parts(texts, tokens.lengths)
         ]
         started = time.monotonic()
         predictions = Predictions(
@@ -208,13 +211,13 @@ class Labeller:
 
     def _label_part(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         tokens: Tokens,
         top: int,
         on_progress: OnProgress | None,
         seconds: dict[str, float],
     ) -> _Part:
-        """Labels texts of bounded characters and tokens, and books the time by stage."""
+        """Labels texts of bounded bytes and tokens, and books the time by stage."""
         started = time.monotonic()
         answers, padded_tokens, ngrams_seconds = self.answers(
             tokens, explained=top > 0, on_progress=on_progress
@@ -241,14 +244,15 @@ class _Part(NamedTuple):
     padded_tokens: int
 
 
-def _parts(texts: Sequence[str], tokens: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Consecutive texts of so many tokens and characters that memory is bounded."""
+def _parts(texts: Texts, tokens: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Consecutive texts of so many tokens and bytes that memory is bounded."""
     # a text weighs what it takes of the dearer of both bounds
-    weights = [
-        max(n * _PART_CHARS, len(text) * _PART_TOKENS)
-        for text, n in zip(texts, tokens.tolist(), strict=True)
-    ]
-    yield from slices(weights, _PART_CHARS * _PART_TOKENS) if texts else [(0, 0)]
+    read = np.minimum(texts.sizes, 4 * MAX_CHARS)
+    weights = np.maximum(tokens * _PART_BYTES, read * _PART_TOKENS)
+    if weights.sum() <= _PART_BYTES * _PART_TOKENS:
+        yield 0, len(texts)
+    else:
+        yield from slices(weights.tolist(), _PART_BYTES * _PART_TOKENS)
 
 
 def _joined_tasks(parts: Sequence[TaskPredictions]) -> TaskPredictions:

@@ -3,6 +3,10 @@
 The reference is Hugging Face `tokenizers`; `tokenizer.json` in a bundle is its own format. A
 byte-level BPE can encode any text, so there is no unknown token. A token's length in bytes is
 fixed, so where it stands follows from a cumulative sum: no offsets are asked of the tokenizer.
+
+Where the native functions were built, they give the same tokens and places many times faster; texts
+with characters that they are not sure of, and all texts if a probe shows a difference, are left to
+the reference.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property
 from itertools import chain, pairwise
 
 import numpy as np
@@ -20,6 +24,9 @@ from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from glossator.model import tokenizer_json
+from glossator.model.characters import begins_piece
+from glossator.model.native import text as native_text
+from glossator.model.texts import Texts, strings
 
 MAX_CHARS = 16_384
 """Characters of a text that are read at all: a comment may be a pasted book."""
@@ -28,6 +35,14 @@ _SLICE_CHARS = MAX_CHARS
 some hundred bytes until it is an integer: so much is 130 MB at worst."""
 _SHORT_PIECE = 64
 """Characters that Python normalizes; its reordering of combining marks is quadratic."""
+_HARD = (
+    "don't we'll I'd they're 've 'S ''s it's\n\n \t end  ",
+    "ＦＵＬＬ　ｗｉｄｔｈ！ ﬁne ½ ① ㎏ … \u00a0x",
+    "这个产品，很好！ราคา น้ำ データ 한국어 हिन्दी שלום مرحبا",
+    "a1b2 _x_ 3.14 \u0661\u0662 😀👍🏽 ❤️ a\u200bb\u200dc",
+    "x" * 200 + "好" * 99 + " " * 50 + "!" * 150,
+)
+"""Texts that a probe has besides those of tokens."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ class Tokenizer:
         self.max_tokens = max_tokens
         vocabulary = tokenizer.get_vocab()
         self.size = len(vocabulary)
-        self._bytes = np.zeros(self.size, np.int64)
+        self._bytes = np.zeros(self.size, np.int32)
         for token, index in vocabulary.items():
             self._bytes[index] = len(token)  # a letter stands for a byte
 
@@ -147,8 +162,63 @@ class Tokenizer:
         offsets = np.cumsum([0, *(len(token) for token, _ in tokens)])
         return TokenBytes(np.frombuffer(content, np.uint8), offsets)
 
-    def encode(self, texts: Sequence[str]) -> Tokens:
+    @cached_property
+    def _encoder(self) -> native_text.Encoder | None:
+        """The native tokenizer, if there is one that agrees with the reference."""
+        library = native_text.library()
+        if library is None:
+            return None
+        model = json.loads(self._tokenizer.to_str())["model"]
+        ids, content = model["vocab"], self.content()
+        merges = [(ids[left], ids[right], ids[left + right]) for left, right in model["merges"]]
+        encoder = native_text.Encoder(
+            library,
+            Texts(content.content, content.offsets),
+            np.array(merges, np.int32).reshape(-1, 3).T,
+        )
+        probe = _probe(content)
+        given = encoder.encode(Texts.of(probe), MAX_CHARS, self.max_tokens)
+        wanted = self._by_reference(probe).select(np.flatnonzero(~given.left))
+        same = np.array_equal(given.lengths[~given.left], wanted.lengths)
+        return encoder if same and np.array_equal(given.ids, wanted.ids) else None
+
+    @property
+    def native(self) -> bool:
+        """Whether the native functions do the work."""
+        return self._encoder is not None
+
+    def encode(self, texts: Sequence[str] | Texts) -> Tokens:
         """The tokens of each text; releases the GIL for most of the time."""
+        encoder = self._encoder
+        if encoder is None:
+            return self._by_reference(strings(texts))
+        given = _read(texts)
+        found = encoder.encode(given, MAX_CHARS, self.max_tokens)
+        tokens = Tokens(found.ids, np.concatenate([[0], np.cumsum(found.lengths)]))
+        left = np.flatnonzero(found.left)
+        if not len(left):
+            return tokens
+        parts = [tokens]
+        for first, last in slices(given.sizes[left].tolist(), _SLICE_CHARS):
+            some = [given[row][:MAX_CHARS] for row in left[first:last].tolist()]
+            parts.append(self._normalized(encoder, some))
+        order = np.arange(len(given))
+        order[left] = len(given) + np.arange(len(left))
+        return _joined(parts).select(order)
+
+    def _normalized(self, encoder: native_text.Encoder, texts: Sequence[str]) -> Tokens:
+        """The tokens of texts whose normal form is left to the reference, and of some all."""
+        normalized = Texts.of([self._normalize(text) for text in texts])
+        found = encoder.encode(normalized, 1 << 31, self.max_tokens, normalized=True)
+        tokens = Tokens(found.ids, np.concatenate([[0], np.cumsum(found.lengths)]))
+        left = np.flatnonzero(found.left)
+        order = np.arange(len(texts))
+        order[left] = len(texts) + np.arange(len(left))
+        return _joined([tokens, self._by_reference([texts[row] for row in left.tolist()])]).select(
+            order
+        )
+
+    def _by_reference(self, texts: Sequence[str]) -> Tokens:
         offsets = np.zeros(len(texts) + 1, np.int64)
         parts = [np.empty(0, np.int32)]
         for first, last in slices([min(len(text), MAX_CHARS) for text in texts], _SLICE_CHARS):
@@ -160,13 +230,32 @@ class Tokenizer:
             parts.append(np.fromiter(chain.from_iterable(rows), np.int32))
         return Tokens(np.concatenate(parts), np.cumsum(offsets))
 
-    def spans(self, texts: Sequence[str], tokens: Tokens) -> Spans:
+    def spans(self, texts: Sequence[str] | Texts, tokens: Tokens) -> Spans:
         """The original characters behind each token, widened to whole characters.
 
         Args:
             texts: the n texts that `encode` was given.
             tokens: what it gave.
         """
+        library = native_text.library()
+        if library is None:
+            return self._spans_in_slices(strings(texts), tokens)
+        given = _read(texts)
+        start, end, unsure = native_text.spans(
+            library, given, MAX_CHARS, self._bytes, tokens.ids, tokens.offsets
+        )
+        left = np.flatnonzero(unsure)
+        if len(left):
+            others = self._spans_in_slices(
+                [given[row] for row in left.tolist()], tokens.select(left)
+            )
+            lengths = tokens.lengths[left]
+            places = np.repeat(tokens.offsets[left] - np.cumsum(lengths) + lengths, lengths)
+            places += np.arange(len(places))
+            start[places], end[places] = others.start, others.end
+        return Spans(start, end)
+
+    def _spans_in_slices(self, texts: Sequence[str], tokens: Tokens) -> Spans:
         found = Spans(np.empty(len(tokens.ids), np.int64), np.empty(len(tokens.ids), np.int64))
         for first, last in slices([min(len(text), MAX_CHARS) for text in texts], 4 * _SLICE_CHARS):
             part = self._spans([t[:MAX_CHARS] for t in texts[first:last]], tokens.part(first, last))
@@ -201,13 +290,16 @@ class Tokenizer:
             end[at] = alignment.end[end[at] - 1]
         return Spans(start, end)
 
-    def truncated(self, texts: Sequence[str], tokens: Tokens) -> NDArray[np.bool_]:
+    def truncated(self, texts: Sequence[str] | Texts, tokens: Tokens) -> NDArray[np.bool_]:
         """[n] whether a text goes on behind the last token that was kept."""
-        cut = np.array([len(text) > MAX_CHARS for text in texts], bool)
-        for row in np.flatnonzero(tokens.lengths == self.max_tokens).tolist():
+        given = Texts.of(texts)
+        cut = np.zeros(len(given), bool)
+        for row in np.flatnonzero(given.sizes > MAX_CHARS).tolist():
+            content = given.content[given.offsets[row] : given.offsets[row + 1]]
+            cut[row] = np.count_nonzero((content & 0xC0) != 0x80) > MAX_CHARS
+        for row in np.flatnonzero((tokens.lengths == self.max_tokens) & ~cut).tolist():
             ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
-            normalized = self._normalize(texts[row][:MAX_CHARS])
-            cut[row] |= int(self._bytes[ids].sum()) < len(normalized.encode())
+            cut[row] = int(self._bytes[ids].sum()) < len(self._normalize(given[row]).encode())
         return cut
 
     def _normalize(self, text: str) -> str:
@@ -226,6 +318,27 @@ def _byte_of_letter() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {
         chr(0x100 + i): byte for i, byte in enumerate(others)
     }
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    """The tokens of the texts of all parts, one part after the other."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    ids = np.concatenate([part.ids for part in parts])
+    return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _read(texts: Sequence[str] | Texts) -> Texts:
+    """Texts, of which some may go on behind what is read."""
+    if isinstance(texts, Texts):
+        return texts
+    return Texts.of([text[:MAX_CHARS] for text in texts])
+
+
+def _probe(content: TokenBytes) -> list[str]:
+    """Some texts of a vocabulary's own tokens, and some of what cuts and normal forms are about."""
+    pieces = np.split(content.content, content.offsets[1:-1])
+    own = [bytes(piece).decode(errors="ignore") for piece in pieces[:: len(pieces) // 1000 + 1]]
+    return [*("".join(own[i : i + 7]) for i in range(0, len(own), 7)), *_HARD]
 
 
 def slices(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
@@ -259,7 +372,7 @@ def _align(original: str, normalize: Callable[[str], str]) -> _Alignment:
     NFKC of a text is the NFKC of its pieces, one after the other, when each piece begins with a
     character that neither reorders nor composes with what stands before (Unicode UAX #15).
     """
-    cuts = [i for i, character in enumerate(original) if i == 0 or _begins_piece(character)]
+    cuts = [i for i, character in enumerate(original) if i == 0 or begins_piece(character)]
     cuts.append(len(original))
     starts: list[int] = []
     ends: list[int] = []
@@ -278,22 +391,3 @@ def _align(original: str, normalize: Callable[[str], str]) -> _Alignment:
         # that only one of them knows. Point at the whole text rather than at a wrong place.
         starts, ends = [0] * len(normalized), [len(original)] * len(normalized)
     return _Alignment(normalized, np.array(starts, np.int64), np.array(ends, np.int64))
-
-
-@lru_cache(1 << 16)
-def _begins_piece(character: str) -> bool:
-    first = unicodedata.normalize("NFKD", character)[0]
-    return unicodedata.combining(first) == 0 and first not in _composing()
-
-
-@cache
-def _composing() -> frozenset[str]:
-    """Starters that may compose with the character before: vowel signs, Hangul jamo."""
-    found = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
-    for code in range(0x20000):
-        parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and not parts[0].startswith("<"):
-            second = chr(int(parts[1], 16))
-            if unicodedata.combining(second) == 0:
-                found.add(second)
-    return frozenset(found)

@@ -6,33 +6,20 @@ token itself is the unit, widened to whole characters.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glossator.model.characters import KNOWN, SPACE, WORD, word_kinds
+from glossator.model.native import text as native_text
+from glossator.model.texts import Texts, strings
 from glossator.model.tokenizer import Spans, Tokens
 
 MAX_TOKENS = 1 << 15
 """Tokens of a text, at most: a unit's number has 15 bits."""
 _MAX_TEXTS = 1 << 17
-_OTHER, _WORD, _SPACE = 0, 1, 2
-_UNSPACED = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x2E80, 0x2FDF),  # Han radicals
-    (0x3005, 0x30FF),  # kana
-    (0x31F0, 0x31FF),
-    (0x3400, 0x9FFF),  # Han
-    (0xF900, 0xFAFF),
-    (0xFF66, 0xFF9F),  # halfwidth kana
-)
-_KNOWN = 0x20000
-"""Code points from here on are Han extensions, tags and private: none has words with spaces."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +50,32 @@ class Words:
     """[w] the sum of its tokens' shares, above 0 and up to 1."""
 
 
-def units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
+def units(texts: Sequence[str] | Texts, tokens: Tokens, spans: Spans) -> Units:
     """Groups the tokens of each text into words."""
+    library = native_text.library()
+    if library is None:
+        return _units(strings(texts), tokens, spans)
+    found = native_text.units(library, Texts.of(texts), tokens.offsets, spans.start, spans.end)
+    return Units(*found)
+
+
+def _units(texts: Sequence[str], tokens: Tokens, spans: Spans) -> Units:
     code = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
-    kind = _kinds()[np.minimum(code, _KNOWN)]
+    kind = word_kinds()[np.minimum(code, KNOWN)]
     shift = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) for text in texts], out=shift[1:])
     text_of = np.repeat(np.arange(len(texts)), tokens.lengths)
     start, end = spans.start + shift[text_of], spans.end + shift[text_of]
 
-    start, end = _trim(kind == _SPACE, start, end)
+    start, end = _trim(kind == SPACE, start, end)
     kept = np.flatnonzero(start < end)
     start, end, text_of = start[kept], end[kept], text_of[kept]
     begins = np.ones(len(kept), bool)
     if len(kept) > 1:
         left_end, right_start = end[:-1], start[1:]
         overlap = right_start < left_end
-        joined = (right_start == left_end) & (kind[left_end - 1] == _WORD)
-        joined &= kind[right_start] == _WORD
+        joined = (right_start == left_end) & (kind[left_end - 1] == WORD)
+        joined &= kind[right_start] == WORD
         begins[1:] = ~(overlap | joined) | (text_of[1:] != text_of[:-1])
 
     unit = np.cumsum(begins) - 1
@@ -124,6 +119,14 @@ def heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
         weights: [t] one task's weight for each token, each text's summing to 1.
         count: how many to keep of a text.
     """
+    library = native_text.library()
+    if library is None:
+        return _heaviest(found, weights, count)
+    fields = (found.offsets, found.start, found.end, found.of_token)
+    return Words(*native_text.heaviest(library, *fields, weights, count))
+
+
+def _heaviest(found: Units, weights: NDArray[np.float32], count: int) -> Words:
     seen = found.of_token >= 0
     total = np.bincount(found.of_token[seen], weights[seen], minlength=len(found.start))
     weight = total.astype(np.float32)
@@ -161,18 +164,3 @@ def _trim(
     following = np.minimum.accumulate(np.where(space, nowhere, place)[::-1])[::-1]
     preceding = np.maximum.accumulate(np.where(space, np.int32(-1), place))
     return np.minimum(following[start], end), np.maximum(preceding[end - 1] + 1, start)
-
-
-@cache
-def _kinds() -> NDArray[np.uint8]:
-    """[_KNOWN + 1] for each code point: white space, part of a spaced word, or other."""
-    kinds = np.zeros(_KNOWN + 1, np.uint8)
-    for code in range(_KNOWN):
-        character = chr(code)
-        if character.isspace():
-            kinds[code] = _SPACE
-        elif unicodedata.category(character)[0] in "LMN" or character in "'’_":
-            kinds[code] = _WORD
-    for low, high in _UNSPACED:
-        kinds[low : high + 1][kinds[low : high + 1] == _WORD] = _OTHER
-    return kinds

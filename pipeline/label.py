@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glossator.model.labeller import Labeller, TaskPredictions
+from glossator.model.texts import Texts
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
@@ -121,7 +122,7 @@ def label_texts(
 
     for first in range(0, max(1, len(distinct)), model.max_texts):
         some = distinct.slice(first, model.max_texts)
-        predictions = model.label(some.to_pylist(), top, on_texts)
+        predictions = model.label(Texts(*_buffers(some)), top, on_texts)
         for i, task_predictions in enumerate(predictions.tasks):
             parts[i].append(_struct(task_predictions, some))
         tally.metrics["tokens"] += int(predictions.tokens.sum())
@@ -228,7 +229,7 @@ def _byte_spans(words: Words, texts: pa.Array) -> tuple[NDArray[np.int64], NDArr
     """Where words stand in the bytes of all texts together."""
     content = _content(texts)
     characters = np.append(np.flatnonzero((content & 0xC0) != 0x80), len(content))
-    first_byte = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
+    _, first_byte = _buffers(texts)
     first = np.searchsorted(characters, first_byte[:-1] - first_byte[:1])
     shift = np.repeat(first, np.diff(words.offsets))
     return characters[words.start + shift], characters[words.end + shift]
@@ -236,7 +237,12 @@ def _byte_spans(words: Words, texts: pa.Array) -> tuple[NDArray[np.int64], NDArr
 
 def _content(texts: pa.Array) -> NDArray[np.uint8]:
     """The UTF-8 of all texts, one after the other."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
-    data = texts.buffers()[2]
-    whole = np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
-    return whole[offsets[0] : offsets[-1]]
+    content, offsets = _buffers(texts)
+    return content[offsets[0] : offsets[-1]]
+
+
+def _buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """UTF-8, of more texts maybe, and the [n + 1] places in it where these begin and end."""
+    _, places, data = texts.buffers()
+    offsets = np.frombuffer(places, np.int64)[texts.offset :][: len(texts) + 1]
+    return np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8), offsets

@@ -119,7 +119,7 @@ class Library:
         """Takes a width that `widths` has."""
         self.width = width
         self._code = WIDTHS.index(width)
-        library = _library()
+        library = loaded()
         assert library
         self._library = library
         self.lanes = int(library.glossator_lanes(self._code))
@@ -181,7 +181,7 @@ def ngram_sums(
         ids: of the tokens of all texts.
         offsets: [n + 1] where each text begins.
     """
-    library = _library()
+    library = loaded()
     assert library
     ids, offsets = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(offsets, np.int64)
     sums = np.empty((len(offsets) - 1, expert.columns + 1), np.int32)
@@ -193,7 +193,7 @@ def ngram_sums(
 
 def widths() -> tuple[str, ...]:
     """Those that this machine can compute with, the fastest first; none without the library."""
-    library = _library()
+    library = loaded()
     if library is None:
         return ()
     order = (*_PREFERRED, "portable")
@@ -202,7 +202,7 @@ def widths() -> tuple[str, ...]:
 
 def peak_gflops(seconds: float = 0.2) -> float:
     """Billions of float operations a second that one core can do, by multiply-adds alone."""
-    library, rounds, unused = _library(), 1 << 16, ctypes.c_float()
+    library, rounds, unused = loaded(), 1 << 16, ctypes.c_float()
     if library is None:
         return 0.0
     code, best = WIDTHS.index(widths()[0]), 0.0
@@ -215,7 +215,7 @@ def peak_gflops(seconds: float = 0.2) -> float:
 
 def built() -> bool:
     """Whether the library is there."""
-    return _library() is not None
+    return loaded() is not None
 
 
 def fast() -> bool:
@@ -228,11 +228,11 @@ def _empty(*shape: int) -> NDArray[np.float32]:
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
     """The library, if it was built."""
     folder = Path(__file__).parent
     for suffix in (".abi3.so", *EXTENSION_SUFFIXES):
-        if (path := folder / f"_kernels{suffix}").exists():
+        if (path := folder / f"_native{suffix}").exists():
             library = ctypes.CDLL(str(path))
             break
     else:

@@ -8,11 +8,7 @@
 
 #include <stdint.h>
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
+#include "export.h"
 
 /* What the library's functions return. */
 enum { OK, BAD_WIDTH, BAD_SIZES, BAD_TEXTS, BAD_TOKEN };

@@ -107,7 +107,7 @@ def test_texts_in_parts_have_the_bits_they_have_together(
     whole = labeller.label(corpus)
     finished: list[int] = []
     for chars, tokens in ((100, 1 << 20), (1 << 22, 70), (1, 1)):
-        monkeypatch.setattr("glossator.model.labeller._PART_CHARS", chars)
+        monkeypatch.setattr("glossator.model.labeller._PART_BYTES", chars)
         monkeypatch.setattr("glossator.model.labeller._PART_TOKENS", tokens)
         monkeypatch.setattr("glossator.model.tokenizer._SLICE_CHARS", chars)
         parts = labeller.label(corpus, on_progress=finished.append)

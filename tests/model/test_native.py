@@ -47,7 +47,7 @@ def test_where_there_is_a_compiler_the_library_was_built() -> None:
 def test_without_the_library_torch_computes(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_library", lambda: None)
+    monkeypatch.setattr(library, "loaded", lambda: None)
     assert library.widths() == ()
     assert engines.chosen() == "torch"
     engine = engines.make_engine(bundle.weights, bundle.config, bundle.tasks)
