@@ -266,7 +266,7 @@ def test_rows_are_told_of_in_the_midst_of_a_split(
     path = write_comments(tmp_path / "in.parquet", texts)
     plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
     heard: list[int] = []
-    monkeypatch.setattr(native_engine, "_PART_TOKENS", 1000)  # of many texts it has many parts
+    monkeypatch.setattr(native_engine, "_PART_TOKENS", 500)  # of many texts it has many parts
     label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), heard.append)
     assert heard == sorted(heard) and heard[-1] == len(texts)
     assert len(set(heard)) > 10
