@@ -176,28 +176,34 @@ static void NAME(recur)(const struct network *net, int backward, const struct NA
                     STORE(sums + (text + r) * row + at + LANES, tile[r][1]);
                 }
             }
+        /* in two rounds: what waits for nothing is computed meanwhile */
+        for (int64_t text = 0; text < live; text++)
+            for (int64_t unit = 0; unit < hidden; unit += LANES) {
+                float *sum = sums + text * row + unit;
+                /* one division for two sigmoids: 1 / a = b / (a * b) */
+                vec first = NAME(below)(LOAD(sum)), second = NAME(below)(LOAD(sum + hidden));
+                vec inverse = DIV(SET(1.0f), MUL(first, second));
+                if (net->cell == GRU) { /* reset and update */
+                    vec given = LOAD(input[text] + joined + unit);
+                    STORE(sum, FMA(MUL(inverse, second), LOAD(sum + joined), given));
+                    STORE(sum + hidden, MUL(inverse, first));
+                } else { /* in and keep */
+                    float *kept = memory + text * hidden + unit;
+                    vec new = NAME(tangent)(LOAD(sum + 2 * hidden));
+                    vec cell = MUL(MUL(inverse, second), new);
+                    STORE(kept, FMA(MUL(inverse, first), LOAD(kept), cell));
+                }
+            }
         for (int64_t text = 0; text < live; text++)
             for (int64_t unit = 0; unit < hidden; unit += LANES) {
                 const float *sum = sums + text * row + unit;
                 if (net->cell == GRU) {
-                    /* one division for two sigmoids: 1 / a = b / (a * b) */
-                    vec reset = NAME(below)(LOAD(sum)), update = NAME(below)(LOAD(sum + hidden));
-                    vec inverse = DIV(SET(1.0f), MUL(reset, update));
-                    vec given = LOAD(input[text] + joined + unit);
-                    vec new = FMA(MUL(inverse, update), LOAD(sum + joined), given);
-                    new = NAME(tangent)(new);
-                    vec old = LOAD(before[text] + unit);
-                    STORE(after[text] + unit, FMA(MUL(inverse, reset), SUB(old, new), new));
+                    vec new = NAME(tangent)(LOAD(sum)), old = LOAD(before[text] + unit);
+                    STORE(after[text] + unit, FMA(LOAD(sum + hidden), SUB(old, new), new));
                 } else {
-                    vec in = NAME(below)(LOAD(sum)), keep = NAME(below)(LOAD(sum + hidden));
-                    vec inverse = DIV(SET(1.0f), MUL(in, keep));
-                    vec new = NAME(tangent)(LOAD(sum + 2 * hidden));
-                    vec out = NAME(below)(LOAD(sum + 3 * hidden));
-                    float *kept = memory + text * hidden + unit;
-                    vec cell = MUL(MUL(inverse, keep), new);
-                    cell = FMA(MUL(inverse, in), LOAD(kept), cell);
-                    STORE(kept, cell);
+                    vec cell = LOAD(memory + text * hidden + unit);
                     vec answer = NAME(tangent)(MUL(cell, SET(2.0f * LOG2_E)));
+                    vec out = NAME(below)(LOAD(sum + 3 * hidden));
                     STORE(after[text] + unit, DIV(answer, out));
                 }
             }
