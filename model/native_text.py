@@ -162,7 +162,8 @@ class Encoder:
             parts.append(ids[: lengths[first : first + count].sum()])
             first += count
         self._workers.append(worker)
-        return Encoded(np.concatenate(parts), lengths, left > 0)
+        ids = parts[1] if len(parts) == 2 else np.concatenate(parts)
+        return Encoded(ids, lengths, left > 0)
 
     def _worker(self) -> int:
         try:
