@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import weakref
+from dataclasses import fields
 from functools import cache
 from typing import NamedTuple
 
@@ -65,10 +66,7 @@ class Encoded(NamedTuple):
 
 
 class _Tables(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in ("traits", "combining", "mapping", "mapped_offsets", "mapped_content")
-    )
+    _fields_ = tuple((field.name, ctypes.c_void_p) for field in fields(characters.Traits))
 
 
 class Library:

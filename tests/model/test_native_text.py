@@ -167,8 +167,9 @@ def test_few_of_the_usual_characters_are_left_to_the_reference(
     assert native._encoder
     left = native._encoder.encode(Texts.of([*map(chr, usual)]), 9, 9).left
     assert left.mean() < 0.005
-    one_text = "Ça alors ! 这个产品很好，12％ off… “quoted” — Привіт, ¿qué tal? 😀👍🏽❤️ ราคาหุ้น"
-    assert not native._encoder.encode(Texts.of([one_text]), 99, 99).left.any()
+    texts = ["Ça alors ! 这个产品很好，12％ off… “quoted” — Привіт, ¿qué tal? 😀👍🏽❤️ ราคาหุ้น"]
+    texts += ["ㅠㅠ", "e\u0301", "ﾊﾞｶ", "مَّ", "\u1112\u1161\u11ab", "हिन्दी", "\u00a8", *PIECES[:-3]]
+    assert native._encoder.encode(Texts.of(texts), 99, 99).left.sum() == 1, "U+32FF"
 
 
 @settings(max_examples=25, deadline=None)
@@ -308,11 +309,13 @@ def test_characters_of_which_nothing_is_sure_are_left_to_the_reference(
     monkeypatch.setattr(native_text, "library", lambda: careful)
     native = with_max_tokens(tokenizer, 40)
     assert native._encoder
-    texts = ["aж", "a", "好", "", "ae\u0301", "жe\u0301"]
-    left = native._encoder.encode(Texts.of(texts), 9, 9).left
+    texts = ["aж", "a", "好", "", "ae" + "\u0301" * 70, "жe\u0301"]
+    left = native._encoder.encode(Texts.of(texts), 99, 99).left
     assert left.tolist() == [True, False, True, False, True, True]
-    left = native._encoder.encode(Texts.of(texts), 9, 9, normalized=True).left
-    assert left.tolist() == [True, False, True, False, False, True]
+    left = native._encoder.encode(Texts.of(texts), 99, 99, normalized=True).left
+    assert left.tolist() == [True, False, True, False, False, True], (
+        "a piece is too long to compose"
+    )
     check(native, plain, texts)
 
 
