@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import resource
 import threading
 import time
 import unicodedata
@@ -49,7 +48,6 @@ def main() -> None:
     if not tokenizer.native:
         raise SystemExit("the native functions were not built, or differ from the reference")
     calls = _calls(given.input, given.rounds * CALLS)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rates: dict[str, list[float]] = {}
     gains: dict[str, list[float]] = {}
     for first in range(0, len(calls), CALLS):
@@ -67,8 +65,6 @@ def main() -> None:
     for name, found in gains.items():
         low, high = min(found), max(found)
         print(f"two threads beside one, {name}: {median(found):.2f} ({low:.2f} to {high:.2f})")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
-    print(f"peak memory grew by {grown / 1024:.0f} MiB over {len(calls) * TEXTS:,} texts")
 
 
 @contextmanager
