@@ -33,7 +33,9 @@ _LONG_KNOWN = (
     (0x20000, 0x2A6D6),  # Han
 )
 """Letters, and their own NFKC, since Unicode 3.1: one in some is asked about."""
-_CODES = 0x30000
+_LAST_MARK = "\u0345"
+"""The one character of the last combining class, 240."""
+_CODES, _PAIRS, _NOT_APART = 0x30000, 2048, 0xFFFF
 _LETTER, _NUMBER, _SPACE = 1, 2, 3
 _SURE, _PLAIN, _MAPPED, _BEGINS, _WORD, _BLANK = 4, 8, 16, 32, 64, 128
 """Traits, as `native/text.h` has them."""
@@ -51,6 +53,11 @@ class Traits:
     mapping: NDArray[np.uint16]
     mapped_offsets: NDArray[np.int32]
     mapped_content: NDArray[np.uint32]
+    apart: NDArray[np.uint16]
+    apart_offsets: NDArray[np.int32]
+    apart_content: NDArray[np.uint32]
+    pairs: NDArray[np.uint64]
+    pairs_made: NDArray[np.uint32]
 
 
 @cache
@@ -89,10 +96,12 @@ def traits() -> Traits:
     found, combining = np.zeros(_CODES, np.uint8), np.zeros(_CODES, np.uint8)
     space = np.setdiff1d(_white_space(), range(0x1C, 0x20))
     letters, numbers = _of_categories("L"), _of_categories("N")
-    others = np.setdiff1d(_of_categories("MPSZC", but=(b"Cn", b"Cs")), space)
+    others = np.setdiff1d(_of_categories("MPSZC", but=(b"Cn", b"Cs")), space, True)
 
     long_known = np.concatenate([np.arange(low, high + 1) for low, high in _LONG_KNOWN])
-    asked = np.concatenate([np.setdiff1d(letters, long_known), long_known[::97]])
+    asked = np.concatenate(
+        [np.setdiff1d(letters, long_known, assume_unique=True), long_known[::97]]
+    )
     for kind, codes, like in (
         (_LETTER, asked, "a"),
         (_NUMBER, numbers, "1"),
@@ -113,10 +122,12 @@ def traits() -> Traits:
     found[[ord(character) for character in _composing()]] &= ~np.uint8(_BEGINS)
     mapping = np.zeros(_CODES, np.uint16)
     mapped: list[str] = []
+    agreed = []
     for code, ours, theirs in zip(decomposed, own, reference, strict=True):
         found[code] &= ~np.uint8(_PLAIN | _BEGINS)
         if ours != theirs:
             continue
+        agreed.append(code)
         if begins_piece(chr(code)):
             found[code] |= _BEGINS
         if ours == chr(code):
@@ -126,6 +137,7 @@ def traits() -> Traits:
             mapping[code] = len(mapped)
             mapped.append(ours)
     found[[ord(character) for character in _composing() | _seconds()]] &= ~np.uint8(_PLAIN)
+    apart, parts, pairs = _composition(found, combining, agreed)
     kinds = word_kinds()
     found[:KNOWN][kinds[:KNOWN] == WORD] |= _WORD
     found[:KNOWN][kinds[:KNOWN] == SPACE] |= _BLANK
@@ -133,9 +145,54 @@ def traits() -> Traits:
         traits=found,
         combining=combining,
         mapping=mapping,
-        mapped_offsets=np.cumsum([0, *map(len, mapped)]).astype(np.int32),
-        mapped_content=np.array([ord(character) for character in "".join(mapped)], np.uint32),
+        mapped_offsets=_offsets(mapped),
+        mapped_content=_content(mapped),
+        apart=apart,
+        apart_offsets=_offsets(parts),
+        apart_content=_content(parts),
+        pairs=np.array([*pairs] + [(1 << 64) - 1] * (_PAIRS - len(pairs)), np.uint64),
+        pairs_made=np.array([*pairs.values()] + [0] * (_PAIRS - len(pairs)), np.uint32),
     )
+
+
+def _composition(
+    found: NDArray[np.uint8], combining: NDArray[np.uint8], decomposed: Sequence[int]
+) -> tuple[NDArray[np.uint16], list[str], dict[int, int]]:
+    """How characters are taken apart, and which pairs compose.
+
+    Marks that only Python knows are not taken apart: to the reference they are not in any order.
+    It is asked whether it moves them before a mark of the last class but one.
+    """
+    normalize = normalizers.NFKC().normalize_str
+    apart = np.where(found & _SURE, 0, _NOT_APART).astype(np.uint16)
+    apart[[*_decomposed()]] = _NOT_APART
+    parts = [unicodedata.normalize("NFKD", chr(code)) for code in decomposed]
+    apart[decomposed] = np.arange(1, len(decomposed) + 1)
+    marks = [chr(code) for code in np.flatnonzero(combining).tolist() if chr(code) != _LAST_MARK]
+    given = normalize("\n".join(f"a{_LAST_MARK}{mark}" for mark in marks)).split("\n")
+    for mark, moved in zip(marks, given, strict=True):
+        if moved.endswith(mark) or moved != unicodedata.normalize("NFKC", f"a{_LAST_MARK}{mark}"):
+            apart[ord(mark)] = _NOT_APART
+    pairs = {}
+    for code, names in _decomposed().items():
+        if len(names) == 2 and not names[0].startswith("<"):
+            first, second = (int(name, 16) for name in names)
+            if unicodedata.normalize("NFC", chr(first) + chr(second)) == chr(code):
+                pairs[first << 32 | second] = code
+    texts = [chr(pair >> 32) + chr(pair & 0xFFFFFFFF) for pair in pairs]
+    given = normalize("\n".join(texts)).split("\n")
+    for text, code, theirs in zip(texts, pairs.values(), given, strict=True):
+        if theirs != unicodedata.normalize("NFKC", chr(code)):
+            apart[[*map(ord, text)]] = _NOT_APART
+    return apart, parts, dict(sorted(pairs.items()))
+
+
+def _offsets(texts: Sequence[str]) -> NDArray[np.int32]:
+    return np.cumsum([0, *map(len, texts)]).astype(np.int32)
+
+
+def _content(texts: Sequence[str]) -> NDArray[np.uint32]:
+    return np.array([ord(character) for character in "".join(texts)], np.uint32)
 
 
 def _alike(codes: Sequence[int] | NDArray[np.int64], like: str) -> NDArray[np.int64]:

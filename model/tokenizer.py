@@ -194,29 +194,19 @@ class Tokenizer:
             return self._by_reference(strings(texts))
         given = _read(texts)
         found = encoder.encode(given, MAX_CHARS, self.max_tokens)
-        tokens = Tokens(found.ids, np.concatenate([[0], np.cumsum(found.lengths)]))
         left = np.flatnonzero(found.left)
-        if not len(left):
-            return tokens
-        parts = [tokens]
-        for first, last in slices(given.sizes[left].tolist(), _SLICE_CHARS):
-            some = [given[row][:MAX_CHARS] for row in left[first:last].tolist()]
-            parts.append(self._normalized(encoder, some))
-        order = np.arange(len(given))
-        order[left] = len(given) + np.arange(len(left))
-        return _joined(parts).select(order)
+        others = [
+            self._normalized(encoder, [given[row][:MAX_CHARS] for row in left[first:last].tolist()])
+            for first, last in slices(given.sizes[left].tolist(), _SLICE_CHARS)
+        ]
+        return _filled(found, left, others)
 
     def _normalized(self, encoder: native_text.Encoder, texts: Sequence[str]) -> Tokens:
-        """The tokens of texts whose normal form is left to the reference, and of some all."""
+        """The tokens of texts whose normal form, or all, is left to the reference."""
         normalized = Texts.of([self._normalize(text) for text in texts])
         found = encoder.encode(normalized, 1 << 31, self.max_tokens, normalized=True)
-        tokens = Tokens(found.ids, np.concatenate([[0], np.cumsum(found.lengths)]))
         left = np.flatnonzero(found.left)
-        order = np.arange(len(texts))
-        order[left] = len(texts) + np.arange(len(left))
-        return _joined([tokens, self._by_reference([texts[row] for row in left.tolist()])]).select(
-            order
-        )
+        return _filled(found, left, [self._by_reference([texts[row] for row in left.tolist()])])
 
     def _by_reference(self, texts: Sequence[str]) -> Tokens:
         offsets = np.zeros(len(texts) + 1, np.int64)
@@ -320,11 +310,21 @@ def _byte_of_letter() -> dict[str, int]:
     }
 
 
-def _joined(parts: Sequence[Tokens]) -> Tokens:
-    """The tokens of the texts of all parts, one part after the other."""
-    lengths = np.concatenate([part.lengths for part in parts])
-    ids = np.concatenate([part.ids for part in parts])
-    return Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]))
+def _filled(
+    found: native_text.Encoded, left: NDArray[np.int64], others: Sequence[Tokens]
+) -> Tokens:
+    """Tokens with those of the texts that were left, one part after the other, in their places."""
+    lengths, offsets = found.lengths, np.concatenate([[0], np.cumsum(found.lengths)])
+    if not len(left):
+        return Tokens(found.ids, offsets)
+    parts, before = [], 0
+    rows = (tokens.part(i, i + 1).ids for tokens in others for i in range(len(tokens)))
+    for row, ids in zip(left.tolist(), rows, strict=True):
+        parts += [found.ids[before : offsets[row]], ids]
+        before = offsets[row]
+        lengths[row] = len(ids)
+    parts.append(found.ids[before:])
+    return Tokens(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _read(texts: Sequence[str] | Texts) -> Texts:

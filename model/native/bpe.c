@@ -14,9 +14,16 @@
 #error "little-endian machines only"
 #endif
 
+#if defined(__GNUC__)
+#define PREFETCH(place) __builtin_prefetch(place)
+#else
+#define PREFETCH(place) ((void)(place))
+#endif
+
 enum {
     KEY = 23,         /* bytes of a piece that is remembered, at most */
     KEPT = 9,         /* and its tokens */
+    AHEAD = 16,       /* pieces whose slots are fetched while others are encoded */
     NEIGHBOURS = 1 << 18,
     BEFORE = 1, AFTER = 2,
     SLOTS = 1 << 15,  /* pieces that are remembered: 2 MiB */
@@ -299,45 +306,56 @@ static int64_t merge_long(const bpe *b, worker *w, const uint8_t *piece, int64_t
     return kept;
 }
 
+/* A piece that waits to be encoded, and where its tokens may be remembered. */
+typedef struct {
+    const uint8_t *bytes;
+    int64_t size;
+    uint64_t key[3]; /* with the slot, if it is short enough */
+    slot *place;
+} part;
+
+static inline void wait_for(worker *w, part *p, const uint8_t *bytes, int64_t size) {
+    p->bytes = bytes;
+    p->size = size;
+    if (size > KEY || size == 1) return;
+    memcpy(p->key, bytes, sizeof p->key);
+    for (int i = 0; i < 3; i++) {
+        const int64_t own = size - 8 * i; /* bytes in this word of the key */
+        if (own < 8) p->key[i] = own > 0 ? p->key[i] & (~(uint64_t)0 >> (64 - 8 * own)) : 0;
+    }
+    p->key[2] |= (uint64_t)size << 56;
+    const uint64_t hash = ((p->key[2] * SPREAD ^ p->key[1]) * SPREAD ^ p->key[0]) * SPREAD;
+    p->place = w->slots + (hash >> 40) % SLOTS;
+    PREFETCH(p->place);
+}
+
 /* Writes the first `most` tokens of a piece; how many it has in all, or NO_MEMORY. */
-static int64_t encode_piece(const bpe *b, worker *w, const uint8_t *piece, int64_t size,
-                            int32_t *out, int64_t most) {
-    if (size == 1) {
-        out[0] = b->byte_ids[*piece];
+static int64_t encode_part(const bpe *b, worker *w, const part *p, int32_t *out, int64_t most) {
+    int32_t symbols[SCANNED];
+    const int32_t *from = symbols;
+    int64_t count;
+    if (p->size == 1) {
+        out[0] = b->byte_ids[*p->bytes];
         return 1;
     }
-    if (size > SCANNED) {
-        const int64_t count = merge_long(b, w, piece, size);
-        if (count > 0) memcpy(out, w->symbols, (size_t)(count < most ? count : most) * sizeof *out);
-        return count;
-    }
-    int32_t symbols[SCANNED];
-    if (size > KEY) {
-        const int32_t count = merge_short(b, piece, (int32_t)size, symbols);
-        memcpy(out, symbols, (size_t)(count < most ? count : most) * sizeof *out);
-        return count;
-    }
-    uint64_t key[3];
-    memcpy(key, piece, sizeof key);
-    for (int i = 0; i < 3; i++) {
-        const int64_t own = size - 8 * i; /* bytes in this part of the key */
-        if (own < 8) key[i] = own > 0 ? key[i] & (~(uint64_t)0 >> (64 - 8 * own)) : 0;
-    }
-    key[2] |= (uint64_t)size << 56;
-    const uint64_t hash = ((key[2] * SPREAD ^ key[1]) * SPREAD ^ key[0]) * SPREAD;
-    slot *s = w->slots + (hash >> 40) % SLOTS;
-    if (s->key[0] != key[0] || s->key[1] != key[1] || s->key[2] != key[2]) {
-        const int32_t count = merge_short(b, piece, (int32_t)size, symbols);
-        if (count > KEPT) {
-            memcpy(out, symbols, (size_t)(count < most ? count : most) * sizeof *out);
-            return count;
+    if (p->size > SCANNED) {
+        count = merge_long(b, w, p->bytes, p->size);
+        from = w->symbols;
+    } else if (p->size > KEY) {
+        count = merge_short(b, p->bytes, (int32_t)p->size, symbols);
+    } else if (!memcmp(p->place->key, p->key, sizeof p->key)) {
+        count = p->place->count;
+        from = p->place->ids;
+    } else {
+        count = merge_short(b, p->bytes, (int32_t)p->size, symbols);
+        if (count <= KEPT) {
+            memcpy(p->place->key, p->key, sizeof p->key);
+            memcpy(p->place->ids, symbols, (size_t)count * sizeof *symbols);
+            p->place->count = (int32_t)count;
         }
-        memcpy(s->key, key, sizeof key);
-        s->count = count;
-        memcpy(s->ids, symbols, (size_t)count * sizeof *symbols);
     }
-    for (int32_t i = 0; i < s->count && i < most; i++) out[i] = s->ids[i];
-    return s->count;
+    for (int64_t i = 0; i < count && i < most; i++) out[i] = from[i];
+    return count;
 }
 
 /* Encodes texts until there may be no room for the next one.
@@ -367,17 +385,25 @@ EXPORT int64_t glossator_encode(const bpe *b, worker *w, const uint8_t *content,
         if (bad) continue;
         const int64_t most = most_tokens < room - used ? most_tokens : room - used;
         int64_t have = 0;
-        for (int64_t at = 0, end, piece = 0; at < w->text.size && have <= most; at = end) {
-            if (have == most) {
-                have++; /* there is one more, whichever */
-                break;
+        for (int64_t at = 0, piece = 0; at < w->text.size && have <= most;) {
+            part parts[AHEAD];
+            int32_t waiting = 0;
+            while (waiting < AHEAD && at < w->text.size) {
+                if (at == piece) piece = piece_end(&w->text, at);
+                const int64_t end = part_end(b, w->text.bytes, at, piece);
+                wait_for(w, parts + waiting++, w->text.bytes + at, end - at);
+                at = end;
             }
-            if (at == piece) piece = piece_end(&w->text, at);
-            end = part_end(b, w->text.bytes, at, piece);
-            const int64_t more =
-                encode_piece(b, w, w->text.bytes + at, end - at, ids + used + have, most - have);
-            if (more < 0) return more;
-            have += more;
+            for (int32_t i = 0; i < waiting && have <= most; i++) {
+                if (have == most) {
+                    have++; /* there is one more, whichever */
+                    break;
+                }
+                int32_t *out = ids + used + have;
+                const int64_t more = encode_part(b, w, parts + i, out, most - have);
+                if (more < 0) return more;
+                have += more;
+            }
         }
         if (have > most) {
             if (most < most_tokens) return row; /* no room for the rest of it */

@@ -3,7 +3,8 @@
  * What is known of each code point stands in tables that Python makes; a text with anything else in
  * it is left to the reference. NFKC of a text is that of its characters, one after the other, where
  * the result passes the quick check of Unicode UAX #15: no character in it may compose with the one
- * before, and combining marks stand in their order.
+ * before, and combining marks stand in their order. Where it does not, the piece around the
+ * character is taken apart, ordered and composed.
  */
 #ifndef GLOSSATOR_TEXT_H
 #define GLOSSATOR_TEXT_H
@@ -13,7 +14,11 @@
 
 #include "export.h"
 
-enum { CODES = 0x30000 }; /* code points in the tables */
+enum {
+    CODES = 0x30000, /* code points in the tables */
+    PAIRS = 2048,    /* places for pairs that compose */
+    NOT_APART = 0xFFFF,
+};
 
 /* The bits of a trait. */
 enum {
@@ -33,6 +38,12 @@ typedef struct {
     const uint16_t *mapping;        /* [CODES] of a mapped character, its place in `mapped_offsets` */
     const int32_t *mapped_offsets;  /* [mapped + 1] */
     const uint32_t *mapped_content; /* the code points that mapped characters become */
+    const uint16_t *apart;          /* [CODES] 0: it can't be taken apart; NOT_APART: that is not known;
+                                     * or one more than its place in `apart_offsets` */
+    const int32_t *apart_offsets;   /* [apart + 1] */
+    const uint32_t *apart_content;  /* the code points of full compatibility decompositions */
+    const uint64_t *pairs;          /* [PAIRS] first << 32 | second, ascending; then all bits */
+    const uint32_t *pairs_made;     /* [PAIRS] what they compose to */
 } tables;
 
 /* A text in NFKC, and for each of its bytes what its character is. */

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from dataclasses import fields
 from functools import cache
 from typing import NamedTuple
 
@@ -65,10 +66,7 @@ class Encoded(NamedTuple):
 
 
 class _Tables(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in ("traits", "combining", "mapping", "mapped_offsets", "mapped_content")
-    )
+    _fields_ = tuple((field.name, ctypes.c_void_p) for field in fields(characters.Traits))
 
 
 class Library:
@@ -160,7 +158,8 @@ class Encoder:
             parts.append(ids[: lengths[first : first + count].sum()])
             first += count
         self._workers.append(worker)
-        return Encoded(np.concatenate(parts), lengths, left > 0)
+        ids = parts[1] if len(parts) == 2 else np.concatenate(parts)
+        return Encoded(ids, lengths, left > 0)
 
     def _worker(self) -> int:
         try:

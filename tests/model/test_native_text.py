@@ -49,7 +49,15 @@ PIECES = (
         "مرحبا",
     ),
     *("ＦＵＬＬ", "ﬁne", "½", "①", "ﷺ", "é", "e\u0301", "ﾊﾞｶﾞ", "ㅠㅠ", "\u1112\u1161\u11ab"),
-    *("①\u0316", "a\u0316\u0301", "a\u0301\u0316", "น\u0e48\u0e38", "\u00a8", "\u0344"),
+    *(
+        "각\u11a8 가\u11a8 가\u11a7",
+        "①\u0316",
+        "a\u0316\u0301",
+        "a\u0301\u0316",
+        "น\u0e48\u0e38",
+        "\u00a8",
+        "\u0344",
+    ),
     *("😀👍🏽❤️", "\u200b\u200d", "\x00\x1c\x85", "\u32ff", "\ue000", "\U000e0041", "\U00020000"),
 )
 """Words, white space, scripts; what NFKC changes, composes and reorders; what only one knows."""
@@ -168,8 +176,9 @@ def test_few_of_the_usual_characters_are_left_to_the_reference(
     assert native._encoder
     left = native._encoder.encode(Texts.of([*map(chr, usual)]), 9, 9).left
     assert left.mean() < 0.005
-    one_text = "Ça alors ! 这个产品很好，12％ off… “quoted” — Привіт, ¿qué tal? 😀👍🏽❤️ ราคาหุ้น"
-    assert not native._encoder.encode(Texts.of([one_text]), 99, 99).left.any()
+    texts = ["Ça alors ! 这个产品很好，12％ off… “quoted” — Привіт, ¿qué tal? 😀👍🏽❤️ ราคาหุ้น"]
+    texts += ["ㅠㅠ", "e\u0301", "ﾊﾞｶ", "مَّ", "\u1112\u1161\u11ab", "हिन्दी", "\u00a8", *PIECES[:-3]]
+    assert native._encoder.encode(Texts.of(texts), 99, 99).left.sum() == 1, "U+32FF"
 
 
 @settings(max_examples=25, deadline=None)
@@ -309,11 +318,13 @@ def test_characters_of_which_nothing_is_sure_are_left_to_the_reference(
     monkeypatch.setattr(native_text, "library", lambda: careful)
     native = with_max_tokens(tokenizer, 40)
     assert native._encoder
-    texts = ["aж", "a", "好", "", "ae\u0301", "жe\u0301"]
-    left = native._encoder.encode(Texts.of(texts), 9, 9).left
+    texts = ["aж", "a", "好", "", "ae" + "\u0301" * 70, "жe\u0301"]
+    left = native._encoder.encode(Texts.of(texts), 99, 99).left
     assert left.tolist() == [True, False, True, False, True, True]
-    left = native._encoder.encode(Texts.of(texts), 9, 9, normalized=True).left
-    assert left.tolist() == [True, False, True, False, False, True]
+    left = native._encoder.encode(Texts.of(texts), 99, 99, normalized=True).left
+    assert left.tolist() == [True, False, True, False, False, True], (
+        "a piece is too long to compose"
+    )
     check(native, plain, texts)
 
 
