@@ -35,7 +35,7 @@ class Multi(Rules):
     several = True
     fewest = 1
     headline = ("macro_f1", "accuracy")
-    calibrated_by_label = True
+    by_label = ("scale", "accept")
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises `ValueError` for no label."""
