@@ -40,12 +40,12 @@ def calibrate(
         labels: [n], of which rows without one are left out.
         initial: what was fixed before training.
     """
-    seen = task.rules.observed(labels)
+    seen, shifted = task.rules.observed(labels), not task.balanced
     if expert is None or not seen.any():
-        return task.rules.fit(network, labels, initial, task.target_precision)
+        return task.rules.fit(network, labels, initial, task.target_precision, shifted)
     chosen = _weighted(task, network[seen], expert[seen], labels[seen], initial)
     mixed = network.astype(np.float64) + chosen.expert * expert
-    fitted = task.rules.fit(mixed, labels, chosen, task.target_precision)
+    fitted = task.rules.fit(mixed, labels, chosen, task.target_precision, shifted)
     return replace(fitted, expert=chosen.expert)
 
 

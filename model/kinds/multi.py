@@ -163,7 +163,12 @@ class Multi(Rules):
         return np.asarray(predicted >= np.where(least > 1, THRESHOLD, least))
 
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """The temperature of least loss, and the threshold of best F1, of each label.
 

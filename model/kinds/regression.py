@@ -109,7 +109,12 @@ class Regression(Rules):
         return np.asarray(np.abs(logits[:, 0].astype(np.float64)))
 
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """What was fixed before training."""
         return initial

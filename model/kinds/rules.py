@@ -156,7 +156,12 @@ class Rules(ABC):
 
     @abstractmethod
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """The calibration that fits validation rows best.
 
@@ -165,6 +170,8 @@ class Rules(ABC):
             labels: [n], of which rows without one are left out.
             initial: what `initial` gave.
             target_precision: the share of accepted labels that must be right.
+            shifted: whether labels are to be as frequent as they are among these rows; not so of a
+                balanced task.
         """
 
     def thresholds(self, predicted: NDArray[Any], labels: Labels) -> PerLabel | None:

@@ -35,7 +35,7 @@ def log_losses(given: Floats, labels: NDArray[Any]) -> Floats:
 
 
 def fit_scale_and_shift(
-    logits: Floats, labels: NDArray[Any]
+    logits: Floats, labels: NDArray[Any], shifted: bool = True
 ) -> tuple[float, float | tuple[float, ...]]:
     """The scale, and what is added for each label, of least loss.
 
@@ -45,9 +45,11 @@ def fit_scale_and_shift(
     Args:
         logits: [n, labels].
         labels: [n] their numbers.
+        shifted: whether there may be a shift.
     """
     scale = _scale(logits, labels)
-    if len(labels) < 2 * MIN_LABEL_ROWS or not pays(_gain(logits, labels)):
+    enough = shifted and len(labels) >= 2 * MIN_LABEL_ROWS
+    if not enough or not pays(_gain(logits, labels)):
         return scale, 0.0
     scale, shift = _with_shift(logits, labels, scale)
     return scale, tuple(shift.tolist())

@@ -152,14 +152,19 @@ class Single(Rules):
         return Decisions(predicted.argmax(axis=1), confidence, taken)
 
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """Temperature and shift of least loss, and the confidence to accept from."""
         seen = self.observed(labels)
         logits, labels = logits[seen].astype(np.float64), labels[seen]
         if not len(labels):
             return initial
-        scale, shift = fit_scale_and_shift(logits, labels)
+        scale, shift = fit_scale_and_shift(logits, labels, shifted)
         predicted = self.probabilities(logits, Calibration(scale, shift))
         right = predicted.argmax(axis=1) == labels
         accept = accept_from(predicted.max(axis=1), right, target_precision)
