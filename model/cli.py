@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -324,6 +325,31 @@ def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -
         terminal.echo_json(predictions_json(text, labelled))
     else:
         terminal.echo(*explanation(text, labelled, colour=sys.stdout.isatty()))
+    terminal.require_output()
+
+
+@click.command(cls=Command)
+@click.option("--model", default="default", show_default=True, metavar="BUNDLE")
+@click.option("--output", required=True, metavar="FOLDER", help="Receives model.onnx and the rest.")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="FILES",
+    help="Texts to check it with, as in training; labels are not needed.",
+)
+@click.option("--text", default="text", show_default=True, metavar="COLUMN")
+@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+def export(model: str, output: str, data: tuple[str, ...], text: str, form: str) -> None:
+    """Write a bundle's network for other runtimes, and a certificate that it answers the same."""
+    from glossator.model import bundle as bundles
+    from glossator.model.export import export_onnx
+    from glossator.model.labelled.dataset import unlabelled_texts
+
+    certificates = export_onnx(bundles.load(model), Path(output), unlabelled_texts(data, text))
+    for certificate in certificates:
+        terminal.echo(certificate.line())
+    terminal.echo(f"written to {output}")
     terminal.require_output()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class Predictions:
     padded_tokens: int
     """Tokens that were computed, padding included."""
     seconds: dict[str, float]
-    """What it took, by stage: tokenize, network (and the expert), attention."""
+    """What it took, by stage: tokenize, ngrams (the expert), network, attention."""
 
 
 class Answer(NamedTuple):
@@ -82,6 +82,8 @@ class Answers(NamedTuple):
     """By name."""
     padded_tokens: int
     """Tokens that were computed, padding included."""
+    ngrams_seconds: float
+    """What the expert took."""
 
 
 class Labeller:
@@ -109,6 +111,26 @@ class Labeller:
             name: _mixed(scores.logits, added.get(name)) for name, scores in result.scores.items()
         }
 
+    def probabilities(
+        self, tokens: Tokens, network: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """[n, labels] calibrated, by task.
+
+        Args:
+            tokens: of n texts, each with at least one.
+            network: [n, outputs] what the network gave for them, by task; None to compute it.
+        """
+        if network is None:
+            scores = self._engine.run(tokens, self._names).scores
+            network = {name: one.logits for name, one in scores.items()}
+        added = self._added(tokens)
+        return {
+            task.name: task.rules.probabilities(
+                _mixed(network[task.name], added.get(task.name)), self.calibration[task.name]
+            )
+            for task in self.tasks
+        }
+
     def answers(
         self, tokens: Tokens, *, explained: bool = True, on_progress: OnProgress | None = None
     ) -> Answers:
@@ -119,7 +141,9 @@ class Labeller:
             explained: whether it is computed what each token contributed.
             on_progress: receives how many texts were finished since the last call.
         """
+        started = time.monotonic()
         added = self._added(tokens)
+        ngrams_seconds = time.monotonic() - started
         leaning = self._leaning(added) if explained else None
         result = self._engine.run(tokens, self._names, on_progress, leaning)
         answers = {}
@@ -130,7 +154,7 @@ class Labeller:
             answers[task.name] = Answer(
                 given, share(task, logits, more, given), scores.contributions
             )
-        return Answers(answers, result.padded_tokens)
+        return Answers(answers, result.padded_tokens, ngrams_seconds)
 
     def _added(self, tokens: Tokens) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] what the expert adds to the network's logits, where it has a say."""
@@ -164,7 +188,8 @@ class Labeller:
         started = time.monotonic()
         texts = Texts.of(texts)
         tokens = self._tokenizer.encode(texts)
-        seconds = {"tokenize": time.monotonic() - started, "network": 0.0, "attention": 0.0}
+        seconds = {"tokenize": time.monotonic() - started}
+        seconds |= dict.fromkeys(("ngrams", "network", "attention"), 0.0)
         parts = [
             self._label_part(
                 texts.part(first, last), tokens.part(first, last), top, on_progress, seconds
@@ -194,7 +219,9 @@ class Labeller:
     ) -> _Part:
         """Labels texts of bounded bytes and tokens, and books the time by stage."""
         started = time.monotonic()
-        answers, padded_tokens = self.answers(tokens, explained=top > 0, on_progress=on_progress)
+        answers, padded_tokens, ngrams_seconds = self.answers(
+            tokens, explained=top > 0, on_progress=on_progress
+        )
         scored = time.monotonic()
         found = units(texts, tokens, self._tokenizer.spans(texts, tokens)) if top else None
         predictions = []
@@ -206,7 +233,8 @@ class Labeller:
                 entropy = contributions.entropy
             accept = self.calibration[task.name].accept
             predictions.append(TaskPredictions(task, probabilities, accept, words, entropy, expert))
-        seconds["network"] += scored - started
+        seconds["ngrams"] += ngrams_seconds
+        seconds["network"] += scored - started - ngrams_seconds
         seconds["attention"] += time.monotonic() - scored
         return _Part(tuple(predictions), padded_tokens)
 

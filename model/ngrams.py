@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model.errors import UsageError, shown
+from glossator.model.native import library as native
 from glossator.model.tasks import Task
 from glossator.model.tokenizer import Tokenizer, Tokens, slices
 from glossator.model.weights import Arrays, Types
@@ -111,7 +112,7 @@ class Reader:
     """Makes n-grams of the tokens of a vocabulary. Safe to share between threads."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._content = tokenizer.content()
+        self.content = tokenizer.content()
 
     def blocks(self, tokens: Tokens) -> Iterator[tuple[int, int, tuple[Grams, Grams]]]:
         """The n-grams of texts, each with at least one token, in parts of bounded size.
@@ -135,10 +136,10 @@ class Reader:
 
     def _characters(self, tokens: Tokens) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """The lower-cased code points of texts, one after the other, and where each text begins."""
-        start, end = self._content.offsets[tokens.ids], self._content.offsets[tokens.ids + 1]
+        start, end = self.content.offsets[tokens.ids], self.content.offsets[tokens.ids + 1]
         lengths = end - start
         ends = np.concatenate([[0], np.cumsum(lengths)])
-        content = self._content.content[np.repeat(end - ends[1:], lengths) + np.arange(ends[-1])]
+        content = self.content.content[np.repeat(end - ends[1:], lengths) + np.arange(ends[-1])]
         at = np.flatnonzero((content & 0xC0) != 0x80)
         offsets = np.searchsorted(at, ends[tokens.offsets])
         size = np.diff(at, append=len(content))  # the next text begins with a character
@@ -203,24 +204,19 @@ class Ngrams:
         """
         self.tasks = tuple(tasks)
         self._reader = Reader(tokenizer)
-        self._tags = np.asarray(arrays["tags"], np.uint8)
+        self._tags = np.ascontiguousarray(arrays["tags"], np.uint8)
         self._bits = bits_of(arrays)
         self._scale = _joined(arrays, tasks, "scale").astype(np.float64)
         self._bias = _joined(arrays, tasks, "bias").astype(np.float64)
-        # one column more counts the known n-grams; the last row is that of all others
-        self._table = np.zeros((len(self._tags) + 1, len(self._scale) + 1), np.int8)
-        self._table[:-1, :-1] = np.concatenate([arrays[f"{task.name}.table"] for task in tasks], 1)
-        self._table[:-1, -1] = 1
+        self._table = np.concatenate([arrays[f"{task.name}.table"] for task in tasks], 1)
+        self._native = self._described() if native.built() else None
 
     def logits(self, tokens: Tokens) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] of texts, each with at least one token, by task.
 
         They are what the network's logits are: log-odds, or deviations of a regression.
         """
-        sums = np.zeros((len(tokens), self._table.shape[1]), np.int32)
-        for first, last, kinds in self._reader.blocks(tokens):
-            for grams in kinds:
-                sums[first:last] += self._sums(grams)
+        sums = self._sums(tokens)
         known = np.maximum(sums[:, -1:], 1).astype(np.float64)
         values = self._bias + self._scale * (sums[:, :-1] / np.sqrt(known))
         result, at = {}, 0
@@ -230,14 +226,32 @@ class Ngrams:
             at += width
         return result
 
-    def _sums(self, grams: Grams) -> NDArray[np.int32]:
-        """[n, columns] the sum of the rows of each text's n-grams."""
-        bucket = buckets(grams.hashes, self._bits)
-        known = grams.inside & (self._tags[bucket] == tags(grams.hashes))
-        bucket[~known] = len(self._table) - 1
-        rows = self._table[bucket.ravel()]
-        firsts = grams.offsets[:-1] * grams.hashes.shape[1]
-        return np.add.reduceat(rows, firsts, axis=0, dtype=np.int32)
+    def _described(self) -> native.Expert:
+        """The arrays as the native library takes them; they are kept by what made this."""
+        self._lower, content = _lower_case(), self._reader.content
+        arrays = (self._tags, self._table, content.content, content.offsets, self._lower)
+        sizes = self._bits, self._table.shape[1], len(content.offsets) - 1
+        return native.Expert(*sizes, *map(native.address, arrays))
+
+    def _sums(self, tokens: Tokens) -> NDArray[np.int32]:
+        """[n, columns + 1] the sum of the rows of each text's n-grams, and how many are known."""
+        if self._native:
+            return native.ngram_sums(self._native, tokens.ids, tokens.offsets)
+        return self.sums_by_numpy(tokens)
+
+    def sums_by_numpy(self, tokens: Tokens) -> NDArray[np.int32]:
+        """The same without the native library."""
+        sums = np.zeros((len(tokens), self._table.shape[1] + 1), np.int32)
+        for first, last, kinds in self._reader.blocks(tokens):
+            for grams in kinds:
+                bucket = buckets(grams.hashes, self._bits)
+                known = grams.inside & (self._tags[bucket] == tags(grams.hashes))
+                rows = np.zeros((*known.shape, sums.shape[1]), np.int8)
+                rows[known, :-1], rows[known, -1] = self._table[bucket[known]], 1
+                starts = grams.offsets[:-1]
+                rows = rows.sum(axis=1, dtype=np.int16)
+                sums[first:last] += np.add.reduceat(rows, starts, axis=0, dtype=np.int32)
+        return sums
 
 
 def _joined(arrays: Arrays, tasks: Sequence[Task], part: str) -> NDArray[Any]:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from glossator.model import native_text, tokenizer_json
+from glossator.model import tokenizer_json
 from glossator.model.characters import begins_piece
+from glossator.model.native import text as native_text
 from glossator.model.texts import Texts, strings
 
 MAX_CHARS = 16_384
@@ -60,6 +61,14 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each text."""
         return np.diff(self.offsets)
+
+    def padded(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """[n, longest] ids, zeros behind each text, and [n] how many are its own."""
+        lengths = self.lengths
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = self.ids
+        return ids, lengths
 
     def part(self, first: int, last: int) -> Tokens:
         """The tokens of the texts `first:last`."""

@@ -13,7 +13,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, cast
 
@@ -47,6 +47,10 @@ Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}")]
 """A digest, in hexadecimal digits."""
 
 
+_NESTED = (dict, list, tuple)
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make one each time
+
+
 def loads(text: str | bytes) -> dict[str, Any]:
     """A JSON object.
 
@@ -62,25 +66,23 @@ def loads(text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def dumps(content: Mapping[str, Any]) -> str:
+def dumps(content: dict[str, Any]) -> str:
     """The JSON of an object, a line for each record in it: it can be read, and is soon written."""
     return "".join(_lines(content, "")) + "\n"
 
 
 def _lines(value: Any, indent: str) -> Iterator[str]:
     """Its JSON, where what holds no object or list within another is on one line."""
-    inner = value.values() if isinstance(value, Mapping) else value
-    if not isinstance(value, (Mapping, list, tuple)) or not any(
-        isinstance(one, (Mapping, list, tuple)) and one for one in inner
-    ):
-        yield json.dumps(value, ensure_ascii=False)
+    is_object = isinstance(value, dict)
+    inner = value.values() if is_object else value
+    if not isinstance(value, _NESTED) or not any(isinstance(one, _NESTED) and one for one in inner):
+        yield _encode(value)
         return
-    is_object = isinstance(value, Mapping)
     before = f"{'{' if is_object else '['}\n{indent} "
-    for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
         yield before
         if is_object:
-            yield f"{json.dumps(key, ensure_ascii=False)}: "
+            yield f"{_encode(key)}: "
         yield from _lines(one, f"{indent} ")
         before = f",\n{indent} "
     yield f"\n{indent}{'}' if is_object else ']'}"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model import native_text
 from glossator.model.characters import KNOWN, SPACE, WORD, word_kinds
+from glossator.model.native import text as native_text
 from glossator.model.texts import Texts, strings
 from glossator.model.tokenizer import Spans, Tokens
 

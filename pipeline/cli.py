@@ -199,9 +199,8 @@ def label(
 
     gc.freeze()  # what was imported stays: a collection need not look through it, again and again
 
-    names = None if tasks is None else tuple(n.strip() for n in tasks.split(",") if n.strip())
     options = LabelOptions(
-        inputs=inputs, output=output, keys=keys, tasks=names, workers=workers, **given
+        inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
     )
     engine = beam_options(beam_arguments, workers or cores(), flags(label))
     report = _Reporter()
@@ -225,6 +224,101 @@ def label(
     terminal.echo(*summary.lines(outcome))
     if show:
         _show(outcome, show)
+
+
+@cli.command(cls=Command)
+@click.option("--input", "inputs", required=True, multiple=True, metavar="URI", help="As of label.")
+@click.option("--text", metavar="COLUMN", help="The text; by default the column that it can be.")
+@click.option(
+    "--model", default="default", show_default=True, metavar="BUNDLE", help="As of label."
+)
+@click.option("--tasks", metavar="A,B", help="Tasks to label; by default all but sensitive ones.")
+@click.option("--top", type=int, default=5, show_default=True, metavar="N", help="As of label.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads, and processes of a rival; by default one for each core.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    metavar="N",
+    help="Comments to measure with.",
+)
+@click.option(
+    "--against",
+    default="",
+    metavar="A,B",
+    help="Rivals to run beside it: tfidf, fasttext, runinference.",
+)
+@click.option(
+    "--comments",
+    type=click.IntRange(min=1),
+    default=100_000_000,
+    show_default=True,
+    metavar="N",
+    help="To forecast a night of.",
+)
+@click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Of that night.",
+)
+@click.option(
+    "--price",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="P",
+    help="Of a core for an hour.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+def bench(
+    inputs: tuple[str, ...],
+    text: str | None,
+    model: str,
+    tasks: str | None,
+    top: int,
+    workers: int | None,
+    rows: int,
+    against: str,
+    comments: int,
+    cores: int,
+    price: float,
+    as_json: bool,
+) -> None:
+    """Measure how fast the job is here, stage by stage, and what a night of comments takes."""
+    from glossator.pipeline import bench as benchmark
+    from glossator.pipeline.engines import runners
+    from glossator.pipeline.labelling import Labelling
+
+    labelling = Labelling.of(model, text, _named(tasks), top)
+    account = benchmark.measure(
+        inputs,
+        text,
+        labelling,
+        workers or runners.cores(),
+        rows,
+        _named(against) or (),
+        (comments, cores, price),
+        lambda line: terminal.echo(line, err=True),
+    )
+    if as_json:
+        terminal.echo_json(account.to_json())
+    else:
+        terminal.echo(*benchmark.lines(account))
+
+
+def _named(listed: str | None) -> tuple[str, ...] | None:
+    """The names in a list with commas."""
+    if listed is None:
+        return None
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 class _Reporter(TerminalReporter):
@@ -259,7 +353,7 @@ def _stopped(signal_name: str) -> NoReturn:
     exits.leave(exits.FAILED)
 
 
-for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.corpora):
+for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.export, verbs.corpora):
     cli.add_command(_verb)
 
 

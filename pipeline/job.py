@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
-import torch
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners.runner import create_runner
 
 from glossator.model import bundle as bundles
+from glossator.model import engines
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
 from glossator.pipeline.causes import cause, reaching
@@ -315,7 +315,8 @@ def _versions() -> dict[str, str]:
     return {
         "glossator": version("glossator"),
         "apache-beam": beam.__version__,
-        "torch": torch.__version__,
+        "network": engines.description(),
+        "torch": version("torch"),
         "pyarrow": pa.__version__,
         "python": platform.python_version(),
     }

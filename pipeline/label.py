@@ -26,7 +26,7 @@ from glossator.pipeline.outputs.schema import WORD, output_schema, task_type
 from glossator.pipeline.outputs.staging import SplitRecord
 from glossator.pipeline.outputs.write import SplitWriter
 
-MODEL_STAGES = ("tokenize", "network", "attention")
+MODEL_STAGES = ("tokenize", "ngrams", "network", "attention")
 
 
 @dataclass(frozen=True)

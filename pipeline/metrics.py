@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "glossator"
 """Of the counters and distributions in Beam."""
-STAGES = ("model_load", "read", "tokenize", "network", "attention", "arrow", "write")
+STAGES = ("model_load", "read", "tokenize", "ngrams", "network", "attention", "arrow", "write")
 """What a worker's time goes to; `arrow` is putting the answers into columns."""
 
 

@@ -8,6 +8,7 @@ import pytest
 from test_layers import modules_after
 
 import glossator
+from glossator.model.native.library import fast
 
 PUBLIC = {
     "Bundle",
@@ -48,3 +49,10 @@ def test_labelling_a_table_needs_no_beam() -> None:
     modules = modules_after("from glossator import Labeller, label_table, load")
     assert "glossator.pipeline.tables" in modules
     assert "apache_beam" not in modules
+
+
+@pytest.mark.skipif(not fast(), reason="torch computes here")
+def test_labelling_needs_no_torch() -> None:
+    code = "from glossator.pipeline import job; from glossator import Labeller, load; "
+    code += "Labeller(load('default')).label(['It came broken'])"
+    assert "torch" not in modules_after(code)

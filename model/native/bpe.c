@@ -114,7 +114,7 @@ static void note_neighbours(bpe *b, const uint8_t *p, const uint8_t *end) {
     }
 }
 
-GLOSSATOR_PUBLIC void glossator_bpe_free(bpe *b) {
+EXPORT void glossator_bpe_free(bpe *b) {
     if (!b) return;
     free(b->pairs);
     free(b->made);
@@ -127,7 +127,7 @@ GLOSSATOR_PUBLIC void glossator_bpe_free(bpe *b) {
  * left, right, made: [count] tokens, the first merge to be applied first.
  * The tables of `t` stay the caller's and must live as long. NULL where there is no memory, or too
  * many tokens, or an id or an offset is none. */
-GLOSSATOR_PUBLIC bpe *glossator_bpe_new(const tables *t, const uint8_t *content,
+EXPORT bpe *glossator_bpe_new(const tables *t, const uint8_t *content,
                                         int64_t content_size, const int64_t *token_offsets,
                                         int64_t size, const int32_t *byte_ids, const int32_t *left,
                                         const int32_t *right, const int32_t *made, int64_t count) {
@@ -168,7 +168,7 @@ failed:
     return NULL;
 }
 
-GLOSSATOR_PUBLIC void glossator_worker_free(worker *w) {
+EXPORT void glossator_worker_free(worker *w) {
     if (!w) return;
     free(w->slots);
     free_text(&w->text);
@@ -179,7 +179,7 @@ GLOSSATOR_PUBLIC void glossator_worker_free(worker *w) {
     free(w);
 }
 
-GLOSSATOR_PUBLIC worker *glossator_worker_new(void) {
+EXPORT worker *glossator_worker_new(void) {
     worker *w = calloc(1, sizeof *w);
     if (w && (w->slots = calloc(SLOTS, sizeof *w->slots))) return w;
     glossator_worker_free(w);
@@ -368,7 +368,7 @@ static int64_t encode_part(const bpe *b, worker *w, const part *p, int32_t *out,
  * lengths, left: [count] receive how many tokens a text has, and whether it is left to the reference.
  * Returns how many texts were encoded, or what went wrong.
  */
-GLOSSATOR_PUBLIC int64_t glossator_encode(const bpe *b, worker *w, const uint8_t *content,
+EXPORT int64_t glossator_encode(const bpe *b, worker *w, const uint8_t *content,
                                           int64_t size, const int64_t *offsets, int64_t count,
                                           int64_t most_characters, int64_t most_tokens,
                                           int32_t normalized, int32_t *ids, int64_t room,

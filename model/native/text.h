@@ -12,11 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
-#define GLOSSATOR_PUBLIC __declspec(dllexport)
-#else
-#define GLOSSATOR_PUBLIC __attribute__((visibility("default")))
-#endif
+#include "export.h"
 
 enum {
     CODES = 0x30000, /* code points in the tables */

@@ -13,7 +13,7 @@
  * left: [count] receives whether a text is left to the reference.
  * Returns 0 or what went wrong.
  */
-GLOSSATOR_PUBLIC int64_t glossator_spans(const tables *t, const uint8_t *content, int64_t size,
+EXPORT int64_t glossator_spans(const tables *t, const uint8_t *content, int64_t size,
                                          const int64_t *offsets, int64_t count, int64_t most,
                                          const int32_t *sizes, int64_t vocabulary,
                                          const int32_t *ids, int64_t tokens,
@@ -59,7 +59,7 @@ GLOSSATOR_PUBLIC int64_t glossator_spans(const tables *t, const uint8_t *content
  * unit_offsets: [count + 1]; unit_start, unit_end: [tokens]; of_token: [tokens].
  * Returns how many units there are, or what went wrong.
  */
-GLOSSATOR_PUBLIC int64_t glossator_units(const tables *t, const uint8_t *content, int64_t size,
+EXPORT int64_t glossator_units(const tables *t, const uint8_t *content, int64_t size,
                                          const int64_t *offsets, int64_t count,
                                          const int64_t *token_offsets, int64_t tokens,
                                          const int64_t *start, const int64_t *end,
@@ -136,7 +136,7 @@ enum { FEW = 32 };
  * word_offsets: [count + 1]; word_start, word_end, word_weight: [min(units, count * most)].
  * Returns how many words there are, or what went wrong.
  */
-GLOSSATOR_PUBLIC int64_t glossator_heaviest(const int64_t *unit_offsets, int64_t count,
+EXPORT int64_t glossator_heaviest(const int64_t *unit_offsets, int64_t count,
                                             int64_t units, const int64_t *unit_start,
                                             const int64_t *unit_end, const int64_t *of_token,
                                             const float *weights, int64_t tokens, int64_t most,

@@ -22,6 +22,7 @@ from glossator.model.evaluation.assess import assess
 from glossator.model.kinds import Labels
 from glossator.model.labelled import overview
 from glossator.model.labelled.dataset import Dataset
+from glossator.model.parity import certify
 from glossator.model.progress import Report, Show
 from glossator.model.tasks import Task
 from glossator.model.training.checkpoint import Checkpoint, training_key
@@ -157,6 +158,9 @@ def train(
         twin, _ = learner.network(material.of(task), (task,), nothing, each)
         return learner.bundle(twin, expert, (task,))
 
+    certificate = certify(bundle, validation_rows.texts)
+    report(certificate.line())
+    bundle = replace(bundle, provenance={**facts, "parity": certificate.to_json()})
     bundle = replace(bundle, metrics=assess(bundle, data, report, alone if twins else None))
     bundle = replace(bundle, card=card.render(bundle))
     keep(bundle)

@@ -268,12 +268,7 @@ class Trainer:
 
 def padded(tokens: Tokens, rows: Tensor) -> tuple[Tensor, Tensor]:
     """[B, T] ids and [B] lengths of some texts."""
-    index = rows.numpy()
-    lengths = tokens.lengths[index]
-    place = np.arange(lengths.max())
-    mask = place < lengths[:, None]
-    ids = np.zeros(mask.shape, np.int64)
-    ids[mask] = tokens.ids[(tokens.offsets[index, None] + place)[mask]]
+    ids, lengths = tokens.select(rows.numpy()).padded()
     return torch.from_numpy(ids), torch.from_numpy(lengths)
 
 

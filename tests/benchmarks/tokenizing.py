@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model import bundle as bundles
-from glossator.model import native_text
+from glossator.model.native import text as native_text
 from glossator.model.texts import Texts
 from glossator.model.tokenizer import MAX_CHARS, Tokenizer
 from glossator.model.words import heaviest, units

@@ -15,6 +15,7 @@ from sample_comments import answer_alone, make_comments, write_comments
 from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
+from glossator.model.native import engine as native_engine
 from glossator.model.tasks import Task, select_tasks
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.plan import make_plan
@@ -257,12 +258,15 @@ def test_model_that_was_replaced_is_refused(bundle: Path, tmp_path: Path) -> Non
         plan_of.labeller()
 
 
-def test_rows_are_told_of_in_the_midst_of_a_split(bundle: Path, tmp_path: Path) -> None:
+def test_rows_are_told_of_in_the_midst_of_a_split(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows that share a text are done together, and those without one when their piece is."""
     texts: list[str | None] = [*make_comments(900, seed=2), None, " "] * 2
     path = write_comments(tmp_path / "in.parquet", texts)
     plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
     heard: list[int] = []
+    monkeypatch.setattr(native_engine, "_PART_TOKENS", 500)  # of many texts it has many parts
     label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), heard.append)
     assert heard == sorted(heard) and heard[-1] == len(texts)
     assert len(set(heard)) > 10

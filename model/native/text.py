@@ -1,4 +1,4 @@
-"""The functions of `native/` over texts, where they were built: tokens, spans, words.
+"""The native functions over texts, where they were built: tokens, spans, words.
 
 They take no Python object a text and let other threads run. Each gives what the plain code beside
 its caller gives; texts with characters that they are not sure of are left to that code.
@@ -7,7 +7,6 @@ its caller gives; texts with characters that they are not sure of are left to th
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import weakref
 from dataclasses import fields
 from functools import cache
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glossator.model import characters
+from glossator.model.native import library as native
 from glossator.model.texts import Texts
 
 _MOST_IDS = 1 << 20
@@ -72,9 +72,7 @@ class _Tables(ctypes.Structure):
 class Library:
     """The native functions, and what they know of characters."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        library = ctypes.CDLL(path)
+    def __init__(self, library: ctypes.CDLL) -> None:
         self._known = characters.traits()  # what the tables point into
         self._tables = _Tables(*(array.ctypes.data for array in vars(self._known).values()))
         self.tables = ctypes.addressof(self._tables)
@@ -109,8 +107,8 @@ class Library:
 @cache
 def library() -> Library | None:
     """None where they were not built."""
-    found = importlib.util.find_spec("glossator.model._text")
-    return Library(found.origin) if found and found.origin else None
+    found = native.loaded()
+    return Library(found) if found else None
 
 
 class Encoder:
