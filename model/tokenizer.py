@@ -192,7 +192,7 @@ class Tokenizer:
         encoder = self._encoder
         if encoder is None:
             return self._by_reference(strings(texts))
-        given = _read(texts)
+        given = readable(texts)
         found = encoder.encode(given, MAX_CHARS, self.max_tokens)
         left = np.flatnonzero(found.left)
         others = [
@@ -230,7 +230,7 @@ class Tokenizer:
         library = native_text.library()
         if library is None:
             return self._spans_in_slices(strings(texts), tokens)
-        given = _read(texts)
+        given = readable(texts)
         start, end, unsure = native_text.spans(
             library, given, MAX_CHARS, self._bytes, tokens.ids, tokens.offsets
         )
@@ -282,10 +282,11 @@ class Tokenizer:
 
     def truncated(self, texts: Sequence[str] | Texts, tokens: Tokens) -> NDArray[np.bool_]:
         """[n] whether a text goes on behind the last token that was kept."""
-        given = Texts.of(texts)
+        given = readable(texts)
         cut = np.zeros(len(given), bool)
         for row in np.flatnonzero(given.sizes > MAX_CHARS).tolist():
             content = given.content[given.offsets[row] : given.offsets[row + 1]]
+            content = content[: 4 * MAX_CHARS + 1]
             cut[row] = np.count_nonzero((content & 0xC0) != 0x80) > MAX_CHARS
         for row in np.flatnonzero((tokens.lengths == self.max_tokens) & ~cut).tolist():
             ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
@@ -327,11 +328,11 @@ def _filled(
     return Tokens(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def _read(texts: Sequence[str] | Texts) -> Texts:
-    """Texts, of which some may go on behind what is read."""
+def readable(texts: Sequence[str] | Texts) -> Texts:
+    """Texts as buffers; of strings what is read, and one character more if there is one."""
     if isinstance(texts, Texts):
         return texts
-    return Texts.of([text[:MAX_CHARS] for text in texts])
+    return Texts.of([text[: MAX_CHARS + 1] for text in texts])
 
 
 def _probe(content: TokenBytes) -> list[str]:
