@@ -156,10 +156,10 @@ class Tokenizer:
 
     def content(self) -> TokenBytes:
         """The bytes that each token stands for."""
-        tokens = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
-        letters = _byte_of_letter()
-        content = bytes(letters[letter] for token, _ in tokens for letter in token)
-        offsets = np.cumsum([0, *(len(token) for token, _ in tokens)])
+        vocabulary = self._tokenizer.get_vocab()
+        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+        content = "".join(tokens).translate(_byte_of_letter()).encode("latin-1")
+        offsets = np.cumsum([0, *map(len, tokens)])
         return TokenBytes(np.frombuffer(content, np.uint8), offsets)
 
     @cached_property
@@ -299,16 +299,14 @@ class Tokenizer:
 
 
 @cache
-def _byte_of_letter() -> dict[str, int]:
+def _byte_of_letter() -> dict[int, int]:
     """The byte behind each letter of a byte-level BPE (Radford et al. 2019).
 
     Printable bytes of Latin-1 stand for themselves, the others, in order, are U+0100 and on.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = (byte for byte in range(256) if byte not in printable)
-    return {chr(byte): byte for byte in printable} | {
-        chr(0x100 + i): byte for i, byte in enumerate(others)
-    }
+    return {byte: byte for byte in printable} | {0x100 + i: byte for i, byte in enumerate(others)}
 
 
 def _filled(
@@ -337,8 +335,10 @@ def readable(texts: Sequence[str] | Texts) -> Texts:
 
 def _probe(content: TokenBytes) -> list[str]:
     """Some texts of a vocabulary's own tokens, and some of what cuts and normal forms are about."""
-    pieces = np.split(content.content, content.offsets[1:-1])
-    own = [bytes(piece).decode(errors="ignore") for piece in pieces[:: len(pieces) // 1000 + 1]]
+    places = content.offsets.tolist()
+    some = range(0, len(places) - 1, len(places) // 1000 + 1)
+    pieces = [content.content[places[i] : places[i + 1]] for i in some]
+    own = [piece.tobytes().decode(errors="ignore") for piece in pieces]
     return [*("".join(own[i : i + 7]) for i in range(0, len(own), 7)), *_HARD]
 
 
