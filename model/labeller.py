@@ -18,7 +18,7 @@ from glossator.model.mixing import share
 from glossator.model.ngrams import Ngrams
 from glossator.model.tasks import Task, select_tasks
 from glossator.model.texts import Texts
-from glossator.model.tokenizer import MAX_CHARS, Tokens, slices
+from glossator.model.tokenizer import MAX_CHARS, Tokens, readable, slices
 from glossator.model.words import Words, heaviest, joined, no_words, units
 
 MAX_TEXTS = 1 << 14
@@ -186,7 +186,7 @@ class Labeller:
             on_progress: receives how many texts were finished since the last call.
         """
         started = time.monotonic()
-        texts = Texts.of(texts)
+        texts = readable(texts)
         tokens = self._tokenizer.encode(texts)
         seconds = {"tokenize": time.monotonic() - started}
         seconds |= dict.fromkeys(("ngrams", "network", "attention"), 0.0)

@@ -156,10 +156,10 @@ class Tokenizer:
 
     def content(self) -> TokenBytes:
         """The bytes that each token stands for."""
-        tokens = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
-        letters = _byte_of_letter()
-        content = bytes(letters[letter] for token, _ in tokens for letter in token)
-        offsets = np.cumsum([0, *(len(token) for token, _ in tokens)])
+        vocabulary = self._tokenizer.get_vocab()
+        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+        content = "".join(tokens).translate(_byte_of_letter()).encode("latin-1")
+        offsets = np.cumsum([0, *map(len, tokens)])
         return TokenBytes(np.frombuffer(content, np.uint8), offsets)
 
     @cached_property
@@ -192,7 +192,7 @@ class Tokenizer:
         encoder = self._encoder
         if encoder is None:
             return self._by_reference(strings(texts))
-        given = _read(texts)
+        given = readable(texts)
         found = encoder.encode(given, MAX_CHARS, self.max_tokens)
         left = np.flatnonzero(found.left)
         others = [
@@ -230,7 +230,7 @@ class Tokenizer:
         library = native_text.library()
         if library is None:
             return self._spans_in_slices(strings(texts), tokens)
-        given = _read(texts)
+        given = readable(texts)
         start, end, unsure = native_text.spans(
             library, given, MAX_CHARS, self._bytes, tokens.ids, tokens.offsets
         )
@@ -282,10 +282,11 @@ class Tokenizer:
 
     def truncated(self, texts: Sequence[str] | Texts, tokens: Tokens) -> NDArray[np.bool_]:
         """[n] whether a text goes on behind the last token that was kept."""
-        given = Texts.of(texts)
+        given = readable(texts)
         cut = np.zeros(len(given), bool)
         for row in np.flatnonzero(given.sizes > MAX_CHARS).tolist():
             content = given.content[given.offsets[row] : given.offsets[row + 1]]
+            content = content[: 4 * MAX_CHARS + 1]
             cut[row] = np.count_nonzero((content & 0xC0) != 0x80) > MAX_CHARS
         for row in np.flatnonzero((tokens.lengths == self.max_tokens) & ~cut).tolist():
             ids = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
@@ -298,16 +299,14 @@ class Tokenizer:
 
 
 @cache
-def _byte_of_letter() -> dict[str, int]:
+def _byte_of_letter() -> dict[int, int]:
     """The byte behind each letter of a byte-level BPE (Radford et al. 2019).
 
     Printable bytes of Latin-1 stand for themselves, the others, in order, are U+0100 and on.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = (byte for byte in range(256) if byte not in printable)
-    return {chr(byte): byte for byte in printable} | {
-        chr(0x100 + i): byte for i, byte in enumerate(others)
-    }
+    return {byte: byte for byte in printable} | {0x100 + i: byte for i, byte in enumerate(others)}
 
 
 def _filled(
@@ -327,17 +326,19 @@ def _filled(
     return Tokens(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def _read(texts: Sequence[str] | Texts) -> Texts:
-    """Texts, of which some may go on behind what is read."""
+def readable(texts: Sequence[str] | Texts) -> Texts:
+    """Texts as buffers; of strings what is read, and one character more if there is one."""
     if isinstance(texts, Texts):
         return texts
-    return Texts.of([text[:MAX_CHARS] for text in texts])
+    return Texts.of([text[: MAX_CHARS + 1] for text in texts])
 
 
 def _probe(content: TokenBytes) -> list[str]:
     """Some texts of a vocabulary's own tokens, and some of what cuts and normal forms are about."""
-    pieces = np.split(content.content, content.offsets[1:-1])
-    own = [bytes(piece).decode(errors="ignore") for piece in pieces[:: len(pieces) // 1000 + 1]]
+    places = content.offsets.tolist()
+    some = range(0, len(places) - 1, len(places) // 1000 + 1)
+    pieces = [content.content[places[i] : places[i + 1]] for i in some]
+    own = [piece.tobytes().decode(errors="ignore") for piece in pieces]
     return [*("".join(own[i : i + 7]) for i in range(0, len(own), 7)), *_HARD]
 
 

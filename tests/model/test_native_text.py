@@ -244,6 +244,7 @@ LONG = {
     "composing": "e\u0301" * 3000,
     "just as many": "é" * MAX_CHARS,
     "one more": "é" * MAX_CHARS + "!",
+    "cut in a piece": "a" * (MAX_CHARS - 2) + "e\u0323\u0301",
     "cut in a character": "😀" * MAX_CHARS + "😀",
     "words": "some words, don't " * 1200,
 }
