@@ -15,7 +15,7 @@ from command_lines import glossator, refused
 from networks import NETWORKS
 
 from glossator.model import onnx_export
-from glossator.model.bundle import Bundle, save
+from glossator.model.bundle import Bundle, load, save
 from glossator.model.network import AttentionRNN
 from glossator.model.parity import certify
 from glossator.model.tokenizer import Tokens
@@ -111,3 +111,13 @@ def test_what_onnx_has_no_operation_for_is_refused(
     )
     refused(run, "ONNX has no operation for a QRNN")
     assert not out.exists()
+
+
+def test_the_bundle_in_the_package_is_certified(corpus: list[str]) -> None:
+    """On ten thousand texts when it was trained, and on some here."""
+    bundle = load("default")
+    said = bundle.provenance["parity"]
+    assert said["texts"] == 10_000
+    assert said["flips"] == 0
+    assert said["largest_difference"] <= 1e-5
+    assert certify(bundle, corpus).holds
