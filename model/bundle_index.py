@@ -204,8 +204,7 @@ def _calibration(value: dict[str, Any], tasks: tuple[Task, ...]) -> dict[str, Ca
         _check_keys(value[task.name], names, where, ("expert",))
         try:
             result[task.name] = Calibration(**value[task.name])
-            count = len(task.labels) if task.rules.calibrated_by_label else 0
-            result[task.name].check_labels(count)
+            result[task.name].check_labels(len(task.labels), task.rules.by_label)
         except UsageError as error:
             raise ValueError(f"{where}: {error}") from None
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ _RANGES = (
     ("expert", 0.0, 100.0),
 )
 """What keeps probabilities and float32 values finite, whatever the logits."""
-_BY_LABEL = ("scale", "accept")
-"""What may have a number for each label."""
+_BY_LABEL = ("scale", "shift", "accept")
+"""What may have a number for each label, in a task of some kind."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Calibration:
     scale: PerLabel = 1.0
     """Logits are multiplied by it: 1 / temperature (Guo et al. 2017); a regression's deviation.
     A multi task may have one for each label."""
-    shift: float = 0.0
-    """Added after scaling: a regression's mean."""
+    shift: PerLabel = 0.0
+    """Added after scaling: a regression's mean; of a single task a number for each label, which
+    says how much more frequent it is than the model believes."""
     accept: PerLabel = NOTHING
     """A label is accepted from this confidence on; above 1 nothing is. In a multi task it is the
     probability from which a label is given, for all or for each; above 1, `THRESHOLD`."""
@@ -61,23 +62,25 @@ class Calibration:
                 if not plain or not low <= number <= high:
                     raise UsageError(f"{name} {shown(number)} is not between {low:g} and {high:g}")
 
-    def check_labels(self, count: int) -> None:
+    def check_labels(self, count: int, by_label: Sequence[str]) -> None:
         """Raises `UsageError` where a field has numbers for other labels than the task has.
 
         Args:
-            count: the labels that may have a number each; 0 where only the whole task may.
+            count: the labels of the task.
+            by_label: the fields that may have a number for each.
         """
         for name in _BY_LABEL:
-            value = getattr(self, name)
-            if isinstance(value, tuple) and len(value) != (count or -1):
+            value, may = getattr(self, name), name in by_label
+            if isinstance(value, tuple) and not (may and len(value) == count):
                 raise UsageError(
                     f"{name} has {len(value)} numbers, not one"
-                    + (f" or one for each of {count} labels" if count else "")
+                    + (f" or one for each of {count} labels" if may else "")
                 )
 
     def scaled(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """The logits in double precision, scaled and shifted."""
-        return np.asarray(logits.astype(np.float64) * np.asarray(self.scale) + self.shift)
+        scaled = logits.astype(np.float64) * np.asarray(self.scale)
+        return np.asarray(scaled + np.asarray(self.shift))
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, a weight of 0 left out; `Calibration(**fields)` reads them back."""
@@ -86,14 +89,23 @@ class Calibration:
 
 
 def best_scale(loss: Callable[[float], float]) -> float:
-    """The scale of least loss, between 0.1 and 10, in steps of 2.3%.
+    """The scale of least loss, between 0.001 and 10, in steps of 2.3%.
 
     Args:
         loss: falls with the scale and then rises, as a cross-entropy does, which is convex in it.
     """
-    grid = np.exp(np.linspace(np.log(0.1), np.log(10), 201)).tolist()
+    grid = np.exp(np.linspace(np.log(0.001), np.log(10), 401)).tolist()
     near = min(range(0, len(grid), 10), key=lambda i: loss(grid[i]))
     return float(min(grid[max(0, near - 9) : near + 10], key=loss))
+
+
+def pays(gain: NDArray[Any]) -> bool:
+    """Whether losses fell, on average, by more than one standard error of that fall.
+
+    Args:
+        gain: [n] how far each row's loss fell.
+    """
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 def cross_entropy(given: NDArray[Any]) -> float:

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glossator.model.calibrate import Calibration
+from glossator.model.calibrate import Calibration, pays
 from glossator.model.kinds import Labels
 from glossator.model.tasks import Task
 
-_WEIGHTS = (*(i / 10 for i in range(1, 16)), 2.0, 3.0, 5.0)
-"""Those tried for the expert."""
+_WEIGHTS = (*(i / 10 for i in range(1, 16)), 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+"""Those tried for the expert. The largest is as good as the expert alone."""
+_POWERS = (-7.0, 2.3)
+"""Least and largest logarithm of the factor that the logits may get: where the expert weighs much
+they are large."""
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -37,12 +40,12 @@ def calibrate(
         labels: [n], of which rows without one are left out.
         initial: what was fixed before training.
     """
-    seen = task.rules.observed(labels)
+    seen, shifted = task.rules.observed(labels), not task.balanced
     if expert is None or not seen.any():
-        return task.rules.fit(network, labels, initial, task.target_precision)
+        return task.rules.fit(network, labels, initial, task.target_precision, shifted)
     chosen = _weighted(task, network[seen], expert[seen], labels[seen], initial)
     mixed = network.astype(np.float64) + chosen.expert * expert
-    fitted = task.rules.fit(mixed, labels, chosen, task.target_precision)
+    fitted = task.rules.fit(mixed, labels, chosen, task.target_precision, shifted)
     return replace(fitted, expert=chosen.expert)
 
 
@@ -63,7 +66,7 @@ def _weighted(
             scale = begun * float(np.exp(power))
             return task.rules.losses(logits, labels, replace(initial, scale=scale))
 
-        power = least(lambda power: float(at(power).mean()), -2.3, 2.3)
+        power = least(lambda power: float(at(power).mean()), *_POWERS)
         return at(power), begun * float(np.exp(power))
 
     without, _ = losses(0.0)
@@ -73,7 +76,7 @@ def _weighted(
         if found.mean() < best.mean():
             best, weight, scale = found, one, its_scale
     gain = without - best
-    if not gain.mean() > gain.std() / np.sqrt(len(gain)):
+    if not pays(gain):
         return initial
     return replace(initial, expert=weight, scale=scale)
 

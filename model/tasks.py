@@ -25,6 +25,8 @@ MAX_NAME_CHARS = 64
 """Of a task's name."""
 MAX_LABEL_CHARS = 128
 MAX_LIMITS_CHARS = 10_000
+LEAST_WEIGHT, MAX_WEIGHT = 1e-3, 1e3
+"""Of a task in the loss."""
 _ALWAYS = ("kind", "labels", "sensitive", "target_precision", "limits")
 """What `bundle.json` says of every task; the rest only where it is set."""
 OUTPUT_COLUMNS = ("source_file", "source_row", "stage", "reason", "detail")
@@ -56,6 +58,8 @@ class Task:
     """What stands between labels in a column of text."""
     balanced: bool = False
     """Whether in training all labels count the same, however many rows have them."""
+    weight: float = 1.0
+    """How much the task counts in the loss, beside the others."""
 
     def __post_init__(self) -> None:
         where = f"task {shown(self.name)}"
@@ -80,6 +84,11 @@ class Task:
             raise UsageError(f"{where}: balanced {shown(self.balanced)} is not true or false")
         if self.balanced and not self.labels:
             raise UsageError(f"{where}: balanced is about labels, and it has none: remove it")
+        if not _is_number(self.weight) or not LEAST_WEIGHT <= self.weight <= MAX_WEIGHT:
+            raise UsageError(
+                f"{where}: weight {shown(self.weight)} is not between {LEAST_WEIGHT:g} and "
+                f"{MAX_WEIGHT:g}"
+            )
         self._check_columns(where)
 
     def _check_columns(self, where: str) -> None:
@@ -139,6 +148,7 @@ class Task:
             "columns": dict(zip(self.labels, self.columns, strict=False)),
             "separator": self.separator,
             "balanced": self.balanced,
+            "weight": self.weight if self.weight != 1 else None,
         }
         return {k: v for k, v in described.items() if v or k in _ALWAYS}
 

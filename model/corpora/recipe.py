@@ -22,6 +22,8 @@ from glossator.model.tasks import Task
 Summary = dict[str, dict[str, dict[str, int]]]
 """Source → split → `rows`, and for each task the rows that are labelled."""
 
+_WEAK = 0.2
+"""The weight of a task of which little can be learnt, whatever the network spends on it."""
 TASKS: tuple[Task, ...] = (
     Task(
         "sentiment",
@@ -42,6 +44,7 @@ TASKS: tuple[Task, ...] = (
         limits="Which of twelve sitcom characters would say it: a demonstration, and a weak one. "
         "It says nothing about who wrote a comment and must not be used to identify anyone. "
         "English only.",
+        weight=_WEAK,
     ),
     Task(
         "gender",
@@ -51,6 +54,7 @@ TASKS: tuple[Task, ...] = (
         limits="Gender of the sitcom character a line was written for: it reflects how two shows "
         "wrote women and men, and is little better than a guess. It says nothing about a real "
         "writer and must not be used to decide about anyone. English only.",
+        weight=_WEAK,
     ),
     Task(
         "topic",
@@ -171,6 +175,8 @@ def tasks_toml() -> str:
         lines.append(f"labels = {json.dumps(list(task.labels))}")
         if task.sensitive:
             lines.append("sensitive = true")
+        if task.weight != 1:
+            lines.append(f"weight = {task.weight:g}")
         lines.append(f"limits = {json.dumps(task.limits)}")
         tables.append("\n".join(lines) + "\n")
     return "\n".join(tables)

@@ -80,13 +80,14 @@ def assess(
 
 
 def _answers(bundle: Bundle, rows: Dataset) -> tuple[dict[str, Answers], dict[str, Answers]]:
-    """By task what a model gives, and what it would without its temperatures."""
+    """By task what a model gives, and what it would without its temperatures and shifts."""
     raw = logits(Labeller(bundle, [task.name for task in bundle.tasks]), rows.texts)
     calibrated: dict[str, Answers] = {}
     plain: dict[str, Answers] = {}
     for task in bundle.tasks:
         calibration = bundle.calibration[task.name]
-        for into, used in ((calibrated, calibration), (plain, replace(calibration, scale=1.0))):
+        uncalibrated = replace(calibration, scale=1.0, shift=0.0)
+        for into, used in ((calibrated, calibration), (plain, uncalibrated)):
             given = task.rules.probabilities(raw[task.name], used)
             into[task.name] = Answers(given, calibration.accept)
     return calibrated, plain

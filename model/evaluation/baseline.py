@@ -36,7 +36,8 @@ class Baseline:
     """Texts as counts of n-grams, which serve all tasks, and a linear model for each task.
 
     Character 1- to 4-grams (which serve Chinese) and word 1- and 2-grams; the linear model is that
-    of the task's kind, its regularisation and thresholds those that are best on validation rows.
+    of the task's kind, its regularisation, thresholds and shift of labels those that are best on
+    validation rows.
     """
 
     def __init__(self, train: Dataset, validation: Dataset, test: Dataset) -> None:
@@ -73,7 +74,10 @@ class Baseline:
 
         def fitted(strength: float) -> tuple[float, NDArray[np.float64]]:
             given = task.rules.baseline(features, labels[rows], asked, task.labels, strength)
-            return _quality(task, known[checks], given[checks]) if len(checks) else 0.0, given
+            if not len(checks):
+                return 0.0, given
+            given = task.rules.revised(given, checks, known[checks])
+            return _quality(task, known[checks], given[checks]), given
 
         strength, given = _climb(fitted)
         accept = task.rules.thresholds(given[checks], known[checks]) if len(checks) else None

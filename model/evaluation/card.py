@@ -144,10 +144,10 @@ def _quality(bundle: Bundle) -> list[str]:
         _table(rows),
         "Value and 95% bootstrap interval over test rows. The baseline is TF-IDF (character 1- to "
         "4-grams, word 1- and 2-grams) with logistic regression, ridge for a regression, fitted on "
-        "the same training rows; its regularisation and thresholds are the best on the validation "
-        "rows. Verdict: whether the model beside it is better or worse on the same rows, or the "
-        "rows can't tell. ECE: expected calibration error, 15 bins, before → after the "
-        "temperature; of a multi task the mean over labels.",
+        "the same training rows; its regularisation, thresholds and shifts of labels are the best "
+        "on the validation rows. Verdict: whether the model beside it is better or worse on the "
+        "same rows, or the rows can't tell. ECE: expected calibration error, 15 bins, before → "
+        "after temperature and shift; of a multi task the mean over labels.",
     ]
 
 

@@ -35,7 +35,7 @@ class Multi(Rules):
     several = True
     fewest = 1
     headline = ("macro_f1", "accuracy")
-    calibrated_by_label = True
+    by_label = ("scale", "accept")
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises `ValueError` for no label."""
@@ -163,7 +163,12 @@ class Multi(Rules):
         return np.asarray(predicted >= np.where(least > 1, THRESHOLD, least))
 
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """The temperature of least loss, and the threshold of best F1, of each label.
 

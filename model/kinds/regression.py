@@ -63,7 +63,7 @@ class Regression(Rules):
 
     def targets(self, labels: Labels, initial: Calibration) -> NDArray[Any]:
         """[n] deviations from the mean, in units of the usual one."""
-        return np.asarray((labels - initial.shift) / initial.scale, np.float32)
+        return np.asarray((labels - float(np.asarray(initial.shift))) / initial.scale, np.float32)
 
     def lessons(self, predicted: NDArray[Any], initial: Calibration) -> NDArray[np.float32]:
         """[n] the numbers as `targets` gives them."""
@@ -109,7 +109,12 @@ class Regression(Rules):
         return np.asarray(np.abs(logits[:, 0].astype(np.float64)))
 
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """What was fixed before training."""
         return initial
@@ -154,7 +159,7 @@ class Regression(Rules):
 
     def leaning(self, given: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """Away from the mean, to the side on which the value is."""
-        return np.where(given < calibration.shift, -1.0, 1.0)
+        return np.where(given < np.asarray(calibration.shift), -1.0, 1.0)
 
     def shift(
         self, given: NDArray[Any], other: NDArray[Any], calibration: Calibration

@@ -37,8 +37,8 @@ class Rules(ABC):
     """Different labels that there have to be to learn from."""
     headline: ClassVar[tuple[str, ...]]
     """The metrics that models are compared by, the one that decides first."""
-    calibrated_by_label: ClassVar[bool] = False
-    """Whether a calibration may have a scale and a threshold for each label."""
+    by_label: ClassVar[tuple[str, ...]] = ()
+    """The fields of a calibration that may have a number for each label."""
 
     @abstractmethod
     def check_names(self, names: Sequence[str]) -> None:
@@ -156,7 +156,12 @@ class Rules(ABC):
 
     @abstractmethod
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
         """The calibration that fits validation rows best.
 
@@ -165,6 +170,8 @@ class Rules(ABC):
             labels: [n], of which rows without one are left out.
             initial: what `initial` gave.
             target_precision: the share of accepted labels that must be right.
+            shifted: whether labels are to be as frequent as they are among these rows; not so of a
+                balanced task.
         """
 
     def thresholds(self, predicted: NDArray[Any], labels: Labels) -> PerLabel | None:
@@ -175,6 +182,20 @@ class Rules(ABC):
             labels: [n], all there.
         """
         return None
+
+    def revised(
+        self, predicted: NDArray[Any], rows: NDArray[np.int64], labels: Labels
+    ) -> NDArray[Any]:
+        """Another model's predictions, calibrated on validation rows as the network's are.
+
+        As far as that may change what is answered; thresholds are those of `thresholds`.
+
+        Args:
+            predicted: [n, labels].
+            rows: which of them are of validation.
+            labels: theirs, all there.
+        """
+        return predicted
 
     @abstractmethod
     def statistics(

@@ -10,9 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from glossator.model import prevalence
-from glossator.model.calibrate import Calibration, PerLabel, accept_from, best_scale, cross_entropy
+from glossator.model.calibrate import Calibration, PerLabel, accept_from
 from glossator.model.kinds.linear import logistic
 from glossator.model.kinds.rules import Labels, Rules
+from glossator.model.kinds.shares import fit_scale_and_shift, log_losses, softmax
 from glossator.model.kinds.values import label_numbers
 from glossator.model.metrics import (
     Metrics,
@@ -48,6 +49,7 @@ class Single(Rules):
 
     fewest = 2
     headline = ("accuracy", "macro_f1")
+    by_label = ("shift",)
 
     def check_names(self, names: Sequence[str]) -> None:
         """Raises `ValueError` for fewer than two labels."""
@@ -116,9 +118,7 @@ class Single(Rules):
 
     def probabilities(self, logits: NDArray[Any], calibration: Calibration) -> NDArray[np.float64]:
         """[n, labels], each row a softmax."""
-        scaled = calibration.scaled(logits)
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        return softmax(calibration.scaled(logits))
 
     def spread(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Of two labels one column says all: half of it against the first, half for the second."""
@@ -132,8 +132,7 @@ class Single(Rules):
         self, logits: NDArray[Any], labels: Labels, calibration: Calibration
     ) -> NDArray[np.float64]:
         """The negative logarithm of the label's probability."""
-        given = self.probabilities(logits, calibration)[np.arange(len(labels)), labels]
-        return np.asarray(-np.log(given + 1e-12))
+        return log_losses(self.probabilities(logits, calibration), labels)
 
     def margin(self, logits: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
         """The label's log-odds against the mean of the others."""
@@ -153,24 +152,31 @@ class Single(Rules):
         return Decisions(predicted.argmax(axis=1), confidence, taken)
 
     def fit(
-        self, logits: NDArray[Any], labels: Labels, initial: Calibration, target_precision: float
+        self,
+        logits: NDArray[Any],
+        labels: Labels,
+        initial: Calibration,
+        target_precision: float,
+        shifted: bool = True,
     ) -> Calibration:
-        """The temperature of least loss, and the confidence to accept from."""
+        """Temperature and shift of least loss, and the confidence to accept from."""
         seen = self.observed(labels)
-        logits, labels = logits[seen], labels[seen]
+        logits, labels = logits[seen].astype(np.float64), labels[seen]
         if not len(labels):
             return initial
-
-        def loss(scale: float) -> float:
-            predicted = self.probabilities(logits, Calibration(scale=scale))
-            return cross_entropy(predicted[np.arange(len(labels)), labels])
-
-        scale = best_scale(loss)
-        predicted = self.probabilities(logits, Calibration(scale=scale))
+        scale, shift = fit_scale_and_shift(logits, labels, shifted)
+        predicted = self.probabilities(logits, Calibration(scale, shift))
         right = predicted.argmax(axis=1) == labels
-        return Calibration(
-            scale, accept=accept_from(predicted.max(axis=1), right, target_precision)
-        )
+        accept = accept_from(predicted.max(axis=1), right, target_precision)
+        return Calibration(scale, shift, accept)
+
+    def revised(
+        self, predicted: NDArray[Any], rows: NDArray[np.int64], labels: Labels
+    ) -> NDArray[Any]:
+        """With temperature and shift of least loss, where a shift pays; else nothing changes."""
+        logits = np.log(predicted + 1e-12)
+        fitted = Calibration(*fit_scale_and_shift(logits[rows], labels))
+        return softmax(fitted.scaled(logits)) if fitted.shift else predicted
 
     def statistics(
         self, labels: Labels, predicted: NDArray[Any], accept: PerLabel | None = None

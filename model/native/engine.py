@@ -259,7 +259,7 @@ class _Layout:
             "before": np.stack(before) if before else np.zeros(1, np.float32),
             "nothing": np.zeros(config.gates * hidden, np.float32),
             "recurrent": np.stack(recurrent) if recurrent else np.zeros(1, np.float32),
-            "new_bias": np.stack(new_bias) if new_bias else np.zeros(1, np.float32),
+            "new_bias": np.stack(new_bias) if new_bias else np.zeros((2, hidden), np.float32),
             "projection": projection,
             "projection_bias": projection_bias,
             "queries": np.concatenate([self._library.packed(one).ravel() for one in queries]),

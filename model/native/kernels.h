@@ -399,7 +399,7 @@ static void NAME(score)(const struct network *net, const struct request *asked,
             else
                 NAME(recur)(net, backward, &group, sums, memory);
         }
-        for (int64_t i = 0; i < group.texts; i++) {
+        for (int64_t i = 0; asked->count && i < group.texts; i++) {
             int64_t at = (group.states[i] - results->states) / depth;
             float *attention = results->attention + at * net->task_width;
             NAME(attend)(net, asked, group.states[i], group.lengths[i], attention, projected);

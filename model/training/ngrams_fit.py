@@ -31,7 +31,7 @@ _MAX_GRAMS = 1 << 26
 """N-grams of the texts that are learnt from, of larger corpora a random part: 1.5 GB."""
 _MIN_COUNT = 2
 """How often an n-gram must stand in the texts to have a bucket."""
-_STRENGTHS = (1.0, 4.0, 16.0, 64.0)
+_STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0)
 """Of which the best on a held-out tenth is taken: 1 / (λ · rows). The strongest λ comes first; the
 others are tried as long as it pays."""
 _POWERS = (-2.5, 1.0)

@@ -232,7 +232,7 @@ class Trainer:
         taught: Mapping[str, Tensor],
         rows: Tensor,
     ) -> Tensor:
-        """The mean over tasks of each one's mean over its observed labels; all of equal weight.
+        """The weighted mean over tasks of each one's mean over its observed labels.
 
         Of a task with teachers it is the sum of two such means, by the labels and by what they say.
         """
@@ -242,14 +242,15 @@ class Trainer:
             given, names = outputs[task.name].logits, task.labels
             own = weights[task.name][rows] if task.name in weights else None
             smoothing = self.settings.smoothing
-            terms.append(task.rules.loss(given, labels[task.name][rows], names, smoothing, own))
+            loss = task.rules.loss(given, labels[task.name][rows], names, smoothing, own)
+            terms.append(None if loss is None else task.weight * loss)
             if task.name in taught:
                 said = task.rules.loss(given, taught[task.name][rows], names)
-                terms.append(None if said is None else self.settings.teaching * said)
+                terms.append(None if said is None else task.weight * self.settings.teaching * said)
         kept = [loss for loss in terms if loss is not None]
         if not kept:
             return torch.zeros((), requires_grad=True)
-        return torch.stack(kept).sum() / len(self.tasks)
+        return torch.stack(kept).sum() / sum(task.weight for task in self.tasks)
 
     def _score(self, validation_rows: Dataset) -> dict[str, float]:
         network = self.average.module

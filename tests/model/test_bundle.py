@@ -68,11 +68,14 @@ def test_a_loaded_bundle_labels_bit_for_bit_as_the_saved_one(
 def test_scales_and_thresholds_of_each_label_come_back(
     bundle: Bundle, corpus: list[str], tmp_path: Path
 ) -> None:
-    own = Calibration(scale=(0.8, 2.0), accept=(0.3, 0.7))
-    changed = replace(bundle, calibration={**bundle.calibration, "topics": own})
+    own = {
+        "topics": Calibration(scale=(0.8, 2.0), accept=(0.3, 0.7)),
+        "mood": Calibration(scale=0.8, shift=(0.1, -0.4, 0.3)),
+    }
+    changed = replace(bundle, calibration={**bundle.calibration, **own})
     save(changed, tmp_path)
     loaded = load(tmp_path)
-    assert loaded.calibration["topics"] == own
+    assert loaded.calibration == changed.calibration
     assert_same_labels(changed, loaded, corpus)
 
 

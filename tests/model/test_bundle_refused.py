@@ -228,7 +228,12 @@ def test_an_unknown_format_is_refused(folder: Path, found: object) -> None:
             "scale has 3 numbers, not one",
         ),
         (lambda i: i["calibration"]["stars"].update(scale=[]), "of stars: scale has 0 numbers"),
-        (lambda i: i["calibration"]["topics"].update(shift=[0, 0]), r"shift \[0, 0\] is not betw"),
+        (lambda i: i["calibration"]["topics"].update(shift=[0, 0]), "shift has 2 numbers, no"),
+        (
+            lambda i: i["calibration"]["mood"].update(shift=[0, 0]),
+            "2 numbers, not one or one for e",
+        ),
+        (lambda i: i["calibration"]["mood"].update(shift=[0, 0, "1"]), "shift '1' is not between"),
         (lambda i: i["calibration"]["topics"].update(scale=[1]), "1 numbers, not one or one for e"),
         (lambda i: i["calibration"]["topics"].update(accept=[0.5] * 3), "accept has 3 numbers, no"),
         (lambda i: i["calibration"]["topics"].update(accept=[0.5, 2]), "accept 2 is not between"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from glossator.model.calibrate import Calibration
@@ -178,8 +179,69 @@ def test_a_regression_keeps_its_mean_and_deviation() -> None:
 def test_it_survives_json() -> None:
     fitted = Calibration(scale=1 / 3, shift=0.1, accept=0.9000000000000001)
     assert Calibration(**json.loads(json.dumps(fitted.to_json()))) == fitted
-    fitted = Calibration(scale=(1 / 3, 2.0), accept=(0.1, 0.5))
+    fitted = Calibration(scale=(1 / 3, 2.0), shift=(-0.1, 0.1), accept=(0.1, 0.5))
     assert Calibration(**json.loads(json.dumps(fitted.to_json()))) == fitted
+
+
+# ---------------------------------------------------------------- how frequent labels are
+
+
+SHIFT = np.array([-1.5, 0.3, 1.2])
+
+
+def shifted(rows: int, scale: float) -> tuple[Floats, NDArray[np.int64]]:
+    """Logits of a model that believes each label to be as frequent as the others; its labels."""
+    generator = np.random.default_rng(7)
+    logits = generator.normal(size=(rows, 3)) / scale
+    shares = softmax(logits * scale + SHIFT, axis=1)
+    return logits, (shares.cumsum(axis=1) < generator.random((rows, 1))).sum(axis=1)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.3, 1.5])
+def test_a_known_shift_is_recovered(scale: float) -> None:
+    logits, labels = shifted(8000, scale)
+    fitted = fit(SINGLE, logits, labels, Calibration())
+    assert fitted.scale == pytest.approx(scale, rel=0.08)
+    np.testing.assert_allclose(fitted.shift, SHIFT, atol=0.1)
+    given = probabilities(SINGLE, logits, fitted)
+    np.testing.assert_allclose(given, softmax(logits * fitted.scale + fitted.shift, axis=1))
+    np.testing.assert_allclose(given.mean(axis=0), np.bincount(labels) / 8000, atol=0.003)
+
+
+def test_scale_and_shift_have_the_least_loss() -> None:
+    logits, labels = shifted(2000, 0.3)
+    logits[np.arange(2000), labels] += 2  # what the scale alone explains in part
+
+    def loss(x: NDArray[np.float64]) -> float:
+        return float(-log_softmax(logits * x[0] + x[1:], axis=1)[np.arange(2000), labels].mean())
+
+    fitted = fit(SINGLE, logits, labels, Calibration())
+    own = loss(np.append(fitted.scale, fitted.shift))
+    least = minimize(loss, [1.0, 0, 0, 0]).fun
+    alone = min(loss(np.array([scale, 0, 0, 0])) for scale in np.geomspace(0.1, 10, 200))
+    assert own < least + 0.01 * (alone - least)
+
+
+def test_a_label_that_hardly_occurs_is_hardly_given() -> None:
+    logits, labels = shifted(3000, 0.2)
+    kept = (labels != 0) | (np.arange(3000) < 20)
+    logits, labels = logits[kept], labels[kept]
+    fitted = fit(SINGLE, logits, labels, Calibration())
+    given = probabilities(SINGLE, logits, fitted).argmax(axis=1)
+    assert (given == 0).mean() < 0.01
+    plain = probabilities(SINGLE, logits, Calibration())
+    assert (given == labels).mean() > (plain.argmax(axis=1) == labels).mean() + 0.05
+
+
+def test_what_chance_explains_is_no_shift() -> None:
+    logits, labels = shifted(59, 1.0)
+    assert fit(SINGLE, logits, labels, Calibration()).shift == 0  # too few rows to say
+    generator = np.random.default_rng(4)
+    drawn = [generator.integers(0, 20, 200) for _ in range(20)]
+    task = Task("mood", "single", tuple(map(str, range(20))))
+    found = [fit(task, np.zeros((200, 20)), labels, Calibration()).shift for labels in drawn]
+    # among those rows it would make the loss fall by 0.05, on others it makes it rise
+    assert sum(shift != 0 for shift in found) <= 2
 
 
 # ---------------------------------------------------------------- a number for each label

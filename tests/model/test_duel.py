@@ -244,6 +244,20 @@ def test_the_thresholds_of_the_baseline_are_fitted_too() -> None:
     assert fitted > sk.f1_score(truth, answers.predicted >= 0.5, average="macro")
 
 
+def test_the_baseline_learns_too_how_frequent_labels_are_on_validation_rows() -> None:
+    data = comments(1200)
+    chance = np.random.default_rng(2)
+    labels = data.labels["sentiment"]
+    labels[:] = np.where(chance.random(1200) < 0.4, 1 - labels, labels)  # a weak signal
+    train_rows, validation, test = parts(data)
+    for part in (validation, test):  # where hardly any row is neg
+        part.labels["sentiment"][chance.random(len(part)) < 0.9] = 1
+    answers, _ = Baseline(train_rows, validation, test).answers(SENTIMENT)
+    given, truth = answers.predicted, test.labels["sentiment"]
+    assert np.mean(given.argmax(axis=1) == truth) == pytest.approx(truth.mean(), abs=0.02)
+    assert given[:, 1].mean() == pytest.approx(truth.mean(), abs=0.05)
+
+
 def test_more_than_two_labels_and_one_that_was_never_seen() -> None:
     data = comments(240)
     task = Task("stars", "single", ("none", "low", "high", "odd"))
@@ -252,7 +266,7 @@ def test_more_than_two_labels_and_one_that_was_never_seen() -> None:
     data.labels["stars"] = np.where(odd, 3, 1 + high)
     answers, _ = Baseline(*parts(data)).answers(task)
     np.testing.assert_allclose(answers.predicted.sum(axis=1), 1)
-    assert (answers.predicted[:, 0] == 0).all()
+    assert answers.predicted[:, 0].max() < 1e-9
     truth = parts(data)[2].labels["stars"]
     assert np.mean(answers.predicted.argmax(axis=1) == truth) > 0.9
 

@@ -51,6 +51,9 @@ AGE = Task("age", "regression", sensitive=True)
         ("[tasks]\nmood = 3", "is no table"),
         ("[tasks.t]\nkind = 'multi'\nlabels = ['a']\nbalanced = 'no'", "balanced 'no' is not true"),
         ("[tasks.mood]\nkind = 'regression'\nbalanced = true", "balanced is about labels"),
+        ("[tasks.mood]\nkind = 'regression'\nweight = 0", "weight 0 is not between 0.001 and 1000"),
+        ("[tasks.mood]\nkind = 'regression'\nweight = nan", "weight nan is not between"),
+        ("[tasks.mood]\nkind = 'regression'\nweight = true", "weight True is not between"),
         ("[tasks.mood]\nkind = 'regression'\ncolumn = 3", "column 3 is no text"),
         ("[tasks.mood]\nkind = 'regression'\nseparator = ','", "a row has one label: remove sep"),
         ("[tasks.t]\nkind = 'multi'\ncolumns = ['a']", "columns must be a table, LABEL = COLUMN"),
@@ -98,6 +101,7 @@ def test_a_task_says_where_its_labels_are(tmp_path: Path) -> None:
         "[tasks.topics]\nkind = 'multi'\nlabels = ['a', 'b']\ncolumns = {b = 'is_b', a = 'is_a'}\n"
         "[tasks.themes]\nkind = 'multi'\ncolumns = {price = 'p', taste = 't'}\n"
         "[tasks.tags]\nkind = 'multi'\nlabels = ['a', 'b']\nseparator = ';'\nbalanced = true\n"
+        "weight = 0.5\n"
     )
     tasks = load_tasks(tmp_path / "tasks.toml")
     assert {task.name: task.label_columns for task in tasks} == {

@@ -335,6 +335,23 @@ def test_rows_without_a_label_for_a_task_teach_it_nothing() -> None:
     assert sk.f1_score(check.labels["topics"][:, 0], given[:, 0]) >= 0.8
 
 
+def test_a_task_takes_the_share_of_the_loss_that_its_weight_says() -> None:
+    data = small(DATA.select(DATA.split != "test"), 100)
+    other = replace(data, labels={**data.labels, "mood": data.labels["mood"].copy()})
+    learnt = (data.split == "train") & (data.labels["mood"] >= 0)
+    other.labels["mood"][learnt] = 1 - data.labels["mood"][learnt]
+
+    def loss(rows: Dataset, weight: float) -> float:
+        tasks = (replace(MOOD, weight=weight), TOPICS)
+        course = quick(rows, tasks, replace(QUICK, epochs=1)).provenance["history"]
+        return float(course[0]["loss"])
+
+    # whatever the labels are, with next to no weight they are next to nothing in the loss
+    light, heavy = (abs(loss(data, w) - loss(other, w)) for w in (1e-3, 1e3))
+    assert light < 1e-4
+    assert heavy > 1e-3
+
+
 def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     lines: list[str] = []
     # nothing to learn: labels are drawn by lot

@@ -15,7 +15,7 @@ from sample_comments import answer_alone, make_comments, write_comments
 from glossator.model.bundle import load
 from glossator.model.errors import UsageError
 from glossator.model.labeller import Labeller
-from glossator.model.native import engine as native_engine
+from glossator.model.native.engine import NativeEngine
 from glossator.model.tasks import Task, select_tasks
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.plan import make_plan
@@ -266,8 +266,10 @@ def test_rows_are_told_of_in_the_midst_of_a_split(
     path = write_comments(tmp_path / "in.parquet", texts)
     plan = make_plan([str(path)], text=None, keys=["id"], identity="x")
     heard: list[int] = []
-    monkeypatch.setattr(native_engine, "_PART_TOKENS", 500)  # of many texts it has many parts
-    label_split(plan.splits[0], labelling(bundle, tmp_path / "staging"), heard.append)
+    how = labelling(bundle, tmp_path / "staging")
+    if isinstance(engine := how.labeller()._engine, NativeEngine):
+        monkeypatch.setattr(engine, "_part_tokens", 500)  # of many texts it has many parts
+    label_split(plan.splits[0], how, heard.append)
     assert heard == sorted(heard) and heard[-1] == len(texts)
     assert len(set(heard)) > 10
 
