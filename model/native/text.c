@@ -172,9 +172,8 @@ int read_text(const tables *t, normal *n, const uint8_t *p, const uint8_t *end, 
                 }
                 count = compose(t, codes, read, whole);
                 if (count < 0) return UNKNOWN;
-                made = whole;
+                made = whole; /* what comes next begins a piece, whatever the class before it */
                 changed = count != read || memcmp(codes, whole, (size_t)count * sizeof *codes);
-                class = t->combining[whole[count - 1]];
                 size = piece_size;
                 first = piece_place;
                 place = piece_place + read;
