@@ -34,6 +34,10 @@ _QUANTITY = re.compile(r"[1-9]\d*(Ki|Mi|Gi|Ti)")
 _IMAGE = re.compile(r"[^\s@]+(:(?P<tag>[\w][\w.-]*)|@sha256:[0-9a-f]{64})")
 
 
+_NO_DATE = "0001-01-01"
+"""Stands for the date while the flags are checked."""
+
+
 @dataclass(frozen=True)
 class Nightly:
     """One labelling job, and when it runs."""
@@ -67,8 +71,8 @@ class Nightly:
         Raises:
             UsageError: the command would refuse it.
         """
-        options = _parsed((*self.label_flags, *([] if self._has_date() else ["--date=yesterday"])))
-        if self._has_date():
+        options = _parsed((f"--date={_NO_DATE}", *self.label_flags))
+        if options.date != _NO_DATE:
             raise UsageError(f"--date {options.date}: leave it out, each run gets the day before")
         if "{date}" not in options.output:
             raise UsageError(
@@ -135,9 +139,6 @@ class Nightly:
                     f" {self.deadline_hours:g} hours later it is another day there, so a retry"
                     " would label another date: begin earlier or later, or lower --deadline-hours"
                 )
-
-    def _has_date(self) -> bool:
-        return any(word == "--date" or word.startswith("--date=") for word in self.label_flags)
 
 
 @dataclass(frozen=True)

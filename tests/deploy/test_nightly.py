@@ -238,6 +238,7 @@ def test_timer_begins_when_the_schedule_says(tmp_path: Path) -> None:
 @example("")
 @example("a b\"c'd\\e;f{g}$h%i*")
 @example("\\")
+@example("--date")
 def test_words_of_the_service_are_those_that_were_given(odd: str) -> None:
     text = units_of(Nightly((*JOB, f"--text={odd}", "--text", odd or "x")), str(PROGRAM), "labels")
     words = service_words(text["glossator.service"])
