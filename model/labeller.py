@@ -97,6 +97,7 @@ class Labeller:
         """Texts in one call: fewer where the tasks have very many labels."""
         self._names = [task.name for task in self.tasks]
         self._tokenizer = bundle.tokenizer
+        self._tokenizer.get_ready()  # before threads share it
         self._engine = make_engine(bundle.weights, bundle.config, self.tasks)
         experts = [task for task in bundle.experts if task.name in self._names]
         self.experts = tuple(task.name for task in experts)

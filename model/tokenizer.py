@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,10 @@ class Tokenizer:
         for token, index in vocabulary.items():
             self._bytes[index] = len(token)  # a letter stands for a byte
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process needs to have the same; native memory stays here."""
+        return Tokenizer, (self._tokenizer, self.max_tokens)
+
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int, max_tokens: int) -> Tokenizer:
         """A tokenizer of at most `vocabulary` tokens learnt from `texts`; same texts, same tokens.
@@ -181,6 +186,10 @@ class Tokenizer:
         wanted = self._by_reference(probe).select(np.flatnonzero(~given.left))
         same = np.array_equal(given.lengths[~given.left], wanted.lengths)
         return encoder if same and np.array_equal(given.ids, wanted.ids) else None
+
+    def get_ready(self) -> None:
+        """Does what is done once, which the first call would do."""
+        self._encoder  # noqa: B018
 
     @property
     def native(self) -> bool:

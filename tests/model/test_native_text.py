@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import threading
 import unicodedata
@@ -421,3 +422,10 @@ def test_one_that_differs_from_the_reference_is_not_used(
     with plainly():
         wanted = with_max_tokens(tokenizer, 40).encode(PIECES)
     same_tokens(made.encode(PIECES), wanted)
+
+
+def test_another_process_can_have_the_tokenizer(native: Tokenizer) -> None:
+    texts = ["plain words", "这个产品很好"]
+    expected = native.encode(texts)
+    given = pickle.loads(pickle.dumps(native)).encode(texts)
+    assert np.array_equal(given.ids, expected.ids)
