@@ -42,7 +42,7 @@ _TANH = {"gru": 2, "lstm": 2, "qrnn": 0}
 _LOG2_E = math.log2(math.e)
 _UNITS = 32
 """What hidden units are filled up to: the same for every width of vectors."""
-_PART_TOKENS, _PART_BYTES = 1 << 16, 1 << 26
+_PART_TOKENS, _PART_BYTES = 1 << 15, 1 << 26
 """Tokens of the texts that are scored by one call, and bytes of their states, unless a text has
 more. Between calls a thread has to wait for Python's lock."""
 
