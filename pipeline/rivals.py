@@ -14,6 +14,7 @@ Then it labels in a process of its own, which is timed from start to end.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -78,8 +79,10 @@ def rate(name: str, settings: Settings, folder: Path, rows: int) -> float:
     _GET_READY[name](settings, folder)
     (folder / "settings.json").write_text(json.dumps(asdict(settings)))
     command = [sys.executable, "-m", "glossator.pipeline.rivals", name, str(folder)]
+    # a process a core: threads of their own beside that would wait for each other
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     seconds = time.perf_counter() - started
     if ended.returncode:
         last = ended.stderr.strip().rpartition("\n")[2]
