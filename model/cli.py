@@ -343,9 +343,11 @@ def explain(text: str, model: str, tasks: str | None, top: int, as_json: bool) -
 def export(model: str, output: str, data: tuple[str, ...], text: str, form: str) -> None:
     """Write a bundle's network for other runtimes, and a certificate that it answers the same."""
     from glossator.model import bundle as bundles
+    from glossator.model.destination import check_writable
     from glossator.model.export import export_onnx
     from glossator.model.labelled.dataset import unlabelled_texts
 
+    check_writable(output)
     certificates = export_onnx(bundles.load(model), Path(output), unlabelled_texts(data, text))
     for certificate in certificates:
         terminal.echo(certificate.line())

@@ -10,7 +10,7 @@ from pathlib import Path
 from glossator.model import onnx_export
 from glossator.model.bundle import Bundle
 from glossator.model.errors import UsageError
-from glossator.model.parity import MOST, Certificate, certify
+from glossator.model.parity import Certificate, certify
 
 NETWORK, TOKENIZER, CERTIFICATE = "model.onnx", "tokenizer.json", "certificate.json"
 
@@ -35,7 +35,10 @@ def export_onnx(bundle: Bundle, folder: Path, texts: Sequence[str]) -> list[Cert
         certificates = [certify(bundle, texts), by_runtime]
         for certificate in certificates:
             if not certificate.holds:
-                raise UsageError(f"not exported: {certificate.line()}, and {MOST} is allowed")
+                raise UsageError(
+                    f"not exported: {certificate.line()}; try another release of onnxruntime, or "
+                    "label with this package"
+                )
         said = {
             "model_digest": bundle.digest,
             "certificates": [certificate.to_json() for certificate in certificates],

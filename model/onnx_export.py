@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,10 +18,10 @@ from torch import Tensor, nn
 from glossator.model.bundle import Bundle
 from glossator.model.errors import UsageError
 from glossator.model.network import AttentionRNN, TaskHead
+from glossator.model.parity import in_batches
 from glossator.model.tokenizer import Tokens
 
 _OPSET = 17
-_BATCH = 64
 
 
 class _Plain(nn.Module):
@@ -114,16 +113,8 @@ def runtime(path: Path) -> Callable[[Tokens], Mapping[str, NDArray[Any]]]:
     session = onnxruntime.InferenceSession(str(path), options)
     names = [one.name for one in session.get_outputs() if one.name.endswith(".logits")]
 
-    def logits(tokens: Tokens) -> dict[str, NDArray[Any]]:
-        parts: list[list[NDArray[Any]]] = []
-        order = np.argsort(tokens.lengths, kind="stable")
-        for first in range(0, len(order), _BATCH):
-            ids, lengths = tokens.select(order[first : first + _BATCH]).padded()
-            parts.append(session.run(names, {"ids": ids, "lengths": lengths}))
-        back = np.argsort(order)
-        return {
-            name.removesuffix(".logits"): np.concatenate([part[i] for part in parts])[back]
-            for i, name in enumerate(names)
-        }
+    def logits(ids: NDArray[Any], lengths: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        found = session.run(names, {"ids": ids, "lengths": lengths})
+        return {name.removesuffix(".logits"): one for name, one in zip(names, found, strict=True)}
 
-    return logits
+    return lambda tokens: in_batches(tokens, logits)

@@ -49,6 +49,7 @@ class Certificate:
         return (
             f"{self.what}: within {self.largest_difference:.1e} of torch in float32 on "
             f"{self.texts:,} texts, {self.flips} answers differ"
+            + ("" if self.holds else f": more than the {MOST:.0e} that are allowed")
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -86,13 +87,28 @@ def _plain(bundle: Bundle, tokens: Tokens) -> dict[str, NDArray[Any]]:
     import torch
 
     network = bundle.network()
-    result = {task.name: np.empty((len(tokens), task.outputs), np.float32) for task in bundle.tasks}
+
+    @torch.inference_mode()
+    def logits(ids: NDArray[Any], lengths: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        outputs = network(torch.from_numpy(ids), torch.from_numpy(lengths))
+        return {name: output.logits.numpy() for name, output in outputs.items()}
+
+    return in_batches(tokens, logits)
+
+
+def in_batches(
+    tokens: Tokens, logits: Callable[[NDArray[Any], NDArray[Any]], Mapping[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """[n, outputs] by task, computed in batches of texts of like length.
+
+    Args:
+        tokens: of n texts.
+        logits: gives those of a batch, of [B, T] padded ids and [B] lengths.
+    """
     order = np.argsort(tokens.lengths, kind="stable")
-    with torch.inference_mode():
-        for first in range(0, len(order), _BATCH):
-            rows = order[first : first + _BATCH]
-            ids, lengths = tokens.select(rows).padded()
-            outputs = network(torch.from_numpy(ids), torch.from_numpy(lengths))
-            for name, (logits, _) in outputs.items():
-                result[name][rows] = logits.numpy()
-    return result
+    parts = [
+        logits(*tokens.select(order[first : first + _BATCH]).padded())
+        for first in range(0, len(order), _BATCH)
+    ]
+    back = np.argsort(order)
+    return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}

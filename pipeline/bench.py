@@ -26,6 +26,7 @@ from glossator.model.architecture import flops_per_token
 from glossator.model.errors import UsageError, shown
 from glossator.model.native import library
 from glossator.pipeline import rivals
+from glossator.pipeline.engines import runners
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.inputs.read import Piece, read
@@ -241,4 +242,4 @@ def _machine() -> str:
     if (about := Path("/proc/cpuinfo")).exists():
         names = [line for line in about.read_text().splitlines() if line.startswith("model name")]
         name = names[0].partition(":")[2].strip() if names else ""
-    return f"{name or os.uname().machine}, {os.cpu_count()} cores"
+    return f"{name or os.uname().machine}, {runners.cores()} cores"

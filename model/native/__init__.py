@@ -1,1 +1,1 @@
-"""The native engine: the network in C, for every width of vectors, with the same bits of each."""
+"""The library in C: network, n-grams, tokens and words, and how it is called."""

@@ -18,7 +18,6 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
-#define ROWS 6 /* of a product that are computed together: 12 sums fill the registers of AVX2 */
 #define PANEL (2 * LANES)
 #define SUMS 16
 

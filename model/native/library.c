@@ -37,7 +37,7 @@ EXPORT int64_t glossator_multiply_adds(int64_t width, int64_t rounds, float *unu
     if (!chosen)
         return 0;
     *unused = chosen->multiply_adds(rounds);
-    return 12 * chosen->lanes;
+    return 2 * ROWS * chosen->lanes;
 }
 
 /* y = bias + x . weights, of x [rows, depth] and y [rows, columns]; see struct kernels. */
@@ -49,18 +49,13 @@ EXPORT int64_t glossator_affine(int64_t width, const float *x, int64_t rows, int
         return BAD_WIDTH;
     if (rows < 0 || depth < 0 || columns < 0 || columns % (2 * chosen->lanes))
         return BAD_SIZES;
-    for (int64_t row = 0; row < rows; row++) {
-        const float *in = x + row * depth;
-        float *out = y + row * columns;
-        if (row + 6 <= rows) {
-            const float *ins[6];
-            float *outs[6];
-            for (int r = 0; r < 6; r++)
-                ins[r] = in + r * depth, outs[r] = out + r * columns;
-            chosen->affine(ins, 6, depth, columns, panels, bias, outs);
-            row += 5;
-        } else
-            chosen->affine(&in, 1, depth, columns, panels, bias, &out);
+    for (int64_t first = 0; first < rows; first += ROWS) {
+        const int64_t count = rows - first < ROWS ? rows - first : ROWS;
+        const float *in[ROWS];
+        float *out[ROWS];
+        for (int64_t r = 0; r < count; r++)
+            in[r] = x + (first + r) * depth, out[r] = y + (first + r) * columns;
+        chosen->affine(in, count, depth, columns, panels, bias, out);
     }
     return OK;
 }
@@ -122,7 +117,7 @@ EXPORT int64_t glossator_scratch(const struct network *net, int64_t longest)
     int64_t widest = 0;
     for (int64_t t = 0; t < net->tasks; t++)
         widest = net->heads[t].width > widest ? net->heads[t].width : widest;
-    int64_t score = 6 * (net->attention + net->pooled + widest) + 5 * GROUP * net->hidden;
+    int64_t score = ROWS * (net->attention + net->pooled + widest) + 5 * GROUP * net->hidden;
     int64_t contribute = 2 * net->hidden * (1 + net->task_width) + longest * net->task_width;
     return score > contribute ? score : contribute;
 }

@@ -231,7 +231,7 @@ def _empty(*shape: int) -> NDArray[np.float32]:
 def loaded() -> ctypes.CDLL | None:
     """The library, if it was built."""
     folder = Path(__file__).parent
-    for suffix in (".abi3.so", *EXTENSION_SUFFIXES):
+    for suffix in EXTENSION_SUFFIXES:
         if (path := folder / f"_native{suffix}").exists():
             library = ctypes.CDLL(str(path))
             break

@@ -16,6 +16,7 @@ enum { OK, BAD_WIDTH, BAD_SIZES, BAD_TEXTS, BAD_TOKEN };
 #define MAX_UNITS 2048
 #define MAX_TASKS 64
 #define GROUP 24     /* texts that go through a recurrence together: whole tiles */
+#define ROWS 6       /* of a product that are computed together: 12 sums fill AVX2's registers */
 #define NORM_EPSILON 1e-5f
 #define LOG2_E 1.44269504088896341f
 

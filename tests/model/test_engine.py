@@ -352,10 +352,10 @@ def test_one_token_contributes_all(
 
 def test_progress_counts_every_text_once(engine: Engine, make_tokens: MakeTokens) -> None:
     finished: list[int] = []
-    lengths = [3] * 200 + [60] * 500 + [200] * 250
+    lengths = [3] * 200 + [60] * 500 + [200] * 1000
     engine.run(make_tokens(lengths, seed=1), TASKS, finished.append)
     assert sum(finished) == len(lengths)
-    assert len(finished) > 1, "texts are reported as they are done, not all at the end"
+    assert len(finished) > 5, "texts are reported as they are done, not all at the end"
 
 
 def test_padding_is_counted(engine: Engine, make_tokens: MakeTokens) -> None:
