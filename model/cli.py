@@ -346,8 +346,14 @@ def export(model: str, output: str, data: tuple[str, ...], text: str, form: str)
     from glossator.model.destination import check_writable
     from glossator.model.export import export_onnx
     from glossator.model.labelled.dataset import unlabelled_texts
+    from glossator.model.store import is_local, open_store
 
-    check_writable(output)
+    if not is_local(open_store(output)[0]):
+        raise UsageError(
+            f"{output} is no folder of this machine: export to one, and upload it",
+            parameter="output",
+        )
+    check_writable(output, "output")
     certificates = export_onnx(bundles.load(model), Path(output), unlabelled_texts(data, text))
     for certificate in certificates:
         terminal.echo(certificate.line())

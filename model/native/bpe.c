@@ -128,9 +128,9 @@ EXPORT void glossator_bpe_free(bpe *b) {
  * The tables of `t` stay the caller's and must live as long. NULL where there is no memory, or too
  * many tokens, or an id or an offset is none. */
 EXPORT bpe *glossator_bpe_new(const tables *t, const uint8_t *content,
-                                        int64_t content_size, const int64_t *token_offsets,
-                                        int64_t size, const int32_t *byte_ids, const int32_t *left,
-                                        const int32_t *right, const int32_t *made, int64_t count) {
+                              int64_t content_size, const int64_t *token_offsets,
+                              int64_t size, const int32_t *byte_ids, const int32_t *left,
+                              const int32_t *right, const int32_t *made, int64_t count) {
     if (size >= 1 << ID_BITS || count >= 1 << RANK_BITS) return NULL;
     int bits = 4;
     while (1 << bits < 2 * count) bits++;
@@ -369,10 +369,10 @@ static int64_t encode_part(const bpe *b, worker *w, const part *p, int32_t *out,
  * Returns how many texts were encoded, or what went wrong.
  */
 EXPORT int64_t glossator_encode(const bpe *b, worker *w, const uint8_t *content,
-                                          int64_t size, const int64_t *offsets, int64_t count,
-                                          int64_t most_characters, int64_t most_tokens,
-                                          int32_t normalized, int32_t *ids, int64_t room,
-                                          int64_t *lengths, uint8_t *left) {
+                                int64_t size, const int64_t *offsets, int64_t count,
+                                int64_t most_characters, int64_t most_tokens,
+                                int32_t normalized, int32_t *ids, int64_t room,
+                                int64_t *lengths, uint8_t *left) {
     int64_t used = 0;
     for (int64_t row = 0; row < count; row++) {
         const int64_t first = offsets[row], last = offsets[row + 1];

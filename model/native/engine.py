@@ -21,11 +21,11 @@ from glossator.model.architecture import NetworkConfig
 from glossator.model.engine import Contributions, EngineResult, Leaning, OnProgress, Scores
 from glossator.model.native.library import (
     Head,
-    Library,
+    Kernels,
     Network,
     Request,
     Results,
-    Texts,
+    Selection,
     address,
     addresses,
     widths,
@@ -78,7 +78,7 @@ class NativeEngine:
             tasks: those that `run` may be asked for.
             width: one of `library.widths()`; None for the fastest.
         """
-        self._library = Library(width or widths()[0])
+        self._library = Kernels(width or widths()[0])
         self._names = {task.name: i for i, task in enumerate(tasks)}
         self._states = 2 * (config.hidden + -config.hidden % _UNITS)
         self._part_tokens = min(_PART_TOKENS, _PART_BYTES // (4 * self._states))
@@ -190,10 +190,10 @@ class _Call:
         for name, pointers in zip(("logits", "weights", "entropy"), self._pointers, strict=True):
             setattr(self._results, name, ctypes.addressof(pointers))
 
-    def _texts(self, rows: NDArray[np.int64]) -> Texts:
+    def _texts(self, rows: NDArray[np.int64]) -> Selection:
         ids, offsets = self._ids, self._offsets
         sizes = len(offsets) - 1, len(ids)
-        return Texts(len(rows), address(rows), *sizes, address(ids), address(offsets))
+        return Selection(len(rows), address(rows), *sizes, address(ids), address(offsets))
 
     def score(self, rows: NDArray[np.int64]) -> None:
         self._library.score(self._network, self._request, self._texts(rows), self._results)
@@ -207,7 +207,7 @@ class _Call:
 class _Layout:
     """Makes the library's arrays of the weights, each sum in a fixed order."""
 
-    def __init__(self, library: Library, weights: _Weights, config: NetworkConfig) -> None:
+    def __init__(self, library: Kernels, weights: _Weights, config: NetworkConfig) -> None:
         self._library, self._weights, self._config = library, weights, config
         self._fill = -config.hidden % _UNITS
 

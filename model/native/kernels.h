@@ -371,7 +371,7 @@ static void NAME(normalize)(const struct network *net, const float *attended, co
 }
 
 static void NAME(score)(const struct network *net, const struct request *asked,
-                        const struct texts *texts, struct results *results)
+                        const struct selection *texts, struct results *results)
 {
     const int64_t depth = 2 * net->hidden, pooled = asked->count * depth + net->pooled - depth;
     float *scratch = results->scratch;
@@ -428,7 +428,7 @@ static void NAME(score)(const struct network *net, const struct request *asked,
 }
 
 static void NAME(contribute)(const struct network *net, const struct request *asked,
-                             const struct texts *texts, struct results *results)
+                             const struct selection *texts, struct results *results)
 {
     const int64_t depth = 2 * net->hidden, pooled = asked->count * depth + net->pooled - depth;
     const int64_t width = net->task_width;

@@ -85,7 +85,7 @@ static int sizes_hold(const struct network *net, const struct request *asked, in
 }
 
 static int64_t check(int64_t width, const struct network *net, const struct request *asked,
-                     const struct texts *texts, const struct results *results)
+                     const struct selection *texts, const struct results *results)
 {
     const struct kernels *chosen = kernels(width);
     if (!chosen)
@@ -124,7 +124,7 @@ EXPORT int64_t glossator_scratch(const struct network *net, int64_t longest)
 
 /* The logits of texts, and what `glossator_contribute` needs. */
 EXPORT int64_t glossator_score(int64_t width, const struct network *net,
-                               const struct request *asked, const struct texts *texts,
+                               const struct request *asked, const struct selection *texts,
                                struct results *results)
 {
     int64_t wrong = check(width, net, asked, texts, results);
@@ -135,7 +135,7 @@ EXPORT int64_t glossator_score(int64_t width, const struct network *net,
 
 /* How much each token contributed to the answers of the texts that were scored last. */
 EXPORT int64_t glossator_contribute(int64_t width, const struct network *net,
-                                    const struct request *asked, const struct texts *texts,
+                                    const struct request *asked, const struct selection *texts,
                                     struct results *results)
 {
     int64_t wrong = check(width, net, asked, texts, results);

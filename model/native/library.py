@@ -77,7 +77,7 @@ class Request(ctypes.Structure):
     _fields_ = [("count", _int64), ("tasks", _pointer), ("wanted", _pointer)]
 
 
-class Texts(ctypes.Structure):
+class Selection(ctypes.Structure):
     """`struct texts` of native.h."""
 
     _fields_ = [
@@ -112,8 +112,8 @@ def addresses(arrays: Sequence[NDArray[Any]]) -> Any:
     return (_pointer * len(arrays))(*(address(array) for array in arrays))
 
 
-class Library:
-    """The library at one width of vectors."""
+class Kernels:
+    """The library's arithmetic at one width of vectors."""
 
     def __init__(self, width: str) -> None:
         """Takes a width that `widths` has."""
@@ -158,11 +158,13 @@ class Library:
         count = self._library.glossator_scratch(ctypes.byref(network), longest)
         return np.empty(count, np.float32)
 
-    def score(self, network: Network, asked: Request, texts: Texts, results: Results) -> None:
+    def score(self, network: Network, asked: Request, texts: Selection, results: Results) -> None:
         """The logits of texts; raises `ValueError` of what can't be."""
         self._call("score", *map(ctypes.byref, (network, asked, texts, results)))
 
-    def contribute(self, network: Network, asked: Request, texts: Texts, results: Results) -> None:
+    def contribute(
+        self, network: Network, asked: Request, texts: Selection, results: Results
+    ) -> None:
         """How much each token contributed to what `score` gave."""
         self._call("contribute", *map(ctypes.byref, (network, asked, texts, results)))
 
@@ -241,7 +243,7 @@ def loaded() -> ctypes.CDLL | None:
     library.glossator_affine.argtypes = [_int64, _pointer, *[_int64] * 3, *[_pointer] * 3]
     library.glossator_scratch.argtypes = [ctypes.POINTER(Network), _int64]
     for name in ("score", "contribute"):
-        structures: tuple[type[ctypes.Structure], ...] = (Network, Request, Texts, Results)
+        structures: tuple[type[ctypes.Structure], ...] = (Network, Request, Selection, Results)
         pointers: list[Any] = [ctypes.POINTER(structure) for structure in structures]
         getattr(library, f"glossator_{name}").argtypes = [_int64, *pointers]
     library.glossator_multiply_adds.argtypes = [_int64, _int64, _pointer]

@@ -63,7 +63,7 @@ struct request {
 };
 
 /* Some texts out of many. */
-struct texts {
+struct selection {
     int64_t count;
     const int64_t *rows; /* [count] which of the many, the longest first */
     int64_t many;
@@ -92,9 +92,9 @@ struct kernels {
      * [width / panel, depth, panel]; without a bias, zeros */
     void (*affine)(const float *const *x, int64_t rows, int64_t depth, int64_t width,
                    const float *panels, const float *bias, float *const *y);
-    void (*score)(const struct network *, const struct request *, const struct texts *,
+    void (*score)(const struct network *, const struct request *, const struct selection *,
                   struct results *);
-    void (*contribute)(const struct network *, const struct request *, const struct texts *,
+    void (*contribute)(const struct network *, const struct request *, const struct selection *,
                        struct results *);
     float (*multiply_adds)(int64_t rounds);
 };

@@ -69,7 +69,7 @@ class _Tables(ctypes.Structure):
     _fields_ = tuple((field.name, ctypes.c_void_p) for field in fields(characters.Traits))
 
 
-class Library:
+class Functions:
     """The native functions, and what they know of characters."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -105,16 +105,16 @@ class Library:
 
 
 @cache
-def library() -> Library | None:
+def library() -> Functions | None:
     """None where they were not built."""
     found = native.loaded()
-    return Library(found) if found else None
+    return Functions(found) if found else None
 
 
 class Encoder:
     """A byte-level BPE. Safe to share between threads."""
 
-    def __init__(self, library: Library, content: Texts, merges: NDArray[np.int32]) -> None:
+    def __init__(self, library: Functions, content: Texts, merges: NDArray[np.int32]) -> None:
         """Made once.
 
         Args:
@@ -171,7 +171,7 @@ class Encoder:
 
 
 def spans(
-    library: Library,
+    library: Functions,
     texts: Texts,
     max_chars: int,
     sizes: NDArray[np.int32],
@@ -196,7 +196,7 @@ def spans(
 
 
 def units(
-    library: Library,
+    library: Functions,
     texts: Texts,
     offsets: NDArray[np.int64],
     start: NDArray[np.int64],
@@ -220,7 +220,7 @@ def units(
 
 
 def heaviest(
-    library: Library,
+    library: Functions,
     offsets: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],

@@ -14,11 +14,11 @@
  * Returns 0 or what went wrong.
  */
 EXPORT int64_t glossator_spans(const tables *t, const uint8_t *content, int64_t size,
-                                         const int64_t *offsets, int64_t count, int64_t most,
-                                         const int32_t *sizes, int64_t vocabulary,
-                                         const int32_t *ids, int64_t tokens,
-                                         const int64_t *token_offsets, int64_t *start, int64_t *end,
-                                         uint8_t *left) {
+                               const int64_t *offsets, int64_t count, int64_t most,
+                               const int32_t *sizes, int64_t vocabulary,
+                               const int32_t *ids, int64_t tokens,
+                               const int64_t *token_offsets, int64_t *start, int64_t *end,
+                               uint8_t *left) {
     normal text = {0};
     int64_t bad = 0;
     for (int64_t row = 0; row < count && !bad; row++) {
@@ -60,11 +60,11 @@ EXPORT int64_t glossator_spans(const tables *t, const uint8_t *content, int64_t 
  * Returns how many units there are, or what went wrong.
  */
 EXPORT int64_t glossator_units(const tables *t, const uint8_t *content, int64_t size,
-                                         const int64_t *offsets, int64_t count,
-                                         const int64_t *token_offsets, int64_t tokens,
-                                         const int64_t *start, const int64_t *end,
-                                         int64_t *unit_offsets, int64_t *unit_start,
-                                         int64_t *unit_end, int64_t *of_token) {
+                               const int64_t *offsets, int64_t count,
+                               const int64_t *token_offsets, int64_t tokens,
+                               const int64_t *start, const int64_t *end,
+                               int64_t *unit_offsets, int64_t *unit_start,
+                               int64_t *unit_end, int64_t *of_token) {
     uint8_t *kinds = NULL; /* WORD, BLANK or none for each character of a text */
     int64_t room = 0, units = 0, bad = 0;
     unit_offsets[0] = 0;
@@ -137,12 +137,12 @@ enum { FEW = 32 };
  * Returns how many words there are, or what went wrong.
  */
 EXPORT int64_t glossator_heaviest(const int64_t *unit_offsets, int64_t count,
-                                            int64_t units, const int64_t *unit_start,
-                                            const int64_t *unit_end, const int64_t *of_token,
-                                            const float *weights, int64_t tokens, int64_t most,
-                                            double *totals, int64_t *word_offsets,
-                                            int32_t *word_start, int32_t *word_end,
-                                            float *word_weight) {
+                                  int64_t units, const int64_t *unit_start,
+                                  const int64_t *unit_end, const int64_t *of_token,
+                                  const float *weights, int64_t tokens, int64_t most,
+                                  double *totals, int64_t *word_offsets,
+                                  int32_t *word_start, int32_t *word_end,
+                                  float *word_weight) {
     memset(totals, 0, (size_t)units * sizeof *totals);
     for (int64_t i = 0; i < tokens; i++) {
         if (of_token[i] >= units) return BAD_INPUT;

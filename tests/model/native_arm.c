@@ -9,9 +9,9 @@
 #include "../../model/native/native.h"
 
 int64_t glossator_score(int64_t, const struct network *, const struct request *,
-                        const struct texts *, struct results *);
+                        const struct selection *, struct results *);
 int64_t glossator_contribute(int64_t, const struct network *, const struct request *,
-                             const struct texts *, struct results *);
+                             const struct selection *, struct results *);
 int64_t glossator_scratch(const struct network *, int64_t);
 
 static void *read_array(FILE *file, int64_t *bytes)
@@ -55,7 +55,7 @@ int main(int count, char **arguments)
     }
     net.heads = heads;
     struct request request = {net.tasks, asked, wanted};
-    struct texts texts;
+    struct selection texts;
     texts.rows = read_array(in, &bytes);
     texts.many = texts.count = bytes / 8;
     texts.ids = read_array(in, &bytes);

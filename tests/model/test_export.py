@@ -121,3 +121,10 @@ def test_the_bundle_in_the_package_is_certified(corpus: list[str]) -> None:
     assert said["flips"] == 0
     assert said["largest_difference"] <= 1e-5
     assert certify(bundle, corpus).holds
+
+
+def test_where_nothing_can_be_written_is_refused_at_once(tmp_path: Path, texts: Path) -> None:
+    (tmp_path / "file").touch()
+    for output, said in (("memory://there/out", "upload it"), (tmp_path / "file", "name a folder")):
+        run = glossator("export", "--output", str(output), "--data", str(texts))
+        refused(run, "--output", said)

@@ -138,7 +138,7 @@ def test_sizes_that_do_not_fit_are_refused(
     for name, value in changes.items():
         setattr(engine._network, name, value)
     with pytest.raises(ValueError, match="sizes"):
-        engine._library.score(engine._network, library.Request(), library.Texts(), _nothing())
+        engine._library.score(engine._network, library.Request(), library.Selection(), _nothing())
 
 
 @needs_library
@@ -164,7 +164,7 @@ def test_texts_that_do_not_fit_are_refused(
     engine = NativeEngine(network.weights(), network.config, tasks)
     ids, places = np.zeros(5, np.int32), np.array(offsets, np.int64)
     chosen = np.array(rows, np.int64)
-    texts = library.Texts(
+    texts = library.Selection(
         len(rows),
         library.address(chosen),
         len(offsets) - 1,

@@ -36,12 +36,12 @@ pytestmark = [
 ]
 
 
-class Arm(library.Library):
+class Arm(library.Kernels):
     """Lays out arrays as the library for ARM wants them; it computes on this processor."""
 
     def __init__(self) -> None:
         super().__init__("portable")
-        self._here = library.Library("portable")
+        self._here = library.Kernels("portable")
         self.lanes = 4
 
     def affine(
@@ -94,7 +94,7 @@ def test_the_same_bits_on_arm(
             expected += array.tobytes()
 
     if width == "neon":
-        monkeypatch.setattr("glossator.model.native.engine.Library", lambda _: Arm())
+        monkeypatch.setattr("glossator.model.native.engine.Kernels", lambda _: Arm())
         engine = NativeEngine(weights, config, tasks, "arm")
     else:
         engine = NativeEngine(weights, config, tasks, "portable")

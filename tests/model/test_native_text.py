@@ -75,7 +75,7 @@ def with_hard_texts(test: Test) -> Test:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def library() -> native_text.Library:
+def library() -> native_text.Functions:
     found = native_text.library()
     if found is None:
         pytest.skip("no compiler")
@@ -91,7 +91,7 @@ def plainly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def native(tokenizer: Tokenizer, library: native_text.Library) -> Tokenizer:
+def native(tokenizer: Tokenizer, library: native_text.Functions) -> Tokenizer:
     made = with_max_tokens(tokenizer, 40)
     assert made.native
     return made
@@ -167,7 +167,7 @@ def test_every_so_many_a_character(native: Tokenizer, plain: Tokenizer) -> None:
 
 
 def test_few_of_the_usual_characters_are_left_to_the_reference(
-    native: Tokenizer, library: native_text.Library
+    native: Tokenizer, library: native_text.Functions
 ) -> None:
     usual = [
         c
@@ -309,14 +309,14 @@ def test_arrow_buffers_are_read_where_they_lie(native: Tokenizer, plain: Tokeniz
 def test_characters_of_which_nothing_is_sure_are_left_to_the_reference(
     tokenizer: Tokenizer,
     plain: Tokenizer,
-    library: native_text.Library,
+    library: native_text.Functions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known = characters.traits()
     bare = known.traits.copy()
     bare[[ord("ж"), ord("好")]] &= 64 | 128  # to words they are what they were
     monkeypatch.setattr(characters, "traits", lambda: replace(known, traits=bare))
-    careful = native_text.Library(native_library.loaded())
+    careful = native_text.Functions(native_library.loaded())
     monkeypatch.setattr(native_text, "library", lambda: careful)
     native = with_max_tokens(tokenizer, 40)
     assert native._encoder
