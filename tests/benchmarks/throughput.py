@@ -1,24 +1,18 @@
-"""How fast the job labels, and how its engine compares with what one would write first.
+"""How fast the engine is beside the network that one would write first, and what words cost.
 
     python tests/benchmarks/throughput.py --input 'comments/*.parquet'
 
-Runs `glossator label` with each number of workers into a fresh folder, and prints rows a second
-(start-up included) and the peak memory of the process. Then scores a sample on one thread with the
-engine and with the plain network (`nn.GRU`, packed, batches of 64 in input order) and prints the
-ratio of the two, run in turn; and answers for it with what each token contributed and without, and
-prints the ratio of what that takes of the processor. `--workers` alone leaves out the job.
+Scores a sample on one thread with the engine and with the plain network (`nn.GRU`, packed, batches
+of 64 in input order) and prints the ratio of the two, run in turn; and answers for it with what
+each token contributed and without, and prints the ratio of what that takes of the processor. How
+fast the whole job is, `glossator bench` says.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -42,13 +36,10 @@ def main() -> None:
     parser.add_argument("--input", required=True)
     parser.add_argument("--model", default=bundles.DEFAULT)
     parser.add_argument("--text", default="text")
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--sample", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     print(processor())
-    for workers in options.workers:
-        whole_job(options.input, options.model, options.text, workers)
     bundle = bundles.load(options.model)
     with fsspec.open_files(options.input, "rb")[0] as stream:
         batch = next(pq.ParquetFile(stream).iter_batches(options.sample, columns=[options.text]))
@@ -63,27 +54,6 @@ def processor() -> str:
     flags = next(line for line in lines if line.startswith("flags")).split()
     wide = [flag for flag in ("avx2", "avx512f", "avx512_bf16") if flag in flags]
     return f"{name}, {len(os.sched_getaffinity(0))} cores, {' '.join(wide)}"
-
-
-def whole_job(source: str, model: str, text: str, workers: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "glossator.pipeline", "--json", f"--workers={workers}"]
-        command += [f"--input={source}", f"--model={model}", f"--text={text}"]
-        before = time.monotonic()
-        run = subprocess.run(
-            [*command, f"--output={folder}/out"], stdout=subprocess.PIPE, check=True
-        )
-        seconds = time.monotonic() - before
-    account = json.loads(run.stdout)
-    rows, counted = account["totals"]["rows_read"], account["metrics"]
-    tokens = counted["counters"]["tokens"]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    stages = {k: v["sum"] for k, v in counted["distributions"].items() if k.endswith("_ms")}
-    print(
-        f"{workers} workers: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, "
-        f"{tokens / seconds / 1e3:,.0f} thousand tokens/s, peak so far {peak:.2f} GiB, "
-        f"thread ms {stages}"
-    )
 
 
 def compare(bundle: bundles.Bundle, tokens: Tokens, rounds: int) -> None:
