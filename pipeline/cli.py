@@ -32,6 +32,13 @@ def _allowance(context: click.Context, option: click.Parameter, value: str) -> i
     raise click.BadParameter(f"{value!r} is not a number of files or a share, e.g. 0.01 or 1%")
 
 
+def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
+    """A duration in seconds, minutes, hours or days."""
+    if match := re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", value, re.ASCII):
+        return int(match[1]) * {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}[match[2]]
+    raise click.BadParameter(f"{value!r} is not a duration, e.g. 90min, 36h or 7d")
+
+
 @click.group(cls=Group)
 @click.version_option(package_name="glossator")
 def cli() -> None:
@@ -110,6 +117,16 @@ def _input_flags(command: _Function) -> _Function:
 @_input_flags
 @click.option(
     "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
+)
+@click.option(
+    "--keep",
+    "keep_seconds",
+    callback=_seconds,
+    default="1d",
+    show_default=True,
+    metavar="DURATION",
+    help="How long what was published here before is kept for its readers, e.g. 90min, 36h, 7d.",
+    panel="Output",
 )
 @click.option(
     "--top",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from command_lines import glossator
 from labelled_outputs import PUBLIC, data, expected_rows, good, manifest, rejects, rows, times
+from outputs import current
 from sample_comments import answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import load
@@ -38,7 +39,7 @@ def test_lost_part_is_made_again(
     arguments = ("label", "--input", tmp_path / "in", "--output", out, "--model", bundle)
     good(glossator(*arguments))
     before = data(out)
-    next(out.glob("part-00001-*")).unlink()
+    next(current(out).glob("part-00001-*")).unlink()
     assert "published 4 parts" in good(glossator(*arguments))
     assert data(out) == before
 
