@@ -162,9 +162,8 @@ def rerun(options: argparse.Namespace, out: str) -> str:
 
 def digests(out: str) -> dict[str, str]:
     files = [*parts(out), *parts(out, "_rejects")]
-    return {
-        str(f.relative_to(current(out))): hashlib.sha256(f.read_bytes()).hexdigest() for f in files
-    }
+    run = current(out)
+    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def same_bytes(first: str, second: str) -> str:

@@ -69,7 +69,7 @@ START = State(
 )
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """What must never be so."""
 
 
@@ -139,7 +139,7 @@ def writer_steps(
         if state.current_version == writer.seen or "no condition" in rules:
             version = state.versions + 1
             if state.current != run and writer.token != state.token:
-                raise Broken(f"{run} publishes with token {writer.token} of {state.token}")
+                raise BrokenError(f"{run} publishes with token {writer.token} of {state.token}")
             switched = replace(state, current=run, current_version=version, versions=version)
             if state.current != run:
                 switched = replace(switched, last=state.current)
@@ -177,7 +177,7 @@ def reader_steps(state: State) -> Iterator[State]:
         yield replace(state, reader=replace(reader, at=PIECES[0], run=state.current))
     elif reader.at in PIECES[:2]:
         if (reader.run, reader.at) not in state.pieces:
-            raise Broken(f"a reader of {reader.run} does not find its {reader.at}")
+            raise BrokenError(f"a reader of {reader.run} does not find its {reader.at}")
         if reader.at == PIECES[0]:
             yield replace(state, reader=replace(reader, at=PIECES[1]))
         elif reader.times:
@@ -189,10 +189,10 @@ def reader_steps(state: State) -> Iterator[State]:
 def require_invariants(state: State) -> None:
     for piece in PIECES:
         if (state.current, piece) not in state.pieces:
-            raise Broken(f"{state.current} is current without its {piece}")
+            raise BrokenError(f"{state.current} is current without its {piece}")
     tokens = [token for _, token in state.tokens]
     if len(set(tokens)) != len(tokens):
-        raise Broken("a token was given twice")
+        raise BrokenError("a token was given twice")
 
 
 def normal(state: State) -> State:
@@ -257,5 +257,5 @@ def test_nor_does_one_that_is_begun_again() -> None:
 )
 def test_each_rule_is_needed(rule: str, words: str) -> None:
     """The model finds what goes wrong without it."""
-    with pytest.raises(Broken, match=words):
+    with pytest.raises(BrokenError, match=words):
         explore(rules=frozenset({rule}))

@@ -65,12 +65,8 @@ def test_labels_are_those_of_the_job(
     done = glossator("label", *where, "--key", "id", "--top", "3")
     assert done.returncode == 0, done.stderr
     names = ["id", *NAMES]
-    job = pa.concat_tables(
-        [
-            pq.read_table(p, partitioning=None)
-            for p in sorted(current(tmp_path / "job").glob("*.parquet"))
-        ]
-    )
+    parts = sorted(current(tmp_path / "job").glob("*.parquet"))
+    job = pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
     seen = outputs([table], LabelComments(str(bundle), top=3))
     assert pa.concat_tables(of(seen, "labelled")).select(names).to_pylist() == (
         job.select(names).to_pylist()
