@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -57,9 +59,9 @@ def read_versioned(uri: str) -> Versioned | None:
         if known & _S3:
             return _read_s3(fs, path)
         if known & _GOOGLE:
-            return _read_unchanged(fs, path, "generation")
+            return _read_google(fs, path)
         if known & _AZURE:
-            return _read_unchanged(fs, path, "etag")
+            return _read_azure(fs, path)
     except FileNotFoundError:
         return None
     data = read_bytes(fs, path)
@@ -71,7 +73,7 @@ def put_if_unchanged(uri: str, data: bytes, version: str | None, *, durable: boo
 
     Args:
         uri: of the file.
-        data: all of it.
+        data: all of it; what other writers write has to differ.
         version: of `read_versioned`; None if there was no file.
         durable: on this machine's own file systems, it is there even after the power fails.
     """
@@ -83,12 +85,12 @@ def put_if_unchanged(uri: str, data: bytes, version: str | None, *, durable: boo
         return _put_local(fs, path, data, version, durable)
     if version is None:
         return put_if_absent(uri, data)
-    if known & _S3:
-        return _let_through(lambda: _put_s3(fs, path, data, version))
-    if known & _GOOGLE:
-        return _let_through(lambda: _put_google(fs, path, data, version))
-    if known & _AZURE:
-        return _let_through(lambda: _put_azure(fs, path, data, version))
+    for names, put in ((_S3, _put_s3), (_GOOGLE, _put_google), (_AZURE, _put_azure)):
+        if known & names:
+            try:
+                return _let_through(uri, data, partial(put, fs, path, data, version))
+            except FileNotFoundError:  # removed since it was read
+                return False
     with _in_memory:
         found = read_bytes(fs, path)
         if found is None or _digest(found) != version:
@@ -112,7 +114,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             return False
         put_bytes(fs, target, data)
         return True
-    return _let_through(lambda: fs.pipe_file(target, data, mode="create"))
+    return _let_through(uri, data, lambda: fs.pipe_file(target, data, mode="create"))
 
 
 def remove_if_unchanged(uri: str, version: str) -> None:
@@ -128,16 +130,22 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _let_through(write: Callable[[], object]) -> bool:
+def _let_through(uri: str, data: bytes, write: Callable[[], object]) -> bool:
     try:
         write()
     except FileExistsError:
-        return False
+        return _was_written(uri, data)
     except Exception as error:
         if _precondition_failed(error):
-            return False
+            return _was_written(uri, data)
         raise
     return True
+
+
+def _was_written(uri: str, data: bytes) -> bool:
+    """Whether it was us: a client that has lost the store's answer tries again, and is refused."""
+    found = read_versioned(uri)
+    return found is not None and found.data == data
 
 
 def _precondition_failed(error: BaseException) -> bool:
@@ -171,32 +179,42 @@ def _put_s3(fs: Any, path: str, data: bytes, version: str) -> None:
     fs.invalidate_cache(path)
 
 
-def _read_unchanged(fs: Any, path: str, field: str) -> Versioned:
-    """Where content and version come by two requests: of a moment at which both hold."""
+def _read_azure(fs: Any, path: str) -> Versioned:
+    """Content and version come by two requests: of a moment at which both hold."""
     for _ in range(_LOOKS):
-        version = _version(fs, path, field)
+        version = _azure_version(fs, path)
         data: bytes = fs.cat_file(path)
-        if _version(fs, path, field) == version:
+        if _azure_version(fs, path) == version:
             return Versioned(data, version)
     raise OSError(errno.EBUSY, "changes all the time", path)
 
 
-def _version(fs: Any, path: str, field: str) -> str:
+def _azure_version(fs: Any, path: str) -> str:
     fs.invalidate_cache()
-    return str(fs.info(path)[field])
+    return str(fs.info(path)["etag"])
+
+
+def _read_google(fs: Any, path: str) -> Versioned:
+    headers, data = fs.call("GET", fs.url(path))
+    return Versioned(data, str(headers["X-Goog-Generation"]))
 
 
 def _put_google(fs: Any, path: str, data: bytes, version: str) -> None:
+    """As gcsfs writes small files, which can make only the condition that there is none."""
     bucket, key, _ = fs.split_path(path)
+    about = b"Content-Type: application/json; charset=UTF-8\n\n"
+    about += json.dumps({"name": key}).encode()
+    body = b"Content-Type: application/octet-stream\n\n" + data
     fs.call(
         "POST",
-        f"{fs._location}/upload/storage/v1/b/{quote(bucket)}/o?name={quote(key, safe='')}",
-        uploadType="media",
+        f"{fs._location}/upload/storage/v1/b/{quote(bucket)}/o",
+        uploadType="multipart",
         ifGenerationMatch=version,
-        headers={"Content-Type": "application/json"},
-        data=data,
+        headers={"Content-Type": 'multipart/related; boundary="==0=="'},
+        data=b"--==0==\n" + about + b"\n--==0==\n" + body + b"\n--==0==--",
+        json_out=True,
     )
-    fs.invalidate_cache()
+    fs.invalidate_cache(path)
 
 
 def _put_azure(fs: Any, path: str, data: bytes, version: str) -> None:

@@ -6,6 +6,7 @@ is current reads that one, whole, whatever is published meanwhile.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -38,6 +39,8 @@ class Current:
     """Its path below the output."""
     token: Count = 0
     """Who writes may switch only while this is the number that was given to it; see `lease`."""
+    written: Annotated[str, Matches(r"([0-9a-f]{32})?")] = ""
+    """At random for each writing of the file: no two are alike."""
 
 
 def read_current(out: str) -> tuple[Current, str | None]:
@@ -108,7 +111,7 @@ def utc_now() -> str:
 def _change(out: str, how: Callable[[Current], Current]) -> Current:
     for _ in range(_TRIES):
         now, version = read_current(out)
-        new = how(now)
+        new = replace(how(now), written=uuid.uuid4().hex)
         if put_if_unchanged(_uri(out), dumps(asdict(new)).encode(), version, durable=True):
             return new
     raise StoreError(f"{_uri(out)}: is changed by others all the time: stop them and run it again")
