@@ -16,7 +16,7 @@ from glossator.model import cli as verbs
 from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
-from glossator.pipeline import exits
+from glossator.pipeline import exits, output_commands
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -370,7 +370,15 @@ def _stopped(signal_name: str) -> NoReturn:
     exits.leave(exits.FAILED)
 
 
-for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.export, verbs.corpora):
+for _verb in (
+    output_commands.status,
+    output_commands.verify,
+    verbs.train,
+    verbs.evaluate,
+    verbs.explain,
+    verbs.export,
+    verbs.corpora,
+):
     cli.add_command(_verb)
 
 

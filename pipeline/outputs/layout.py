@@ -104,7 +104,7 @@ def holds_runs(fs: Any, root: str) -> bool:
     return (
         _is_marked(fs, folder)
         or LOCK in runs(fs, root)
-        or any(_is_run(fs, f"{folder}/{name}") for name in runs(fs, root))
+        or any(is_run(fs, f"{folder}/{name}") for name in runs(fs, root))
     )
 
 
@@ -121,7 +121,7 @@ def others_among_runs(fs: Any, root: str) -> list[str]:
     return sorted(
         name
         for name in runs(fs, root) - {LOCK, MARK}
-        if temporary_of(name) != MARK and not _is_run(fs, f"{folder}/{name}")
+        if temporary_of(name) != MARK and not is_run(fs, f"{folder}/{name}")
     )
 
 
@@ -152,7 +152,7 @@ def remove_run(fs: Any, root: str, run_id: str) -> None:
     The plan, which is the mark, goes last: what is killed half-way can be gone on with.
     """
     folder = f"{root}/{RUNS}/{run_id}"
-    if not _is_run(fs, folder):
+    if not is_run(fs, folder):
         return
     if is_local(fs):
         _remove_local_run(Path(folder))
@@ -231,7 +231,7 @@ def _is_marked(fs: Any, folder: str) -> bool:
     return True
 
 
-def _is_run(fs: Any, folder: str) -> bool:
+def is_run(fs: Any, folder: str) -> bool:
     """Whether a folder is that of a run: by all that is in it, or by its plan.
 
     A run that was killed as it began, or as it was removed, may have no plan.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from glossator.model.conditional import has_conditional_writes
 from glossator.model.errors import UsageError
-from glossator.model.store import is_local, open_store
+from glossator.model.store import is_local, open_store, read_bytes
 from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.layout import LOCK, require_no_links, tidy_runs
 from glossator.pipeline.outputs.lease import Lease, acquire
@@ -84,6 +84,21 @@ def lock(out: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             Path(root, RUNS).rmdir()
         os.close(file)
+
+
+def holder_of(out: str) -> str | None:
+    """Which process holds the lock of an output of this machine; None if none does.
+
+    By the number in the lock's file: to try the lock would be in the way of who begins just then.
+    """
+    fs, root = open_store(out)
+    try:
+        said = read_bytes(fs, f"{root}/{RUNS}/{LOCK}") or b""
+        os.kill(int(said), 0)
+    except (OSError, UsageError, ValueError, OverflowError) as error:
+        if not isinstance(error, PermissionError):
+            return None
+    return f"process {said.decode()} of this machine"
 
 
 def _acquire(path: Path, out: str) -> tuple[int, int]:

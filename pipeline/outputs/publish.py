@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from glossator.model.errors import UsageError
 from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes, sync
@@ -119,10 +119,19 @@ def current_folder(out: str) -> str:
     Raises:
         UsageError: nothing is published there.
     """
+    return staging(out, current_run(out))
+
+
+def current_run(out: str) -> str:
+    """The id of the run that is published.
+
+    Raises:
+        UsageError: none is.
+    """
     current, _ = read_current(out)
     if current.run is None:
         raise UsageError(f"{out}: nothing is published there", parameter="output")
-    return staging(out, current.run)
+    return current.run
 
 
 def published(out: str) -> Manifest | None:
@@ -150,7 +159,7 @@ def state(out: str, run_id: str) -> Literal["published", "resumable", "new"]:
     """What there is of a run."""
     fs, root = open_store(out)
     manifest, folder = published(out), f"{root}/{RUNS}/{run_id}"
-    if manifest and manifest.run_id == run_id and not _missing(fs, folder, manifest):
+    if manifest and manifest.run_id == run_id and not missing_files(out, manifest):
         return "published"
     if file_sizes(fs, f"{folder}/{RECORDS}") or PACKED in file_sizes(fs, folder):
         return "resumable"
@@ -186,7 +195,7 @@ def publish(
     folder = f"{root}/{RUNS}/{run_id}"
     layout.require_no_links(out, fs, root, run_id)
     require_token(out, run_id, token)
-    missing = _missing(fs, folder, manifest)
+    missing = missing_files(out, manifest)
     if missing:
         raise ReconcileError(f"{out}: {missing[0]} is not whole in staging: run again")
     manifest = _dated(manifest, published(out))
@@ -257,8 +266,10 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
-def _missing(fs: Any, folder: str, manifest: Manifest) -> list[str]:
+def missing_files(out: str, manifest: Manifest) -> list[str]:
     """The files of a manifest that are not there in their size."""
+    fs, root = open_store(out)
+    folder = f"{root}/{RUNS}/{manifest.run_id}"
     rejects = file_sizes(fs, f"{folder}/{REJECTS}") if manifest.rejects else {}
     sizes = {
         **file_sizes(fs, folder),
