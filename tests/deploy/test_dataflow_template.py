@@ -90,6 +90,8 @@ GOOD = {
     "top": ["0", "5", "99", "100"],
     "model-digest": ["0123456789abcdef" * 4],
     "max-unreadable": ["0", "12", "0.01", "1%", "2.5%", "1.0", ".5"],
+    "gates": ["gs://bucket/gates.toml"],
+    "accept": ["flips", "rows_few,flips.topic", "rejects.empty"],
 }
 BAD = {
     "input": [
@@ -114,6 +116,8 @@ BAD = {
     "top": ["", "-1", "101", "05", "five", "5.0"],
     "model-digest": ["", "0123456789abcdef", "0123456789ABCDEF" * 4],
     "max-unreadable": ["", "-1", "all", "1.", "%", "1e3"],
+    "gates": ["", "gates.toml", "gs://bucket", "gs://bucket/{date}.toml"],
+    "accept": ["", "flips,", "flips, rows_few", "flips.", "Flips"],
 }
 CASES = [(n, v, True) for n in GOOD for v in GOOD[n]] + [(n, v, False) for n in BAD for v in BAD[n]]
 

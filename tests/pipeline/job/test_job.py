@@ -59,6 +59,7 @@ def test_every_row_comes_out_once_with_its_own_labels(
     assert (out / "_SUCCESS").read_bytes() == b""
     assert {p.name for p in out.iterdir() if p.name.startswith("_")} == {
         "_SUCCESS",
+        "_canary.json",
         "_manifest.json",
         "_rejects",
     }
