@@ -228,7 +228,10 @@ def _watched(prepared: Prepared, report: Reporter) -> Iterator[Deadlines]:
 
 def _limits(options: LabelOptions) -> Limits:
     """Those of the file, or the usual ones; what was asked for apart goes before."""
-    limits = load_limits(options.gates) if options.gates is not None else Limits()
+    limits = Limits()
+    if options.gates is not None:
+        with reaching("gates", options.gates, begun=False):
+            limits = load_limits(options.gates)
     if options.max_unreadable is not None:
         limits = replace(limits, unreadable=options.max_unreadable)
     return limits

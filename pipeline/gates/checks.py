@@ -116,7 +116,7 @@ def texts(now: Manifest, last: Night | None, limits: Limits) -> Iterator[Check]:
             yield skipped(night, limit, _OTHER_MODEL)
         else:
             value, before = figure(now), figure(last.manifest)
-            if value is None or before is None:
+            if value is None or not before:
                 yield skipped(night, limit, _NO_FIGURE)
             else:
                 off = abs(value - before) / (before if name == "tokens" else 1)

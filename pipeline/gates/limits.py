@@ -107,15 +107,15 @@ def load(where: str) -> Limits:
 
     Raises:
         UsageError: there is no such file, it is not TOML, or a key or value of it is wrong.
+        OSError: it can't be read.
     """
     try:
         fs, path = open_store(where)
         given = tomllib.loads(fs.cat_file(path).decode())
     except FileNotFoundError as error:
         raise UsageError(f"{where}: there is no such file", parameter="gates") from error
-    except (OSError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"cannot read {where}: {reason}", parameter="gates") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{where}: is a folder: name a file", parameter="gates") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{where} is not TOML: {error}", parameter="gates") from error
     for name, value in given.items():

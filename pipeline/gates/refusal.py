@@ -51,17 +51,20 @@ def _unreadable(check: Check, found: Unreadable, staging: str) -> RefusedError:
 
 def _of_checks(failed: Sequence[Check], found: Unreadable, staging: str) -> RefusedError:
     return RefusedError(
-        f"{'; '.join(_said(check, found) for check in failed)}: nothing was published; {staging}"
+        f"{'; '.join(in_words(check, found) for check in failed)}: nothing was published; {staging}"
         f" has the run: repair the input or the model and run it again, or accept"
         f" {'each of these' if len(failed) > 1 else 'it'}, which publishes at once",
         parameter="accept",
     )
 
 
-def _said(check: Check, found: Unreadable) -> str:
-    if check.name == "unreadable":
-        return f"unreadable: {found}, at most {_allowed(check.limit)}"
+def in_words(check: Check, found: Unreadable | None = None) -> str:
+    """A check that has not passed, in words; with what could not be read, that in full."""
     assert check.value is not None
+    if check.name == "unreadable":
+        share = isinstance(check.value, float)
+        what = found or f"{check.value:{'.2%' if share else ','}} {check.against}"
+        return f"unreadable: {what}, at most {_allowed(check.limit)}"
     value, limit = (figure(check.name, one) for one in (check.value, check.limit))
     return f"{check.name} is {value} {check.against}, at {check.bound} {limit}"
 

@@ -70,6 +70,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     refused(run, "--gates: ", "no.toml: there is no such file")
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    run = glossator("label", "--input=a", "--output=b", "--gates", tmp_path)
+    refused(run, "--gates: ", "is a folder: name a file")
+
+
 def test_a_check_that_there_is_not() -> None:
     run = glossator("label", "--input=a", "--output=b", "--accept=flip")
     refused(run, "--accept: there is no check 'flip'; there are: unreadable, rejects, ")

@@ -132,6 +132,18 @@ def test_a_good_publication_stays_when_the_next_is_refused(
     before = tree(out)
     refused(glossator(*arguments, inputs))
     assert tree(out) == before and (out / "_SUCCESS").exists()
+    # beside other checks it is one of them
+    more = tmp_path / "gates.toml"
+    more.write_text("min_rows = 1\none_label = 0.1\n")
+    line = refused(glossator(*arguments, inputs, "--gates", more))
+    assert f"unreadable: {WHOLE} of {FILES} files" in line and "one_label.sentiment is " in line
+    run = glossator(
+        *arguments, inputs, "--gates", more, "--accept=unreadable", "--accept=one_label"
+    )
+    assert run.returncode == 0, run.stderr
+    assert "LET THROUGH: unreadable: 3 of 6 files, at most 0 files" in run.stdout
+    accepted = {c["name"] for c in manifest(out)["checks"] if c["accepted"]}
+    assert accepted == {"unreadable", "one_label.sentiment"}
 
 
 @pytest.mark.parametrize(

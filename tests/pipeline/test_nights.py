@@ -114,6 +114,7 @@ def test_half_a_day_is_refused_and_published_at_once_when_accepted(fifth: Any) -
     assert [check["name"] for check in named] == ["rows_few"]
     run = fifth(None, "--accept", "rows_few")
     assert run.returncode == 0 and "resuming: 1 are done" in run.stderr, run.stderr
+    assert "LET THROUGH: rows_few is 0.488 of 1,025 rows" in run.stdout
     check = checks(fifth.out)["rows_few"]
     assert check["accepted"] and not check["passed"]
     assert "nothing was done" in fifth(None).stdout
