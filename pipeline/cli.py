@@ -75,6 +75,16 @@ def _input_flags(command: _Function) -> _Function:
                 panel="Input",
             ),
             click.option(
+                "--wait-minutes",
+                type=click.FloatRange(min=0),
+                default=0.0,
+                show_default=True,
+                metavar="MINUTES",
+                help="Look again, up to so long, for input that is not there yet; after that the"
+                " exit code is 4.",
+                panel="Input",
+            ),
+            click.option(
                 "--strict",
                 is_flag=True,
                 help="Refuse to begin where a file can't be read or its columns don't fit.",
@@ -192,7 +202,11 @@ def label(
     beam_arguments: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
+    """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner.
+
+    Exit codes: 0 published; 1 failed, run it again; 2 invalid request; 3 refused by a check; 4 the
+    input is not there yet.
+    """
     from glossator.pipeline import job, summary
     from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
@@ -360,5 +374,5 @@ for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.export, verbs.co
 def main(
     arguments: list[str] | None = None, command: click.Command = cli, program: str = "glossator"
 ) -> None:
-    """Runs a command: 0 done, 1 failed, 2 invalid request, 3 refused by a check."""
+    """Runs a command: 0 done, 1 failed, 2 invalid, 3 refused by a check, 4 input not there yet."""
     exits.run(command, sys.argv[1:] if arguments is None else arguments, program)

@@ -13,12 +13,12 @@ from click.shell_completion import shell_complete
 from glossator.model import temporary, terminal
 from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.reporting import restore_cursor
-from glossator.pipeline.errors import RefusedError
+from glossator.pipeline.errors import NotYetError, RefusedError
 from glossator.pipeline.logs import BeamLog, beam_log
 
-FAILED, INVALID, REFUSED = 1, 2, 3
+FAILED, INVALID, REFUSED, NOT_YET = 1, 2, 3, 4
 """Exit codes beside 0: nothing was published and a rerun resumes; the request is invalid; a check
-refused to publish."""
+refused to publish; the input is not there yet."""
 
 
 def run(command: click.Command, arguments: Sequence[str], program: str) -> None:
@@ -56,6 +56,8 @@ def account(error: BaseException, log: BeamLog) -> tuple[str, int]:
     """
     if isinstance(error, click.ClickException):
         return _of_click(error), error.exit_code
+    if isinstance(error, NotYetError):
+        return str(error), NOT_YET
     if isinstance(error, UsageError):
         return str(error), INVALID
     if isinstance(error, RefusedError):

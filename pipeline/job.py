@@ -22,7 +22,7 @@ from glossator.model import engines
 from glossator.model.errors import UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
 from glossator.pipeline.causes import cause, reaching
-from glossator.pipeline.engines.progress import Progress, Reporter, reporting
+from glossator.pipeline.engines.progress import Progress, Reporter, Silent, reporting
 from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.errors import JobError, RefusedError
@@ -45,6 +45,7 @@ from glossator.pipeline.transforms import (
     Publish,
     publish_run,
 )
+from glossator.pipeline.waiting import when_there
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,16 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Reporter) 
         UsageError: the request is invalid; nothing was begun.
         JobError: it was begun and did not end; nothing was published, a rerun resumes.
     """
-    return execute(prepare(options, beam_options), report)
+    return execute(prepare(options, beam_options, report), report)
 
 
-def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
+def prepare(
+    options: LabelOptions, beam_options: PipelineOptions, report: Reporter | None = None
+) -> Prepared:
     """Makes all checks and the plan; reads, and writes nothing.
 
     Raises:
+        NotYetError: the input is not there, also after as long as was asked to wait for it.
         UsageError: the request is invalid.
         StoreError: a store does not answer.
     """
@@ -110,15 +114,20 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     with reaching("output", output, begun=False):
         publish.check_output(output)
         _refuse_other_date(output, options.date)
+    _check_beam_options(beam_options)
     with reaching("input", ", ".join(options.inputs), begun=False):
-        plan = make_plan(
-            options.inputs,
-            text=options.text,
-            keys=options.keys,
-            identity=identity(labelling.digest, labelling.names, options.top),
-            strict=options.strict,
-            output=output,
-            table_files=options.table_files,
+        plan = when_there(
+            lambda: make_plan(
+                options.inputs,
+                text=options.text,
+                keys=options.keys,
+                identity=identity(labelling.digest, labelling.names, options.top),
+                strict=options.strict,
+                output=output,
+                table_files=options.table_files,
+            ),
+            options.wait_minutes,
+            report or Silent(),
         )
     refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
     workers = options.workers or cores()
@@ -135,7 +144,6 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         started,
         gates.Limits(options.max_unreadable),
     )
-    _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
     return Prepared(output, plan, publication, runner, beam_options, start, options.stall_minutes)
 

@@ -53,6 +53,8 @@ class LabelOptions:
     all rows from 0 to 1 (float)."""
     table_files: bool = False
     """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
+    wait_minutes: float = 0.0
+    """So long an input that names nothing is looked for again."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
