@@ -104,6 +104,21 @@ def test_night_labels_the_day_before(way: str) -> None:
     assert options.output.removeprefix("s3://out/") in days
 
 
+@pytest.mark.parametrize(
+    ("way", "flags", "minutes"),
+    [
+        ("kubernetes", [], 120),
+        ("flink", ["--deadline-hours=3"], 60),
+        ("systemd", ["--deadline-hours=4.5"], 90),
+        ("systemd", ["--wait-minutes=7"], 7),
+        ("airflow", [], 0),  # which gives the worker to others while it waits
+    ],
+)
+def test_late_day_is_waited_for(way: str, flags: list[str], minutes: int) -> None:
+    given = label.make_context("glossator label", WAYS[way](*JOB, *flags)[2:]).params
+    assert given["wait_minutes"] == minutes
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("flags", "words"),
@@ -141,8 +156,8 @@ def test_night_never_replaces_the_one_before(way: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--schedule=0 22 * * *"], "begins at 22:00 UTC, and 6 hours later it is another day"),
-        (["--time-zone=Asia/Shanghai"], "begins at 18:30 UTC, and 6 hours later"),
+        (["--schedule=0 22 * * *", "--retries=1"], "begins at 22:00 UTC, and a retry up to 7 hours later"),
+        (["--time-zone=Asia/Shanghai"], "begins at 18:30 UTC, and a retry up to .* hours later, when it is another day"),
         (["--time-zone=Europe/Berlin"], "2026-03-29 has no 02:30 in Europe/Berlin"),
     ],
 )
@@ -159,7 +174,7 @@ def test_airflow_names_the_day_itself() -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--time-zone=Asia/Shanghai", "--deadline-hours=5"],
+        ["--time-zone=Asia/Shanghai", "--deadline-hours=4"],
         ["--time-zone=Europe/Berlin", "--schedule=30 3 * * *"],
     ],
 )
@@ -207,7 +222,7 @@ def systemd_analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
         [],
         ['--text=100% of $PRICE "quoted" it\'s \\n;'],
         ["--output=/var/labels/{date}", "--input=/var/comments/{date}.parquet"],
-        ["--time-zone=Asia/Shanghai", "--deadline-hours=5"],
+        ["--time-zone=Asia/Shanghai", "--deadline-hours=5", "--retries=1"],
     ],
 )
 def test_systemd_takes_the_units(flags: list[str], tmp_path: Path) -> None:
