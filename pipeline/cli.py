@@ -146,6 +146,13 @@ def _input_flags(command: _Function) -> _Function:
     panel="Output",
 )
 @click.option(
+    "--lineage",
+    metavar="FILE|URL",
+    help="Tell OpenLineage events of the run to a file or an http address; by default where"
+    " OPENLINEAGE_URL and the like say.",
+    panel="Output",
+)
+@click.option(
     "--model",
     default="default",
     show_default=True,

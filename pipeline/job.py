@@ -19,18 +19,21 @@ from apache_beam.runners.runner import create_runner
 
 from glossator.model import bundle as bundles
 from glossator.model import engines
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
+from glossator.pipeline import lineage
 from glossator.pipeline.causes import cause, reaching
 from glossator.pipeline.engines.progress import Progress, Reporter, Silent, reporting
 from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.errors import JobError, RefusedError
+from glossator.pipeline.exits import code_of
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
 from glossator.pipeline.inputs.plan import Plan, make_plan
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
+from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.outputs import gates, publish
@@ -79,6 +82,9 @@ class Prepared:
     beam_options: PipelineOptions
     start_minutes: float
     stall_minutes: float
+    told: Told
+    """What is told of it where lineage is collected."""
+    lineage: str | None
 
 
 def run(options: LabelOptions, beam_options: PipelineOptions, report: Reporter) -> Outcome:
@@ -102,7 +108,8 @@ def prepare(
         StoreError: a store does not answer.
     """
     started = time.time()
-    options = options.resolved()
+    lineage.require(options.lineage)
+    name, options = shown(options.output), options.resolved()
     output = absolute_uri(options.output)
     labelling = Labelling.of(
         options.model,
@@ -145,7 +152,27 @@ def prepare(
         gates.Limits(options.max_unreadable),
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
-    return Prepared(output, plan, publication, runner, beam_options, start, options.stall_minutes)
+    told = Told(
+        name,
+        options.inputs,
+        output,
+        options.date,
+        plan.run_id,
+        labelling.digest,
+        tuple(labelling.names),
+        plan.sources,
+    )
+    return Prepared(
+        output,
+        plan,
+        publication,
+        runner,
+        beam_options,
+        start,
+        options.stall_minutes,
+        told,
+        options.lineage,
+    )
 
 
 def execute(prepared: Prepared, report: Reporter) -> Outcome:
@@ -155,6 +182,19 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
         UsageError: another process writes this output; nothing was begun.
         JobError: it was begun and did not end.
     """
+    tell = lineage.Lineage(prepared.lineage, prepared.told, report)
+    tell.begin()
+    try:
+        outcome = _locked(prepared, report)
+    except GlossatorError as error:
+        tell.fail(str(error), code_of(error))
+        raise
+    if outcome.manifest is not None:  # else the job goes on, and nobody waits for it
+        tell.complete(outcome.manifest)
+    return outcome
+
+
+def _locked(prepared: Prepared, report: Reporter) -> Outcome:
     output = prepared.output
     try:
         with reaching("output", output), lock(output):

@@ -55,6 +55,8 @@ class LabelOptions:
     """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
     wait_minutes: float = 0.0
     """So long an input that names nothing is looked for again."""
+    lineage: str | None = None
+    """A file or an http address for OpenLineage events; None for what its environment says."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None

@@ -156,8 +156,14 @@ def test_night_never_replaces_the_one_before(way: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--schedule=0 22 * * *", "--retries=1"], "begins at 22:00 UTC, and a retry up to 7 hours later"),
-        (["--time-zone=Asia/Shanghai"], "begins at 18:30 UTC, and a retry up to .* hours later, when it is another day"),
+        (
+            ["--schedule=0 22 * * *", "--retries=1"],
+            "begins at 22:00 UTC, and a retry up to 7 hours later",
+        ),
+        (
+            ["--time-zone=Asia/Shanghai"],
+            "begins at 18:30 UTC, and a retry up to .* hours later, when it is another day",
+        ),
         (["--time-zone=Europe/Berlin"], "2026-03-29 has no 02:30 in Europe/Berlin"),
     ],
 )
