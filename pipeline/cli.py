@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import rich_click as click
 
@@ -17,6 +17,9 @@ from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits
+
+if TYPE_CHECKING:
+    from glossator.pipeline.prometheus import Meter
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -146,6 +149,19 @@ def _input_flags(command: _Function) -> _Function:
     panel="Output",
 )
 @click.option(
+    "--metrics-file",
+    metavar="PATH",
+    help="Write how the run ended for Prometheus: a file that node_exporter's textfile collector"
+    " reads, e.g. glossator.prom.",
+    panel="Output",
+)
+@click.option(
+    "--metrics-push",
+    metavar="URL",
+    help="The same to a Pushgateway.",
+    panel="Output",
+)
+@click.option(
     "--lineage",
     metavar="FILE|URL",
     help="Tell OpenLineage events of the run to a file or an http address; by default where"
@@ -206,6 +222,8 @@ def label(
     workers: int | None,
     show: int,
     as_json: bool,
+    metrics_file: str | None,
+    metrics_push: str | None,
     beam_arguments: tuple[str, ...],
     **given: Any,
 ) -> None:
@@ -217,28 +235,34 @@ def label(
     from glossator.pipeline import job, summary
     from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
+    from glossator.pipeline.prometheus import Meter
 
     gc.freeze()  # what was imported stays: a collection need not look through it, again and again
 
-    options = LabelOptions(
-        inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
-    )
-    engine = beam_options(beam_arguments, workers or cores(), flags(label))
     report = _Reporter()
+    meter = Meter(metrics_file, metrics_push, output, report)
 
     def stop(number: int, _: Any) -> NoReturn:
         report.close()
-        _stopped(signal.Signals(number).name)
+        _stopped(signal.Signals(number).name, meter)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
     try:
+        options = LabelOptions(
+            inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
+        )
+        engine = beam_options(beam_arguments, workers or cores(), flags(label))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         with temporary.everything():
             outcome = job.run(options, engine, report)
-    finally:
+    except BaseException as error:
         report.close()
+        meter.failed(error)
+        raise
+    report.close()
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
         signal.signal(number, lambda *_: exits.leave(0))
+    meter.done(outcome)
     if as_json:
         terminal.echo_json(terminal.without_secrets(summary.account(outcome)))
         return
@@ -362,7 +386,7 @@ def _show(outcome: Any, count: int) -> None:
         terminal.echo(f"can't show comments: {terminal.reason(error)}", err=True)
 
 
-def _stopped(signal_name: str) -> NoReturn:
+def _stopped(signal_name: str, meter: Meter) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
     from glossator.pipeline.engines.submit import cancel_current
 
@@ -371,6 +395,7 @@ def _stopped(signal_name: str) -> NoReturn:
     terminal.echo(f"glossator: stopped by {signal_name}; run it again to resume", err=True)
     logging.disable()  # what breaks from here on is no news
     cancel_current()
+    meter.failed(None)
     exits.leave(exits.FAILED)
 
 
