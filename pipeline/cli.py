@@ -17,6 +17,7 @@ from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits
+from glossator.pipeline.flags import telling_flags
 
 if TYPE_CHECKING:
     from glossator.pipeline.prometheus import Meter
@@ -148,26 +149,7 @@ def _input_flags(command: _Function) -> _Function:
     help="Print the account of the run as JSON.",
     panel="Output",
 )
-@click.option(
-    "--metrics-file",
-    metavar="PATH",
-    help="Write how the run ended for Prometheus: a file that node_exporter's textfile collector"
-    " reads, e.g. glossator.prom.",
-    panel="Output",
-)
-@click.option(
-    "--metrics-push",
-    metavar="URL",
-    help="The same to a Pushgateway.",
-    panel="Output",
-)
-@click.option(
-    "--lineage",
-    metavar="FILE|URL",
-    help="Tell OpenLineage events of the run to a file or an http address; by default where"
-    " OPENLINEAGE_URL and the like say.",
-    panel="Output",
-)
+@telling_flags
 @click.option(
     "--model",
     default="default",

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from glossator.deploy.settings import (
-    FINAL_CODES,
-    NOT_YET_CODE,
-    RETRY_MINUTES,
-    Nightly,
-    local_path,
-)
+from glossator.deploy.settings import FINAL_CODES, NOT_YET_CODE, RETRY_MINUTES, Nightly
 
 _LOOK_MINUTES = 10
 """Between two tries for a day that is late."""
@@ -37,10 +31,10 @@ class Glossator(BaseSensorOperator):
 
     template_fields = ("date",)
 
-    def __init__(self, *, command, output, date, **more):
+    def __init__(self, *, command, published, date, **more):
         super().__init__(**more)
         self.command = command
-        self.output = output
+        self.published = published
         self.date = date
         self.hook = None
 
@@ -55,7 +49,7 @@ class Glossator(BaseSensorOperator):
         if code:
             raise AirflowException(f"glossator ended with code {{code}}: a retry resumes")
         for asset in self.outlets:
-            output = self.output.replace("{{date}}", self.date)
+            output = self.published.replace("{{date}}", self.date)
             context["outlet_events"][asset].extra = {{"date": self.date, "output": output}}
         return True
 
@@ -76,9 +70,9 @@ with DAG(
     Glossator(
         task_id="label",
         command={command},
-        output={output!r},
+        published={output!r},
         date="{{{{ ds }}}}",
-        outlets=[{asset}],
+        outlets=[Asset({name!r})],
         mode="reschedule",
         poke_interval=timedelta(minutes={look}),
         timeout=timedelta(minutes={late}),
@@ -97,14 +91,12 @@ def dag(nightly: Nightly, program: str) -> str:
         program: where `glossator` is on Airflow's workers.
     """
     words = "".join(f"            {word!r},\n" for word in (program, *nightly.arguments()))
-    output = nightly.options().output
     return _DAG.format(
         name=nightly.name,
         schedule=nightly.schedule,
         time_zone=nightly.time_zone,
         command=f"[\n{words}        ]",
-        output=output,
-        asset=_asset(nightly.name, output),
+        output=nightly.options().output,
         retries=nightly.retries,
         delay=RETRY_MINUTES,
         look=_LOOK_MINUTES,
@@ -113,13 +105,3 @@ def dag(nightly: Nightly, program: str) -> str:
         final=FINAL_CODES,
         not_yet=NOT_YET_CODE,
     )
-
-
-def _asset(name: str, output: str) -> str:
-    """The asset of all nights, whose URI is the folder above them where there is one."""
-    path = local_path(output)
-    uri = output if path is None else f"file://{path}"
-    folder = uri.partition("{date}")[0].rpartition("/")[0]
-    if "://" not in folder or folder.endswith("://"):
-        return f"Asset({name!r})"
-    return f"Asset({name!r}, {folder!r})"
