@@ -18,6 +18,7 @@ from glossator.model.errors import UsageError
 from glossator.model.store import redacted
 from glossator.pipeline.engines import runners
 from glossator.pipeline.inputs.discover import shown
+from glossator.pipeline.outputs.publish import KEEP_SECS
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
@@ -57,6 +58,8 @@ class LabelOptions:
     """So long an input that names nothing is looked for again."""
     lineage: str | None = None
     """A file or an http address for OpenLineage events; None for what its environment says."""
+    keep_seconds: float = KEEP_SECS
+    """So long what was published before in the same place is kept, for those who read it."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None

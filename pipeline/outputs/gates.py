@@ -123,12 +123,13 @@ def known_refusals(staging: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if (refused := _refusal(staging)) is None:
+        if (refused := refusal_in(staging)) is None:
             raise
         raise refused from None  # the engine's account of it says nothing more
 
 
-def _refusal(staging: str) -> RefusedError | None:
+def refusal_in(staging: str) -> RefusedError | None:
+    """Why the run in a staging folder was refused; None if it was not."""
     fs, root = open_store(staging)
     text = read_bytes(fs, f"{root}/{REFUSAL}")
     if text is None:

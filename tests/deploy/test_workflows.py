@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from glossator.deploy.nightly.__main__ import cli
 from glossator.model.errors import UsageError
 
+pytestmark = pytest.mark.dataflow
+
 CLOUD = [
     *("--template=gs://bucket/glossator.json", "--project=my-project", "--region=us-central1"),
     *("--scheduler-account=starter@my-project.iam.gserviceaccount.com", "--max-workers=8"),
