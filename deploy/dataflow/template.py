@@ -20,6 +20,10 @@ LEFT_OUT = {
     "show": "nobody reads the launcher's output",
     "as_json": "nobody reads the launcher's output",
     "start_minutes": "the launcher does not wait",
+    "metrics_file": "nobody reads the launcher's files",
+    "metrics_push": "the launcher does not wait",
+    "lineage": "the launcher does not wait",
+    "wait_minutes": "the launcher does not wait",
     "stall_minutes": "the launcher does not wait",
 }
 """Flags of `glossator label` that are no parameters, and why."""
