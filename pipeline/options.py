@@ -19,7 +19,7 @@ from glossator.model.store import redacted
 from glossator.pipeline.engines import runners
 from glossator.pipeline.inputs.discover import shown
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same input and model give other bytes than before."""
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 
