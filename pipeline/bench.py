@@ -25,13 +25,13 @@ from glossator.model import engines
 from glossator.model.architecture import flops_per_token
 from glossator.model.errors import UsageError, shown
 from glossator.model.native import library
-from glossator.pipeline import rivals
 from glossator.pipeline.engines import runners
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import STAGES
+from glossator.pipeline.rivals import running as rivals
 
 _FILES_A_THREAD = 2
 _MIB = 1 << 20
@@ -119,7 +119,9 @@ def measure(
         found: dict[str, float] = {}
         for name in against:
             report(f"getting {name} ready")
-            settings = rivals.Settings(str(source), str(output), workers, labelling.names)
+            settings = rivals.Settings(
+                str(source), str(output), workers, labelling.names, labelling.model
+            )
             rate = rivals.rate(name, settings, Path(folder) / name, len(texts))
             report(f"{name}: {rate:,.0f} comments/s")
             found[name] = rate

@@ -50,7 +50,7 @@ def test_it_is_shown_by_stage(comments: Path) -> None:
 
 def test_an_unknown_rival_is_refused(comments: Path) -> None:
     run = glossator("bench", "--input", str(comments), "--against", "tfidf,bert")
-    refused(run, "--against", "'bert' is none of tfidf, fasttext, runinference")
+    refused(run, "--against", "'bert' is none of tfidf, fasttext, torch")
 
 
 def test_input_without_texts_is_refused(tmp_path: Path) -> None:
