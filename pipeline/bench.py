@@ -176,6 +176,7 @@ def _account(
     comments, tokens = counters["rows_labelled"], counters["tokens"]
     config = bundles.load(labelling.model).config
     flops = flops_per_token(config, len(labelling.names)) * tokens
+    network = sum(stages[name] for name in ("recurrence", "attention", "network"))
     count, cores, price = night
     hours = count * sum(stages.values()) / comments / cores / 3600
     return Account(
@@ -188,7 +189,7 @@ def _account(
         labelling_seconds=manifest["timings"]["labelling_seconds"],
         stages={"model load": loading, **stages},
         peak_mib=peak / _MIB,
-        gflops=flops / stages["network"] / 1e9 if stages["network"] else 0.0,
+        gflops=flops / network / 1e9 if network else 0.0,
         peak_gflops=library.peak_gflops(),
         rivals=found,
         forecast=Forecast(count, cores, hours, hours * cores * price),

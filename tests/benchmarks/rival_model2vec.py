@@ -32,16 +32,16 @@ def get_ready(settings: Settings, folder: Path) -> None:
     from model2vec import StaticModel
 
     texts, labels = learning(settings)
-    vectors, tokenizer = distilled(texts)
-    model = StaticModel(vectors, tokenizer, normalize=True)
+    vectors, places, tokenizer = distilled(texts)
+    model = StaticModel(vectors, tokenizer, normalize=True, token_mapping=places)
     model.save_pretrained(str(folder / "embedding"))
     features = model.encode(texts)
     models = {name: _fitted(features, np.array(of_task)) for name, of_task in labels.items()}
     (folder / "models.pickle").write_bytes(pickle.dumps(models))
 
 
-def distilled(texts: list[str]) -> tuple[NDArray[np.float32], Any]:
-    """[V, size] a vector for each piece of E5's vocabulary, and its tokenizer."""
+def distilled(texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int64], Any]:
+    """[P, size] vectors, [V] which of them a piece of E5's vocabulary has, and its tokenizer."""
     import torch
     from encoders import e5
     from sklearn.decomposition import PCA
@@ -66,9 +66,11 @@ def distilled(texts: list[str]) -> tuple[NDArray[np.float32], Any]:
         ]
     found = PCA(_SIZE, random_state=0).fit_transform(np.concatenate(states))
     frequency = np.array([counts[piece] for piece in pieces.tolist()]) / counts.total()
-    vectors = np.zeros((tokenizer.get_vocab_size(), _SIZE), np.float32)
-    vectors[pieces] = found * (_RARE / (_RARE + frequency))[:, None]
-    return vectors, tokenizer
+    vectors = np.zeros((len(pieces) + 1, _SIZE), np.float32)
+    vectors[1:] = found * (_RARE / (_RARE + frequency))[:, None]
+    places = np.zeros(tokenizer.get_vocab_size(), np.int64)
+    places[pieces] = np.arange(1, len(pieces) + 1)
+    return vectors, places, tokenizer
 
 
 def _fitted(features: NDArray[Any], labels: NDArray[Any]) -> Any:

@@ -44,7 +44,10 @@ def test_it_is_shown_by_stage(comments: Path) -> None:
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     shares = [line.split()[0] for line in lines if "%" in line]
-    assert shares[-7:] == ["read", "tokenize", "ngrams", "network", "attention", "arrow", "write"]
+    assert shares[-10:] == [
+        *("read", "normalize", "tokenize", "ngrams", "recurrence", "attention", "network"),
+        *("summarise", "arrow", "write"),
+    ]
     assert lines[-1].startswith("100,000,000 comments on 16 cores: ")
 
 
