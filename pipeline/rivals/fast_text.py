@@ -32,7 +32,7 @@ def get_ready(settings: Settings, folder: Path) -> None:
             "\n".join(f"__label__{known.index(label)} {_line(text)}" for label, text in pairs)
         )
         model = fasttext.train_supervised(
-            str(lines), wordNgrams=2, minn=2, maxn=4, epoch=2, thread=settings.workers, verbose=0
+            str(lines), wordNgrams=2, minn=2, maxn=4, thread=settings.workers, verbose=0
         )
         model.save_model(str(folder / f"{i}.bin"))
 

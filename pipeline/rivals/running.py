@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError, shown
 from glossator.pipeline.errors import JobError
+from glossator.pipeline.timing import timed
 
 BATCH = 8192
 """Texts that are read together."""
@@ -65,6 +64,16 @@ class Settings:
     """Texts that a rival learns from, at most."""
 
 
+@dataclass(frozen=True)
+class Speed:
+    """How fast a rival was."""
+
+    comments_per_second: float
+    """Start-up included."""
+    cpu_seconds: float
+    """Of processors, of all of it."""
+
+
 def check(name: str) -> None:
     """Raises `UsageError` unless there is such a rival, and all that it needs."""
     if name not in RIVALS:
@@ -74,8 +83,8 @@ def check(name: str) -> None:
         raise UsageError(f"{name} needs {package}: pip install {package}", parameter="against")
 
 
-def rate(name: str, settings: Settings, folder: Path, rows: int) -> float:
-    """Comments a second, of so many, that a rival labels, start-up included.
+def speed(name: str, settings: Settings, folder: Path, rows: int) -> Speed:
+    """How fast a rival labels, start-up included.
 
     Args:
         name: of the rival.
@@ -91,22 +100,12 @@ def rate(name: str, settings: Settings, folder: Path, rows: int) -> float:
     alone = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     # a rival of a benchmark lies beside that
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), _folder_of(module))))
-    started = time.perf_counter()
-    ended = subprocess.run(
-        [sys.executable, "-m", RIVALS[name].module, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | alone | {"PYTHONPATH": path},
-    )
-    seconds = time.perf_counter() - started
-    if ended.returncode:
-        last = ended.stderr.strip().rpartition("\n")[2]
-        raise JobError(f"{name} did not end well: {shown(last)}")
+    command = [sys.executable, "-m", RIVALS[name].module, str(folder)]
+    took = timed(name, command, os.environ | alone | {"PYTHONPATH": path})
     written = sum(pq.read_metadata(path).num_rows for path in (folder / "out").glob("*.parquet"))
     if written != rows:
         raise JobError(f"{name} wrote {written:,} rows of {rows:,}")
-    return rows / seconds
+    return Speed(rows / took.seconds, took.cpu_seconds)
 
 
 def _folder_of(module: Any) -> str | None:

