@@ -8,7 +8,7 @@ n-gram expert, and with each rival, one after the other; ours gives the five hea
 task. Of the rounds' rates and ratios the median, and in brackets the spread: of comments a second,
 and of the processors' time, which says more where the machine does other work (Ray's is not known:
 its processes are not its children). A rival whose packages are missing is left out, and said so.
-`--output` keeps the figures for charts.py.
+`--output` keeps the figures for charts.py, beside those of other rivals that are there.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="sentiment,person,gender,topic")
     parser.add_argument("--against", default=",".join(RIVALS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-variants", action="store_true", help="of ours the usual one alone")
     parser.add_argument("--output", help="JSON to write the rates to")
     given = parser.parse_args()
     names = [name for name in given.against.split(",") if name and there(name)]
@@ -64,8 +65,10 @@ def main() -> None:
         print(f"| {name} | {rates} | {beside} | {'' if name == 'ray' else by_cpu} |")
     if given.output:
         kept = {name: [asdict(one) for one in found] for name, found in speeds.items()}
-        account = {"machine": machine, "rows": given.rows, "speeds": kept}
-        Path(given.output).write_text(json.dumps(account, indent=1))
+        path = Path(given.output)
+        before = json.loads(path.read_text())["speeds"] if path.exists() else {}
+        account = {"machine": machine, "rows": given.rows, "speeds": before | kept}
+        path.write_text(json.dumps(account, indent=1))
 
 
 def there(name: str) -> bool:
@@ -99,6 +102,8 @@ def round_of(given: argparse.Namespace, names: list[str], without: str) -> dict[
         return Speed(account.rate, account.cpu_seconds), account.rivals
 
     own, theirs = ours(given.model, 5, names)
+    if given.no_variants:
+        return {"ours": own, **theirs}
     return {
         "ours": own,
         "ours, --top 0": ours(given.model, 0, [])[0],

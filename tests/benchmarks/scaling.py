@@ -1,6 +1,7 @@
 """How fast the job is by comments, threads, tasks and length of the texts.
 
-    python tests/benchmarks/scaling.py --input 'comments/*.parquet' --axis comments --output scaling.json
+    python tests/benchmarks/scaling.py --input 'comments/*.parquet' --axis comments \
+        --output docs/charts/scaling.json
 
 One axis at a time; its points take turns, with five words of each task and without words
 (`--top 0`), all tasks. Of the rounds the median, and in brackets the spread, in comments a second
