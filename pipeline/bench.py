@@ -29,6 +29,8 @@ from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import STAGES
+from glossator.pipeline.outputs.manifest import MANIFEST
+from glossator.pipeline.outputs.publish import current_folder
 from glossator.pipeline.rivals import running as rivals
 from glossator.pipeline.timing import Took, timed
 
@@ -116,15 +118,16 @@ def measure(
         report(f"labelling {len(texts):,} comments with {workers} workers")
         output = Path(folder) / "labelled"
         took = _label(source, output, labelling, workers)
+        labelled = current_folder(str(output))
         found: dict[str, rivals.Speed] = {}
         for name in against:
             report(f"getting {name} ready")
             settings = rivals.Settings(
-                str(source), str(output), workers, labelling.names, labelling.model
+                str(source), labelled, workers, labelling.names, labelling.model
             )
             found[name] = rivals.speed(name, settings, Path(folder) / name, len(texts))
             report(f"{name}: {found[name].comments_per_second:,.0f} comments/s")
-        manifest = json.loads((output / "_manifest.json").read_text())
+        manifest = json.loads(Path(labelled, MANIFEST).read_text())
     return _account(manifest, labelling, workers, took, found, night)
 
 

@@ -55,7 +55,7 @@ class Settings:
     source: str
     """A folder of Parquet files with a column `text`."""
     labelled: str
-    """The job's output of texts, the same ones as a rule."""
+    """The folder of the job's parts, of the same texts as a rule."""
     workers: int
     tasks: tuple[str, ...]
     model: str
