@@ -42,7 +42,7 @@ from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
-from glossator.pipeline.options import LabelOptions, identity
+from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
 from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
@@ -160,7 +160,7 @@ def prepare(
         _versions(),
         started,
         Gates(limits, options.accept, before, labelling.references),
-        options.keep_seconds,
+        seconds_of(options.keep),
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
     told = Told(
