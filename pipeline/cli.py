@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _allowance(context: click.Context, option: click.Parameter, value: str) -> int | float:
+def _allowance(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> int | float | None:
     """A count of files (an int), or a share from 0 to 1 written as 0.01 or 1% (a float)."""
+    if value is None:
+        return None
     if re.fullmatch(r"[0-9]{1,12}", value):
         return int(value)
     if match := re.fullmatch(r"([0-9]*\.?[0-9]+)(%?)", value, re.ASCII):
@@ -104,12 +108,25 @@ def _input_flags(command: _Function) -> _Function:
             click.option(
                 "--max-unreadable",
                 callback=_allowance,
-                default="0",
-                show_default=True,
                 metavar="N|SHARE",
                 help="Publish all the same where so many files, or such a share of the rows (0.01,"
-                " 1%), can't be read.",
-                panel="Input",
+                " 1%), can't be read; by default none.",
+                panel="Checks",
+            ),
+            click.option(
+                "--gates",
+                metavar="FILE",
+                help="TOML of what is allowed in what is published; `glossator gates` prints one"
+                " with all that can be set.",
+                panel="Checks",
+            ),
+            click.option(
+                "--accept",
+                multiple=True,
+                metavar="CHECK",
+                help="Publish all the same where this check has not passed; may be given more than"
+                " once.",
+                panel="Checks",
             ),
             click.option(
                 "--table-files",
@@ -268,6 +285,14 @@ def label(
     terminal.echo(*summary.lines(outcome))
     if show:
         _show(outcome, show)
+
+
+@cli.command(cls=Command)
+def gates() -> None:
+    """Print what is checked before publishing, and the limits, as a file for --gates."""
+    from glossator.pipeline.gates import limits
+
+    terminal.echo(*limits.as_toml().splitlines())
 
 
 @cli.command(cls=Command)

@@ -29,6 +29,12 @@ from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_ea
 from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.exits import code_of
+from glossator.pipeline.gates.audit import Gates
+from glossator.pipeline.gates.canary import below
+from glossator.pipeline.gates.limits import Limits
+from glossator.pipeline.gates.limits import load as load_limits
+from glossator.pipeline.gates.nights import outputs_before
+from glossator.pipeline.gates.refusal import known_refusals
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
 from glossator.pipeline.inputs.plan import Plan, make_plan
@@ -37,7 +43,7 @@ from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
-from glossator.pipeline.outputs import gates, publish
+from glossator.pipeline.outputs import publish
 from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
 from glossator.pipeline.outputs.lock import sole_writer
@@ -111,7 +117,9 @@ def prepare(
     """
     started = time.time()
     lineage.require(options.lineage)
+    limits, template = _limits(options), options.output
     name, options = shown(options.output), options.resolved()
+    before = tuple(map(absolute_uri, outputs_before(template, options.date)))
     output = absolute_uri(options.output)
     labelling = Labelling.of(
         options.model,
@@ -147,11 +155,11 @@ def prepare(
     publication = Publication(
         output,
         plan.run_id,
-        _of_splits(labelling, plan, publish.staging(output, plan.run_id)),
+        _of_splits(labelling, plan, publish.staging(output, plan.run_id), limits.canary),
         _described(options, labelling, plan),
         _versions(),
         started,
-        gates.Limits(options.max_unreadable),
+        Gates(limits, options.accept, before, labelling.references),
         options.keep_seconds,
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
@@ -242,7 +250,7 @@ def _execute(prepared: Prepared, lease: Lease | None, report: Reporter) -> Outco
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
-        with gates.known_refusals(staging), _watched(prepared, report) as deadlines:
+        with known_refusals(staging), _watched(prepared, report) as deadlines:
             metrics = _submit(prepared, deadlines, lease)
         if not runner.waits:
             if lease is not None:
@@ -290,7 +298,18 @@ def _watched(prepared: Prepared, report: Reporter) -> Iterator[Deadlines]:
         yield Deadlines(prepared.runner, progress, prepared.start_minutes, prepared.stall_minutes)
 
 
-def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling:
+def _limits(options: LabelOptions) -> Limits:
+    """Those of the file, or the usual ones; what was asked for apart goes before."""
+    limits = Limits()
+    if options.gates is not None:
+        with reaching("gates", options.gates, begun=False):
+            limits = load_limits(options.gates)
+    if options.max_unreadable is not None:
+        limits = replace(limits, unreadable=options.max_unreadable)
+    return limits
+
+
+def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) -> SplitLabelling:
     return SplitLabelling(
         labelling.model,
         labelling.digest,
@@ -301,6 +320,7 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         columns=plan.columns,
         staging=staging,
         locations=plan.locations,
+        canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 
 

@@ -36,9 +36,17 @@ def measures(
         rows: `rows_read`, `rows_labelled` and the like.
         rejects: how many by reason.
         amounts: what labelling added up: `tokens`, `distinct_texts`, `truncated_texts`,
-            `padded_tokens` (computed, padding included) and `<stage>_seconds`.
+            `padded_tokens` (computed, padding included), `characters`, `lone_bytes` and
+            `<stage>_seconds`.
     """
-    sums = ("distinct_texts", "tokens", "truncated_texts", "padded_tokens")
+    sums = (
+        "distinct_texts",
+        "tokens",
+        "truncated_texts",
+        "padded_tokens",
+        "characters",
+        "lone_bytes",
+    )
     counters = {
         **rows,
         **{name: int(amounts.get(name, 0)) for name in sums},

@@ -117,6 +117,8 @@ class Meter:
                 )
             )
         for check in manifest.checks:
+            if check.value is None:  # there was nothing to check
+                continue
             for name, help_, value in (
                 ("check_value", "The figure of a check.", check.value),
                 ("check_limit", "The limit of a check.", check.limit),

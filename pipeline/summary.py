@@ -13,6 +13,7 @@ from glossator.model.errors import GlossatorError
 from glossator.model.explain import Mark, marked
 from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
+from glossator.pipeline.gates.refusal import in_words
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.discover import counted
 from glossator.pipeline.inputs.plan import Source
@@ -58,6 +59,7 @@ def lines(outcome: Outcome) -> list[str]:
             f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count
         )
         result.append(f"  NOT READ: {said}; {rejects} says why")
+    result += [f"  LET THROUGH: {in_words(check)}" for check in manifest.checks if check.accepted]
     for task, shares in manifest.labels.items():
         if not shares:  # a regression has no labels to count
             continue

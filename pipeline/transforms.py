@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -13,9 +14,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from glossator.pipeline import metrics
 from glossator.pipeline.engines.workers import Heartbeat, first_ready
+from glossator.pipeline.gates import canary, nights
+from glossator.pipeline.gates.audit import Gates, audit
+from glossator.pipeline.gates.refusal import require_passed
+from glossator.pipeline.gates.unreadable import unreadable
 from glossator.pipeline.inputs.ranges import Split
-from glossator.pipeline.label import SplitLabelling
-from glossator.pipeline.outputs import gates, manifest
+from glossator.pipeline.label import SplitLabelling, answered
+from glossator.pipeline.outputs import manifest
 from glossator.pipeline.outputs.lease import end_left_lease
 from glossator.pipeline.outputs.publish import KEEP_SECS, publish, published, settle, state
 from glossator.pipeline.outputs.staging import completed_records, load_plan, pending_splits
@@ -33,8 +38,8 @@ class Publication:
     versions: Mapping[str, str]
     started: float
     """Seconds since the epoch."""
-    limits: gates.Limits = field(default_factory=gates.Limits)
-    """Within which it is published."""
+    gates: Gates = field(default_factory=Gates)
+    """What it is held to."""
     keep_seconds: float = KEEP_SECS
     """So long what was current before is kept."""
     token: int | None = None
@@ -151,11 +156,9 @@ def publish_run(publication: Publication) -> manifest.Manifest:
     staging = publication.labelling.staging
     plan, records = load_plan(staging), list(completed_records(staging).values())
     now, ready = time.time(), first_ready(staging, publication.started)
-    checks = gates.check(plan, records, publication.limits)
     built = manifest.build(
         plan,
         records,
-        checks=checks,
         model=publication.labelling.digest,
         options=publication.options,
         timings={
@@ -164,7 +167,18 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         },
         versions=publication.versions,
     )
-    gates.require_passed(plan, records, checks, staging)
+    found = unreadable(plan, records)
+    built = audit(
+        built,
+        found,
+        nights.read(publication.output, publication.gates.before),
+        publication.labelling.tasks,
+        publication.gates,
+        partial(answered, publication.labelling),
+    )
+    require_passed(built, found, staging)
+    kept = publication.gates.limits.canary
+    canary.save(publication.output, publication.run_id, records, kept)
     made = publish(
         publication.output,
         publication.run_id,

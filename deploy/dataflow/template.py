@@ -72,6 +72,17 @@ _FORMS = {
         "^([0-9]{1,12}|[0-9]*[.]?[0-9]+%?)$",
         "a number of files, or a share of the rows, e.g. 0.01 or 1%",
     ),
+    "gates": _Form(
+        "Limits of the checks", rf"^{_BUCKET}/[^, {{}}]+$", "a gs:// URI", "GCS_READ_FILE"
+    ),
+    "accept": _Form(
+        "Checks to let through",
+        "^[a-z_]+([.][^, ]+)?(,[a-z_]+([.][^, ]+)?)*$",
+        "names, with commas between them",
+    ),
+    "keep_seconds": _Form(
+        "Time that replaced labels are kept", "^[0-9]{1,6}(s|min|h|d)$", "e.g. 90min, 36h or 7d"
+    ),
     "top": _Form("Marked words", "^([0-9]|[1-9][0-9]|100)$", "0 to 100", "NUMBER"),
 }
 

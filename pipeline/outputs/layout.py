@@ -23,6 +23,7 @@ from glossator.model.typed_json import TypedJsonError, from_json, loads
 from glossator.pipeline.outputs.current import CURRENT, RUNS
 from glossator.pipeline.outputs.manifest import MANIFEST
 from glossator.pipeline.outputs.staging import (
+    CANARY,
     PACKED,
     PART_FILE,
     PLAN,
@@ -44,7 +45,7 @@ MARK = "_glossator.json"
 _MARK_FORMAT = "glossator-runs-1"
 _OF_OUTPUT = frozenset({CURRENT, LEASE, SUCCESS})
 _OF_WORK = frozenset({PLAN, REFUSAL, RECORDS, WORKERS})
-_OF_RUN = _OF_WORK | {MANIFEST, REJECTS, PACKED}
+_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, PACKED}
 
 
 @dataclass(frozen=True)

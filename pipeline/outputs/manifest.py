@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from glossator.model.errors import UsageError
 from glossator.model.typed_json import (
@@ -23,7 +23,6 @@ from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.inputs.plan import Plan, Source
 from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.metrics import of_split, summed
-from glossator.pipeline.outputs.gates import Check
 from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, SplitRecord
 
 MANIFEST = "_manifest.json"
@@ -45,6 +44,24 @@ class OutputFile:
     rows: Count
     bytes: Count
     sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of a run beside its limit."""
+
+    name: str
+    """Of a task or a reason, that is behind a dot: `flips.topic`."""
+    value: int | float | None
+    """None where there was nothing to check; `against` says why."""
+    limit: int | float
+    passed: bool
+    bound: Literal["most", "least"] = "most"
+    """What the limit is of the value."""
+    against: str = ""
+    """What the value is of, or was compared with."""
+    accepted: bool = False
+    """It has not passed, and was let through for this run."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,11 @@ class Manifest:
     """When, in UTC."""
     history: tuple[Version, ...] = ()
     """What was published in its place before, the last first."""
+    answers: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of each task that has them, the mean `confidence` and the share that is `accepted`."""
+    flips: dict[str, dict[str, dict[str, Count]]] = field(default_factory=dict)
+    """Where the last publication was by another model, for each task how many of its canaries had
+    each label then, and now: old → new → texts."""
 
     @property
     def files(self) -> tuple[OutputFile, ...]:
@@ -170,13 +192,12 @@ def build(
     plan: Plan,
     records: Iterable[SplitRecord],
     *,
-    checks: Sequence[Check] = (),
     model: str,
     options: Mapping[str, Any],
     timings: Mapping[str, float],
     versions: Mapping[str, str],
 ) -> Manifest:
-    """The manifest of a run whose splits are all done.
+    """The manifest of a run whose splits are all done, and of which nothing is checked yet.
 
     Raises:
         ReconcileError: the records don't account for the plan.
@@ -204,13 +225,14 @@ def build(
             if r.rejects_bytes is not None and r.rejects_sha256 is not None
         ),
         totals=totals,
-        checks=tuple(checks),
+        checks=(),
         labels=_shares(records, totals.rows_labelled),
         metrics=summed(of_split(record) for record in records),
         timings=dict(timings),
         versions=dict(versions),
         skipped=dict(plan.skipped),
         empty=plan.empty,
+        answers=_means(records, totals.rows_labelled),
     )
 
 
@@ -345,4 +367,19 @@ def _shares(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, fl
     return {
         task: {label: count / rows if rows else 0.0 for label, count in sorted(labels.items())}
         for task, labels in sorted(counts.items())
+    }
+
+
+def _means(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, float]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        for task, sums in record.sums.items():
+            found[task].update(sums)
+    return {
+        task: {
+            "accepted": sums["accepted"] / rows,
+            "confidence": sums["confidence_millionths"] / 1e6 / rows,
+        }
+        for task, sums in sorted(found.items())
+        if sums and rows
     }

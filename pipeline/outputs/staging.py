@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -36,6 +36,8 @@ WORKERS = "_workers"
 """The folder, in staging, in which each process that labels has a file."""
 REFUSAL = "_refused.json"
 """In staging: why a run that is whole was not published."""
+CANARY = "_canary.json"
+"""Some texts of a run and its answers, to compare the next model's with."""
 RUN_ID = r"[0-9a-f]{16}"
 """A run's id, and the name of its folder in staging, as a regular expression."""
 PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
@@ -55,6 +57,18 @@ class RangeRecord:
     rows_rejected: int
     rows_unreadable: int
     """Rows that the footer promises and the data does not hold: one reject stands for them."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A labelled text that was drawn to be labelled by the next model too."""
+
+    hash: int
+    """Of where it stood; those with the smallest are kept."""
+    text: str
+    """As far as the model read it."""
+    answers: dict[str, str]
+    """By task, but for regressions."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +96,16 @@ class SplitRecord:
     labels: dict[str, dict[str, int]]
     """How often each label of each task was given."""
     metrics: dict[str, float]
+    sums: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of each task that has them: its accepted labels, and its confidences in millionths."""
+    canaries: tuple[Canary, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""
-        return {**vars(self), "ranges": [vars(range_) for range_ in self.ranges]}
+        lists = {
+            name: [vars(one) for one in getattr(self, name)] for name in ("ranges", "canaries")
+        }
+        return {**vars(self), **lists}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from glossator.model.store import atomic_write, open_store, put_bytes
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread
 from glossator.pipeline.outputs.schema import reject_schema
-from glossator.pipeline.outputs.staging import RECORDS, REJECTS, RangeRecord, SplitRecord
+from glossator.pipeline.outputs.staging import RECORDS, REJECTS, Canary, RangeRecord, SplitRecord
 
 _READ_REASONS = ("column", "key")
 """Reasons of rows that say something of how they were read, and not of their text."""
@@ -116,6 +116,8 @@ class SplitWriter:
         *,
         labels: Mapping[str, Mapping[str, int]],
         metrics: Mapping[str, float],
+        sums: Mapping[str, Mapping[str, int]] | None = None,
+        canaries: Sequence[Canary] = (),
     ) -> SplitRecord:
         """Write the record, which makes the split done; call it after the context."""
         split = self._split
@@ -136,6 +138,8 @@ class SplitWriter:
             rejects_sha256=self._rejects.sha256 if self._rejects else None,
             labels={task: dict(counts) for task, counts in labels.items()},
             metrics=dict(metrics),
+            sums={task: dict(counts) for task, counts in (sums or {}).items()},
+            canaries=tuple(canaries),
         )
         text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
         put_bytes(self._fs, f"{self._staging}/{RECORDS}/{split.name}.json", text.encode())

@@ -57,7 +57,7 @@ def test_changed_input_replaces_what_was_published_whole(
         path.unlink()
     texts: list[str | None] = [*make_comments(40, seed=9)]
     write_comments(kept, texts)
-    good(glossator("label", *arguments))
+    good(glossator("label", *arguments, "--accept", "rows_replaced"))
     assert rows(out) == expected_rows(Labeller(load(bundle)), answer_alone, {kept: texts})
     assert rejects(out) == []
     assert len(data(out)) == 1 and manifest(out)["totals"]["rows_read"] == 40

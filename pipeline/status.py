@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -9,12 +10,13 @@ from typing import Any, Literal
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted
 from glossator.pipeline.errors import JobError
-from glossator.pipeline.outputs import gates, layout
+from glossator.pipeline.gates.refusal import refusal_in
+from glossator.pipeline.outputs import layout
 from glossator.pipeline.outputs.current import CURRENT, RUNS, read_current
 from glossator.pipeline.outputs.layout import LEASE
 from glossator.pipeline.outputs.lease import read_lease
 from glossator.pipeline.outputs.lock import holder_of
-from glossator.pipeline.outputs.manifest import MANIFEST, Manifest
+from glossator.pipeline.outputs.manifest import MANIFEST, Check, Manifest
 from glossator.pipeline.outputs.publish import manifest_of, missing_files, staging
 from glossator.pipeline.outputs.staging import completed_records, load_plan
 
@@ -126,7 +128,10 @@ def lines(status: Status) -> list[str]:
             f"  model {now.model[:12]}, read as {now.read}",
         ]
         if now.checks:
-            said.append(f"  checks: {', '.join(f'{k} {v}' for k, v in now.checks.items())}")
+            counts = Counter(now.checks.values())
+            said.append(f"  checks: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+            through = [name for name, what in now.checks.items() if what == "let through"]
+            said += [f"    let through: {', '.join(through)}"] if through else []
     if status.kept:
         said.append(f"  kept for readers: {', '.join(status.kept)}")
     for one in status.staged:
@@ -174,8 +179,14 @@ def _published(out: str, manifest: Manifest) -> Published:
         totals.rows_rejected,
         len(manifest.parts),
         redacted(f"{staging(out, manifest.run_id)}/part-*.parquet"),
-        {check.name: "passed" if check.passed else "accepted" for check in manifest.checks},
+        {check.name: _outcome(check) for check in manifest.checks},
     )
+
+
+def _outcome(check: Check) -> str:
+    if check.accepted:
+        return "let through"
+    return "skipped" if check.value is None else "passed"
 
 
 def _staged(out: str, run: str) -> Staged:
@@ -186,7 +197,7 @@ def _staged(out: str, run: str) -> Staged:
         return Staged(run, 0, 0, 0, 0)
     done = completed_records(folder)
     rows = sum(split.rows for split in splits if split.name in done)
-    refused = gates.refusal_in(folder)
+    refused = refusal_in(folder)
     return Staged(
         run,
         rows,
