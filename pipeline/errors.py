@@ -8,6 +8,7 @@ from glossator.model.errors import GlossatorError, UsageError
 
 if TYPE_CHECKING:
     from glossator.pipeline.inputs.ranges import Range
+    from glossator.pipeline.outputs.manifest import Check
 
 
 class NotYetError(UsageError):
@@ -42,6 +43,8 @@ class RefusedError(JobError):
         """
         super().__init__(message)
         self.parameter = parameter
+        self.checks: tuple[Check, ...] = ()
+        """All checks of the run, where they are known."""
 
 
 class FencedError(JobError):
