@@ -7,7 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -211,11 +211,12 @@ def _locked(prepared: Prepared, report: Reporter) -> Outcome:
         return heartbeats(publish.staging(output, run_id))
 
     try:
-        with (
-            reaching("output", output),
-            sole_writer(output, prepared.plan.run_id, report, progress_of) as lease,
-        ):
-            return _execute(_with_token(prepared, lease), lease, report)
+        with ExitStack() as held:
+            with reaching("output", output, begun=False):
+                writer = sole_writer(output, prepared.plan.run_id, report, progress_of)
+                lease = held.enter_context(writer)
+            with reaching("output", output):
+                return _execute(_with_token(prepared, lease), lease, report)
     except (UsageError, RefusedError):
         raise
     except Exception as error:

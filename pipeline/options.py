@@ -21,7 +21,7 @@ from glossator.pipeline.gates.limits import require_known
 from glossator.pipeline.inputs.discover import shown
 from glossator.pipeline.outputs.publish import KEEP_SECS
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same input and model give other bytes than before."""
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 

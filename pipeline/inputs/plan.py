@@ -136,7 +136,7 @@ def make_plan(
 
     def rows_of(uri: str, readers: Sequence[Reader]) -> Iterator[Batches]:
         source = planned[uri]
-        range_ = Range(uri, 0, source.rows, source.footer_sha256)
+        range_ = Range(uri, 0, source.rows, source.footer_sha256, file_bytes=source.size)
         return decode_rows(range_, found.locations.get(uri, uri), readers)
 
     columns = resolve(
@@ -274,7 +274,7 @@ def _splits(
         ]
         digest = _digest([*(named[0] if len(named) == 1 else named), *identity])
         ranges = tuple(
-            Range(source.uri, start, stop, source.footer_sha256, source.error)
+            Range(source.uri, start, stop, source.footer_sha256, source.error, source.size)
             for source, start, stop in group
         )
         splits.append(Split(index, f"part-{index:05d}-{digest[:12]}", ranges))
