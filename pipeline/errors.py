@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glossator.model.errors import GlossatorError, UsageError
 
 if TYPE_CHECKING:
     from glossator.pipeline.inputs.ranges import Range
-    from glossator.pipeline.outputs.manifest import Check
 
 
 class NotYetError(UsageError):
@@ -43,8 +42,8 @@ class RefusedError(JobError):
         """
         super().__init__(message)
         self.parameter = parameter
-        self.checks: tuple[Check, ...] = ()
-        """All checks of the run, where they are known."""
+        self.checks: tuple[Any, ...] = ()
+        """All checks of the run, as the manifest would have them, where they are known."""
 
 
 class FencedError(JobError):
