@@ -99,6 +99,8 @@ class SplitRecord:
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of each task that has them: its accepted labels, and its confidences in millionths."""
     canaries: tuple[Canary, ...] = ()
+    content: str = ""
+    """The digest of what was read; empty where something could not be."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""
