@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from outputs import manifest as of_outputs
 from sample_comments import make_comments, write_comments
 
 from glossator.model import bundle as bundles
@@ -151,6 +153,26 @@ def test_any_splits_add_up_to_the_same(source: Path, bundle: Path, tmp_path: Pat
 
     assert drawn(few) == drawn(many) and len(drawn(few)) == 100
     assert len({c.hash for c in drawn(few)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"run_id": "0', '"run_id": "1'), ('"hash": 7', '"hash": "7"'), ("{", "")]
+)
+def test_what_is_another_runs_or_damaged_is_not_compared(
+    old: str, new: str, tmp_path: Path, plain: Manifest
+) -> None:
+    record = SimpleNamespace(canaries=(Canary(7, "text", {"sentiment": "pos"}),))
+    canary.save(str(tmp_path), plain.run_id, [record], 10)  # type: ignore[list-item]
+    assert canary.load(str(tmp_path), plain) == record.canaries
+    (file,) = tmp_path.iterdir()
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    assert canary.load(str(tmp_path), plain) == ()
+
+
+@pytest.fixture
+def plain() -> Manifest:
+    return of_outputs("0" * 16, {})
 
 
 def test_next_to_nothing_is_kept_of_many_rows() -> None:
