@@ -16,7 +16,7 @@ from glossator.model import cli as verbs
 from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
-from glossator.pipeline import exits
+from glossator.pipeline import exits, output_commands
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -34,6 +34,13 @@ def _allowance(
         if share <= 1:
             return share
     raise click.BadParameter(f"{value!r} is not a number of files or a share, e.g. 0.01 or 1%")
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
+    """A duration in seconds, minutes, hours or days."""
+    if match := re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", value, re.ASCII):
+        return int(match[1]) * {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}[match[2]]
+    raise click.BadParameter(f"{value!r} is not a duration, e.g. 90min, 36h or 7d")
 
 
 @click.group(cls=Group)
@@ -127,6 +134,16 @@ def _input_flags(command: _Function) -> _Function:
 @_input_flags
 @click.option(
     "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
+)
+@click.option(
+    "--keep",
+    "keep_seconds",
+    callback=_seconds,
+    default="1d",
+    show_default=True,
+    metavar="DURATION",
+    help="How long what was published here before is kept for its readers, e.g. 90min, 36h, 7d.",
+    panel="Output",
 )
 @click.option(
     "--top",
@@ -378,7 +395,15 @@ def _stopped(signal_name: str) -> NoReturn:
     exits.leave(exits.FAILED)
 
 
-for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.export, verbs.corpora):
+for _verb in (
+    output_commands.status,
+    output_commands.verify,
+    verbs.train,
+    verbs.evaluate,
+    verbs.explain,
+    verbs.export,
+    verbs.corpora,
+):
     cli.add_command(_verb)
 
 

@@ -36,6 +36,10 @@ class RefusedError(JobError):
         self.parameter = parameter
 
 
+class FencedError(JobError):
+    """Another run has taken the output over: this one may not publish in it any more."""
+
+
 class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and they can't be decoded."""
 

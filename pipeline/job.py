@@ -25,13 +25,13 @@ from glossator.pipeline.causes import cause, reaching
 from glossator.pipeline.engines.progress import Progress, Reporter, reporting
 from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
+from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
 from glossator.pipeline.gates.audit import Gates
 from glossator.pipeline.gates.canary import below
 from glossator.pipeline.gates.limits import Limits
 from glossator.pipeline.gates.limits import load as load_limits
 from glossator.pipeline.gates.nights import outputs_before
-from glossator.pipeline.gates.refusal import known_refusals
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
 from glossator.pipeline.inputs.plan import Plan, make_plan
@@ -40,9 +40,11 @@ from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.outputs import publish
-from glossator.pipeline.outputs.layout import STAGING
-from glossator.pipeline.outputs.lock import lock
+from glossator.pipeline.outputs.current import RUNS
+from glossator.pipeline.outputs.lease import Lease
+from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
+from glossator.pipeline.outputs.refusal import known_refusals
 from glossator.pipeline.outputs.staging import completed_records
 from glossator.pipeline.transforms import (
     LabelSplits,
@@ -142,6 +144,7 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         _versions(),
         started,
         Gates(limits, options.accept, before, labelling.references),
+        options.keep_seconds,
     )
     _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
@@ -153,27 +156,40 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
 
     Raises:
         UsageError: another process writes this output; nothing was begun.
-        JobError: it was begun and did not end.
+        JobError: it was begun and did not end; or another job writes this output.
     """
     output = prepared.output
+
+    def progress_of(run_id: str) -> object:
+        return heartbeats(publish.staging(output, run_id))
+
     try:
-        with reaching("output", output), lock(output):
-            return _execute(prepared, report)
+        with (
+            reaching("output", output),
+            sole_writer(output, prepared.plan.run_id, report, progress_of) as lease,
+        ):
+            return _execute(_with_token(prepared, lease), lease, report)
     except (UsageError, RefusedError):
         raise
     except Exception as error:
         raise JobError(cause(error)) from error
 
 
-def _execute(prepared: Prepared, report: Reporter) -> Outcome:
+def _with_token(prepared: Prepared, lease: Lease | None) -> Prepared:
+    if lease is None:
+        return prepared
+    return replace(prepared, publication=replace(prepared.publication, token=lease.token))
+
+
+def _execute(prepared: Prepared, lease: Lease | None, report: Reporter) -> Outcome:
     output, plan, runner = prepared.output, prepared.plan, prepared.runner
     publication = prepared.publication
     staging = publication.labelling.staging
     with _watched(prepared, report) as deadlines:
         wait_for_earlier(runner, deadlines.check_stall, report)
-    publish.recover(output)
     # where a template is asked for, a job has to be made even if it will find nothing to do
     if not runner.template and publish.state(output, plan.run_id) == "published":
+        publish.settle(output, publication.keep_seconds, publication.token)
         published = publish.published(output)
         return Outcome("unchanged", output, published, locations=plan.locations)
     done = completed_records(staging)
@@ -181,14 +197,16 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     with reaching("output", output, begun=False):
         others = publish.begin(output, plan)
     if others:
-        report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
+        report(f"left alone in {output}/{RUNS}: {', '.join(others)}: not Glossator's")
     metrics: Mapping[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
         with known_refusals(staging), _watched(prepared, report) as deadlines:
-            metrics = _submit(prepared, deadlines)
+            metrics = _submit(prepared, deadlines, lease)
         if not runner.waits:
+            if lease is not None:
+                lease.leave(60 * prepared.start_minutes)
             return Outcome("submitted", output, None, job_name=runner.job_name)
     manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
@@ -205,14 +223,20 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     )
 
 
-def _submit(prepared: Prepared, deadlines: Deadlines) -> Mapping[str, Any]:
+def _submit(prepared: Prepared, deadlines: Deadlines, lease: Lease | None) -> Mapping[str, Any]:
     """Runs the pipeline; what the engine counted."""
+
+    def check() -> None:
+        deadlines.check()
+        if lease is not None:
+            lease.check()
+
     runner, attempt = prepared.runner, uuid.uuid4().hex
     try:
         root = beam.Pipeline(options=prepared.beam_options)
         shutil.rmtree(root.local_tempdir)  # a killed process would leave it, and it is of no use
         pipeline(root, prepared.publication, runner.threads, attempt)
-        result = Submission(runner, attempt).run(root, check=deadlines.check)
+        result = Submission(runner, attempt).run(root, check=check)
         return of_engine(result.metrics()) if runner.waits else {}
     except Exception as error:  # of an engine in this process also what is else a request's fault
         raise JobError(cause(error)) from error

@@ -19,6 +19,7 @@ from glossator.model.store import redacted
 from glossator.pipeline.engines import runners
 from glossator.pipeline.gates.limits import require_known
 from glossator.pipeline.inputs.discover import shown
+from glossator.pipeline.outputs.publish import KEEP_SECS
 
 FORMAT = 1
 """Raised when the same input and model give other bytes than before."""
@@ -58,6 +59,8 @@ class LabelOptions:
     all rows from 0 to 1 (float). None for what `gates` says."""
     table_files: bool = False
     """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
+    keep_seconds: float = KEEP_SECS
+    """So long what was published before in the same place is kept, for those who read it."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None

@@ -21,7 +21,6 @@ from glossator.model.tasks import Task
 from glossator.model.typed_json import Matches, TypedJsonError, dumps, from_json, loads
 from glossator.pipeline.gates.limits import MOST_CANARIES
 from glossator.pipeline.outputs.kinds import SHAPES
-from glossator.pipeline.outputs.manifest import Manifest
 from glossator.pipeline.outputs.staging import CANARY, RUN_ID, Canary, SplitRecord
 
 _HASHES = 1 << 64
@@ -100,11 +99,6 @@ def smallest(canaries: Iterable[Canary], most: int = MOST_CANARIES) -> list[Cana
     return sorted(canaries, key=lambda one: one.hash)[:most]
 
 
-def _folder(output: str, run_id: str) -> str:
-    """Where the canaries of a publication are: beside its manifest."""
-    return output
-
-
 @dataclass(frozen=True)
 class _Kept:
     """What `_canary.json` holds; it is no Parquet, which `OUT/*.parquet` would read as a part."""
@@ -114,20 +108,23 @@ class _Kept:
     texts: tuple[Canary, ...]
 
 
-def save(output: str, run_id: str, records: Iterable[SplitRecord], most: int) -> None:
-    """Keep a run's canaries, so many at most; with 0, none."""
-    kept = smallest((one for record in records for one in record.canaries), most)
+def save(folder: str, run_id: str, records: Iterable[SplitRecord], most: int) -> None:
+    """Keep a run's canaries in its folder, so many at most; with 0, none."""
+    # the records of a run that was published before, and is done in part anew, have them no more
+    known = {one.hash: one for one in load(folder, run_id)} if most else {}
+    known |= {one.hash: one for record in records for one in record.canaries}
+    kept = smallest(known.values(), most)
     if not kept:
         return
     texts = [vars(one) for one in kept]
     content = dumps({"format": "glossator-canary-1", "run_id": run_id, "texts": texts})
-    fs, root = open_store(_folder(output, run_id))
+    fs, root = open_store(folder)
     put_bytes(fs, f"{root}/{CANARY}", content.encode(), durable=True)
 
 
-def load(output: str, manifest: Manifest) -> tuple[Canary, ...]:
-    """The canaries of a publication; none where there are none, or they are another run's."""
-    fs, root = open_store(_folder(output, manifest.run_id))
+def load(folder: str, run_id: str) -> tuple[Canary, ...]:
+    """The canaries of a run, from its folder; none where there are none, or of another run."""
+    fs, root = open_store(folder)
     content = read_bytes(fs, f"{root}/{CANARY}")
     if content is None:
         return ()
@@ -135,4 +132,4 @@ def load(output: str, manifest: Manifest) -> tuple[Canary, ...]:
         kept = from_json(_Kept, loads(content))
     except TypedJsonError:  # damaged: of no use, and of no harm
         return ()
-    return kept.texts if kept.run_id == manifest.run_id else ()
+    return kept.texts if kept.run_id == run_id else ()

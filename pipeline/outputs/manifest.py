@@ -27,8 +27,11 @@ from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, Split
 
 MANIFEST = "_manifest.json"
 """The manifest's name in the output."""
-FORMAT = "glossator-output-1"
-_LISTS = ("inputs", "parts", "rejects", "checks")
+FORMAT = "glossator-output-2"
+UTC = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
+"""A time, to the second, as a regular expression."""
+NOT_YET = "0001-01-01T00:00:00Z"
+_LISTS = ("inputs", "parts", "rejects", "checks", "history")
 """The manifest's lists of records."""
 
 
@@ -37,7 +40,7 @@ class OutputFile:
     """A part or a rejects file."""
 
     name: Annotated[str, Matches(f"({REJECTS}/)?{PART_FILE}")]
-    """Relative to the output."""
+    """Relative to the folder of the manifest."""
     rows: Count
     bytes: Count
     sha256: Sha256
@@ -60,6 +63,13 @@ class Check:
     accepted: bool = False
     """It has not passed, and was let through for this run."""
 
+    @property
+    def outcome(self) -> Literal["passed", "skipped", "accepted", "failed"]:
+        """What became of it."""
+        if self.passed:
+            return "skipped" if self.value is None else "passed"
+        return "accepted" if self.accepted else "failed"
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -74,6 +84,31 @@ class Totals:
     files_unreadable: Count
     rejects: dict[str, Count]
     """Lines in the rejects by reason; a corrupt split or unreadable file is one."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A run that was published before."""
+
+    run_id: Annotated[str, Matches(RUN_ID)]
+    published: Annotated[str, Matches(UTC)]
+    model: str
+    date: str | None
+    rows_read: Count
+    rows_labelled: Count
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Version:
+        """That of a manifest."""
+        totals, date = manifest.totals, manifest.options.get("date")
+        return cls(
+            manifest.run_id,
+            manifest.published,
+            manifest.model,
+            date,
+            totals.rows_read,
+            totals.rows_labelled,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +141,10 @@ class Manifest:
     flips: dict[str, dict[str, dict[str, Count]]] = field(default_factory=dict)
     """Where the last publication was by another model, for each task how many of its canaries had
     each label then, and now: old → new → texts."""
+    published: Annotated[str, Matches(UTC)] = NOT_YET
+    """When, in UTC."""
+    history: tuple[Version, ...] = ()
+    """What was published in its place before, the last first."""
 
     @property
     def files(self) -> tuple[OutputFile, ...]:

@@ -1,17 +1,18 @@
-"""What lies in a run's staging folder beside parts: its plan and the records of splits.
+"""What lies in a run's folder beside parts: its plan and the records of splits.
 
-The plan travels by this file and not inside the job: the job is as small for a million splits as
-for one, and whoever reads the folder at night sees what was to be done.
+Until the run is published the folder is its staging. The plan travels by this file and not inside
+the job: the job is as small for a million splits as for one, and whoever reads the folder at night
+sees what was to be done.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ REJECTS = "_rejects"
 """The folder of the rejects, below that of the parts."""
 RECORDS = "_records"
 """The folder of the records, in staging."""
+PACKED = "_records.json"
+"""The records of a run that was published, in one file."""
 WORKERS = "_workers"
 """The folder, in staging, in which each process that labels has a file."""
 REFUSAL = "_refused.json"
@@ -114,6 +117,13 @@ class SplitRecord:
         return from_json(cls, dict(record))
 
 
+@dataclass(frozen=True)
+class _RecordsFile:
+    """What `_records.json` holds."""
+
+    records: tuple[SplitRecord, ...]
+
+
 def save_plan(plan: Plan, staging: str) -> None:
     """Write the plan of a run; the same plan gives the same bytes."""
     content = {
@@ -195,7 +205,26 @@ def completed_records(staging: str) -> dict[str, SplitRecord]:
         **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
     }
     found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
-    return {record.part: record for record in found if record}
+    one_by_one = {record.part: record for record in found if record}
+    return dict(_packed(fs, root, sizes)) | one_by_one
+
+
+def pack_records(staging: str, records: Iterable[SplitRecord]) -> None:
+    """Write the records of a run that is whole into one file, but for texts in them."""
+    fs, root = open_store(staging)
+    content = {"records": [replace(record, canaries=()).to_json() for record in records]}
+    put_bytes(fs, f"{root}/{PACKED}", dumps(content).encode())
+
+
+def _packed(fs: Any, root: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, SplitRecord]]:
+    """Those in the one file whose files are there in full size; none if it is damaged."""
+    text = read_bytes(fs, f"{root}/{PACKED}") if PACKED in sizes else None
+    if text is None:
+        return
+    with suppress(TypedJsonError):
+        for record in from_json(_RecordsFile, loads(text)).records:
+            if _is_whole(record, sizes):
+                yield record.part, record
 
 
 def completed_record(staging: str, part: str) -> SplitRecord | None:
@@ -219,9 +248,13 @@ def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | No
         record = SplitRecord.from_json(loads(text))
     except TypedJsonError:
         return None
-    rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
-    found = (record.part, sizes.get(f"{part}.parquet"), rejected)
-    return record if found == (part, record.part_bytes, record.rejects_bytes) else None
+    return record if record.part == part and _is_whole(record, sizes) else None
+
+
+def _is_whole(record: SplitRecord, sizes: Mapping[str, int]) -> bool:
+    rejected = sizes.get(f"{REJECTS}/{record.part}.parquet") if record.rejects else None
+    found = (sizes.get(f"{record.part}.parquet"), rejected)
+    return found == (record.part_bytes, record.rejects_bytes)
 
 
 def pending_splits(staging: str) -> list[Split]:

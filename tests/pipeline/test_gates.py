@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from outputs import current, read
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
@@ -52,7 +53,7 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "_manifest.json").read_text())
+    content: dict[str, Any] = json.loads((current(out) / "_manifest.json").read_text())
     return content
 
 
@@ -64,11 +65,7 @@ def check_of(out: Path, name: str) -> tuple[Any, ...]:
 
 def tree(out: Path) -> dict[str, bytes]:
     """What a reader sees."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in out.rglob("*")
-        if path.is_file() and "_staging" not in path.parts
-    }
+    return read(out) or {}
 
 
 def refused(run: subprocess.CompletedProcess[str]) -> str:
@@ -102,18 +99,18 @@ def test_unreadable_input_is_refused_and_published_at_once_when_allowed(
         ("4", "corrupt"),
         ("5", "unreadable"),
     ]
-    records = {path: path.stat().st_mtime_ns for path in out.glob("_staging/*/_records/*")}
+    records = {path: path.stat().st_mtime_ns for path in out.glob("_runs/*/_records/*")}
 
     line = refused(glossator(*arguments, "--max-unreadable", WHOLE))
     assert f"the {WHOLE} files allowed" in line
-    assert records == {path: path.stat().st_mtime_ns for path in out.glob("_staging/*/_records/*")}
-    assert list(out.glob("_staging/*/_refused.json"))
+    assert records == {path: path.stat().st_mtime_ns for path in out.glob("_runs/*/_records/*")}
+    assert list(out.glob("_runs/*/_refused.json"))
 
     run = glossator(*arguments, "--max-unreadable", "3")
     assert run.returncode == 0, run.stderr
     assert f"resuming: {FILES} are done" in run.stderr  # nothing was labelled anew
     assert "NOT READ: 50 rows and 2 whole files" in run.stdout
-    assert not (out / "_staging").exists()
+    assert not [*out.glob("_runs/*/_records"), *out.glob("_runs/*/_refused.json")]
     assert check_of(out, "unreadable") == (3, 3, True)
     assert manifest(out)["totals"]["rows_labelled"] == GOOD_FILES * ROWS
     # what is published is published, whatever the next run would allow

@@ -15,6 +15,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from labelled_outputs import manifest, rows
+from outputs import current
 from sample_comments import make_comments, write_comments
 
 from glossator.pipeline.gates.nights import outputs_before, read
@@ -65,14 +67,9 @@ def refused(run: Any, *words: str) -> None:
 
 
 def checks(out: Path) -> dict[str, dict[str, Any]]:
-    found = json.loads((out / "_manifest.json").read_text())["checks"]
+    found = manifest(out)["checks"]
     assert len({check["name"] for check in found}) == len(found)
     return {check["name"]: check for check in found}
-
-
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(out).to_pylist()
-    return rows
 
 
 def psi(now: dict[str, float], before: dict[str, float]) -> float:
@@ -85,7 +82,7 @@ def test_nights_alike_pass_with_figures_that_arithmetic_gives(nights: Path) -> N
     assert all(check["passed"] and not check["accepted"] for check in found.values())
     assert found["rows_few"]["value"] == (ROWS + 40) / (ROWS + 20)  # of 10, 20 and 30 more
     assert "median of 3 nights" in found["rows_few"]["against"]
-    answers = [[row["sentiment"] for row in rows_of(folder)] for folder in (out, before)]
+    answers = [[row["sentiment"] for row in rows(folder)] for folder in (out, before)]
     shares = [
         {k: n / len(rows) for k, n in Counter(row["label"] for row in rows).items()}
         for rows in answers
@@ -107,9 +104,9 @@ def test_half_a_day_is_refused_and_published_at_once_when_accepted(fifth: Any) -
     few = make_comments(ROWS // 2, seed=5)
     for texts in (few, None):  # and again, as a schedule would try
         run = fifth(texts)
-        refused(run, "rows_few is 0.488", "at least 0.5", "median of 4 nights", "_staging")
+        refused(run, "rows_few is 0.488", "at least 0.5", "median of 4 nights", "_runs")
     assert not (fifth.out / "_SUCCESS").exists()
-    (staged,) = fifth.out.glob("_staging/*/_refused.json")
+    (staged,) = fifth.out.glob("_runs/*/_refused.json")
     named = [c for c in json.loads(staged.read_text())["checks"] if not c["passed"]]
     assert [check["name"] for check in named] == ["rows_few"]
     run = fifth(None, "--accept", "rows_few")
@@ -183,11 +180,11 @@ def test_fewer_rows_over_more(bundle: Path, tmp_path: Path) -> None:
         return glossator("label", "--input", source, "--output", out, "--model", bundle, *more)
 
     assert label(50).returncode == 0
-    before = rows_of(out)
+    before = rows(out)
     refused(label(40), "rows_replaced is 0.8 of 50 labelled rows that are published here")
-    assert rows_of(out) == before and (out / "_SUCCESS").exists()
+    assert rows(out) == before and (out / "_SUCCESS").exists()
     assert label(40, "--accept", "rows_replaced").returncode == 0
-    assert len(rows_of(out)) == 40 and checks(out)["rows_replaced"]["accepted"]
+    assert len(rows(out)) == 40 and checks(out)["rows_replaced"]["accepted"]
     assert label(41).returncode == 0
 
 
@@ -202,8 +199,8 @@ def test_limits_of_a_file(fifth: Any, tmp_path: Path) -> None:
 
 def test_nights_that_are_compared_with(nights: Path, tmp_path: Path) -> None:
     shutil.copytree(nights / "out", tmp_path / "out")
-    (tmp_path / "out" / "2026-11-02" / "_manifest.json").write_text("{")
-    (tmp_path / "out" / "2026-11-03" / "_SUCCESS").unlink()
+    (current(tmp_path / "out" / "2026-11-02") / "_manifest.json").write_text("{")
+    (tmp_path / "out" / "2026-11-03" / "_current.json").unlink()
     template = str(tmp_path / "out" / "{date}")
     found = read(template.replace("{date}", "2026-11-04"), outputs_before(template, "2026-11-05"))
     assert [night.name for night in found.earlier] == ["2026-11-04", "2026-11-01"]
