@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,8 +27,17 @@ _REMOTE = re.compile(r"(?!(?:file|local)://)[A-Za-z][\w+.-]*(?:://|::.*://)")
 _LOCAL = re.compile(r"(?:file|local)://")
 _RENAMING = {"hdfs", "webhdfs"}
 """Remote stores that show a file while it is written, and rename atomically."""
+_S3 = {"s3", "s3a"}
+_GOOGLE = {"gs", "gcs"}
+_OBJECTS = {*_S3, *_GOOGLE, "abfs", "abfss", "az"}
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 _THREADS = 16
+_WAIT = "requests_timeout"
+_CONNECT_SECS, _READ_SECS = 10.0, 30.0
+"""For a connection to Google's store, and for the next bytes."""
+_S3_TRIES = 2
+"""s3fs tries five times to read, and each time five times to ask, beside botocore's own five tries:
+of a store that is silent it would be half an hour until a request is given up."""
 
 
 def open_store(uri: str) -> tuple[Any, str]:
@@ -44,10 +54,29 @@ def open_store(uri: str) -> tuple[Any, str]:
         if "::" in uri and not _is_chain(uri):  # in a name: fsspec would take it for a chain
             kind = fsspec.get_filesystem_class(uri.partition("://")[0])
             return kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
-        fs, path = fsspec.core.url_to_fs(uri)
+        fs, path = fsspec.core.url_to_fs(uri, **_patience(uri))
     except (ValueError, ImportError) as error:
         raise UsageError(f"{uri}: {error}") from error
+    if _S3.intersection(protocols(fs)):
+        fs.retries = _S3_TRIES
     return fs, path
+
+
+def _patience(uri: str) -> dict[str, Any]:
+    """How long gcsfs waits, by protocol, where the user has not said so in fsspec's configuration.
+
+    By itself it gives up a request that takes five minutes, however fast its bytes come, and waits
+    as long for a store that is silent. s3fs waits 15 seconds for the next bytes.
+    """
+    names = [name for name in _GOOGLE if re.search(rf"(?:^|::){name}://", uri)]
+    if not names or any(_WAIT in fsspec.config.conf.get(name, {}) for name in _GOOGLE):
+        return {}
+    try:
+        from aiohttp import ClientTimeout
+    except ImportError:  # nor is gcsfs there, as will be said
+        return {}
+    wait = ClientTimeout(total=None, sock_connect=_CONNECT_SECS, sock_read=_READ_SECS)
+    return {name: {_WAIT: wait} for name in names}
 
 
 def is_local(fs: Any) -> bool:
@@ -162,8 +191,7 @@ def read_bytes(fs: Any, path: str) -> bytes | None:
     """
     try:
         if not is_local(fs):
-            remote: bytes = fs.cat_file(path)
-            return remote
+            return fetch(fs, path)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -176,6 +204,31 @@ def read_bytes(fs: Any, path: str) -> bytes | None:
         raise UsageError(f"{path}: is not a plain file: move it away")
     with os.fdopen(handle, "rb") as file:
         return file.read()
+
+
+def fetch(fs: Any, path: str) -> bytes:
+    """All of a remote file, in one request where its client can.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: the store failed.
+    """
+    options = {}
+    if _S3.intersection(protocols(fs)) and "max_concurrency" in signature(fs._cat_file).parameters:
+        options["max_concurrency"] = 1  # else it asks for the size before, to fetch pieces at once
+    content: bytes = fs.cat_file(path, **options)
+    return content
+
+
+def fetch_range(fs: Any, path: str, start: int, stop: int) -> bytes:
+    """The bytes of a remote file from `start` to before `stop`, fewer where it ends before."""
+    content: bytes = fs.cat_file(path, start=start, end=stop) if start < stop else b""
+    return content
+
+
+def has_ranges(fs: Any) -> bool:
+    """Whether `fetch_range` is one request on this fsspec file system, for that and no more."""
+    return bool(_OBJECTS.intersection(protocols(fs)))
 
 
 def sync(fs: Any, paths: Iterable[str]) -> None:

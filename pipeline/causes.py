@@ -71,6 +71,8 @@ _BY_NUMBER = {
     errno.ECONNREFUSED: _DOWN,
 }
 
+_NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|/b/[^/]+/o$")
+"""How clients say it; that of Google Cloud Storage gives the address of the bucket's objects."""
 _NOTHING = "nothing was published"
 _RETRYING_HELPS = {_DOWN}
 _NEW_RUN = ("SourceChangedError", "UsageError", "ReconcileError")
@@ -129,7 +131,7 @@ def _why(error: BaseException, uri: str) -> str | None:
     if remote and number in (errno.ENOSPC, errno.EDQUOT):
         folder = tempfile.gettempdir()  # where what is sent to a remote store is written first
         return f"the folder for temporary files, {folder}, is full: make room, or set TMPDIR"
-    if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
+    if _NO_BUCKET.search(str(error)):
         return "there is no such bucket: create it, or check its spelling"
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_NAME:

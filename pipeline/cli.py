@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import rich_click as click
 
@@ -17,6 +17,10 @@ from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits, output_commands
+from glossator.pipeline.flags import telling_flags
+
+if TYPE_CHECKING:
+    from glossator.pipeline.prometheus import Meter
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -83,6 +87,16 @@ def _input_flags(command: _Function) -> _Function:
                 "--date",
                 metavar="YYYY-MM-DD",
                 help="What {date} in input and output stands for; also: today, yesterday (UTC).",
+                panel="Input",
+            ),
+            click.option(
+                "--wait-minutes",
+                type=click.FloatRange(min=0),
+                default=0.0,
+                show_default=True,
+                metavar="MINUTES",
+                help="Look again, up to so long, for input that is not there yet; after that the"
+                " exit code is 4.",
                 panel="Input",
             ),
             click.option(
@@ -169,6 +183,7 @@ def _input_flags(command: _Function) -> _Function:
     help="Print the account of the run as JSON.",
     panel="Output",
 )
+@telling_flags
 @click.option(
     "--model",
     default="default",
@@ -223,35 +238,47 @@ def label(
     workers: int | None,
     show: int,
     as_json: bool,
+    metrics_file: str | None,
+    metrics_push: str | None,
     beam_arguments: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
+    """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner.
+
+    Exit codes: 0 published; 1 failed, run it again; 2 invalid request; 3 refused by a check; 4 the
+    input is not there yet.
+    """
     from glossator.pipeline import job, summary
     from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
+    from glossator.pipeline.prometheus import Meter
 
     gc.freeze()  # what was imported stays: a collection need not look through it, again and again
 
-    options = LabelOptions(
-        inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
-    )
-    engine = beam_options(beam_arguments, workers or cores(), flags(label))
     report = _Reporter()
+    meter = Meter(metrics_file, metrics_push, output, report)
 
     def stop(number: int, _: Any) -> NoReturn:
         report.close()
-        _stopped(signal.Signals(number).name)
+        _stopped(signal.Signals(number).name, meter)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
     try:
+        options = LabelOptions(
+            inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
+        )
+        engine = beam_options(beam_arguments, workers or cores(), flags(label))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         with temporary.everything():
             outcome = job.run(options, engine, report)
-    finally:
+    except BaseException as error:
         report.close()
+        meter.failed(error)
+        raise
+    report.close()
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
         signal.signal(number, lambda *_: exits.leave(0))
+    meter.done(outcome)
     if as_json:
         terminal.echo_json(terminal.without_secrets(summary.account(outcome)))
         return
@@ -383,7 +410,7 @@ def _show(outcome: Any, count: int) -> None:
         terminal.echo(f"can't show comments: {terminal.reason(error)}", err=True)
 
 
-def _stopped(signal_name: str) -> NoReturn:
+def _stopped(signal_name: str, meter: Meter) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
     from glossator.pipeline.engines.submit import cancel_current
 
@@ -392,6 +419,7 @@ def _stopped(signal_name: str) -> NoReturn:
     terminal.echo(f"glossator: stopped by {signal_name}; run it again to resume", err=True)
     logging.disable()  # what breaks from here on is no news
     cancel_current()
+    meter.failed(None)
     exits.leave(exits.FAILED)
 
 
@@ -410,5 +438,5 @@ for _verb in (
 def main(
     arguments: list[str] | None = None, command: click.Command = cli, program: str = "glossator"
 ) -> None:
-    """Runs a command: 0 done, 1 failed, 2 invalid request, 3 refused by a check."""
+    """Runs a command: 0 done, 1 failed, 2 invalid, 3 refused by a check, 4 input not there yet."""
     exits.run(command, sys.argv[1:] if arguments is None else arguments, program)

@@ -7,7 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,24 +19,28 @@ from apache_beam.runners.runner import create_runner
 
 from glossator.model import bundle as bundles
 from glossator.model import engines
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
+from glossator.pipeline import lineage
 from glossator.pipeline.causes import cause, reaching
-from glossator.pipeline.engines.progress import Progress, Reporter, reporting
+from glossator.pipeline.engines.progress import Progress, Reporter, Silent, reporting
 from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
+from glossator.pipeline.exits import code_of
 from glossator.pipeline.gates.audit import Gates
 from glossator.pipeline.gates.canary import below
 from glossator.pipeline.gates.limits import Limits
 from glossator.pipeline.gates.limits import load as load_limits
 from glossator.pipeline.gates.nights import outputs_before
+from glossator.pipeline.gates.refusal import known_refusals
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
 from glossator.pipeline.inputs.plan import Plan, make_plan
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
+from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
 from glossator.pipeline.outputs import publish
@@ -44,7 +48,6 @@ from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
 from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
-from glossator.pipeline.outputs.refusal import known_refusals
 from glossator.pipeline.outputs.staging import completed_records
 from glossator.pipeline.transforms import (
     LabelSplits,
@@ -53,6 +56,7 @@ from glossator.pipeline.transforms import (
     Publish,
     publish_run,
 )
+from glossator.pipeline.waiting import when_there
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,9 @@ class Prepared:
     beam_options: PipelineOptions
     start_minutes: float
     stall_minutes: float
+    told: Told
+    """What is told of it where lineage is collected."""
+    lineage: str | None
 
 
 def run(options: LabelOptions, beam_options: PipelineOptions, report: Reporter) -> Outcome:
@@ -95,19 +102,23 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Reporter) 
         UsageError: the request is invalid; nothing was begun.
         JobError: it was begun and did not end; nothing was published, a rerun resumes.
     """
-    return execute(prepare(options, beam_options), report)
+    return execute(prepare(options, beam_options, report), report)
 
 
-def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
+def prepare(
+    options: LabelOptions, beam_options: PipelineOptions, report: Reporter | None = None
+) -> Prepared:
     """Makes all checks and the plan; reads, and writes nothing.
 
     Raises:
+        NotYetError: the input is not there, also after as long as was asked to wait for it.
         UsageError: the request is invalid.
         StoreError: a store does not answer.
     """
     started = time.time()
+    lineage.require(options.lineage)
     limits, template = _limits(options), options.output
-    options = options.resolved()
+    name, options = shown(options.output), options.resolved()
     before = tuple(map(absolute_uri, outputs_before(template, options.date)))
     output = absolute_uri(options.output)
     labelling = Labelling.of(
@@ -120,15 +131,20 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     with reaching("output", output, begun=False):
         publish.check_output(output)
         _refuse_other_date(output, options.date)
+    _check_beam_options(beam_options)
     with reaching("input", ", ".join(options.inputs), begun=False):
-        plan = make_plan(
-            options.inputs,
-            text=options.text,
-            keys=options.keys,
-            identity=identity(labelling.digest, labelling.names, options.top),
-            strict=options.strict,
-            output=output,
-            table_files=options.table_files,
+        plan = when_there(
+            lambda: make_plan(
+                options.inputs,
+                text=options.text,
+                keys=options.keys,
+                identity=identity(labelling.digest, labelling.names, options.top),
+                strict=options.strict,
+                output=output,
+                table_files=options.table_files,
+            ),
+            options.wait_minutes,
+            report or Silent(),
         )
     refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
     workers = options.workers or cores()
@@ -146,9 +162,28 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
         Gates(limits, options.accept, before, labelling.references),
         options.keep_seconds,
     )
-    _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
-    return Prepared(output, plan, publication, runner, beam_options, start, options.stall_minutes)
+    told = Told(
+        name,
+        options.inputs,
+        output,
+        options.date,
+        plan.run_id,
+        labelling.digest,
+        tuple(labelling.names),
+        plan.sources,
+    )
+    return Prepared(
+        output,
+        plan,
+        publication,
+        runner,
+        beam_options,
+        start,
+        options.stall_minutes,
+        told,
+        options.lineage,
+    )
 
 
 def execute(prepared: Prepared, report: Reporter) -> Outcome:
@@ -158,17 +193,31 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
         UsageError: another process writes this output; nothing was begun.
         JobError: it was begun and did not end; or another job writes this output.
     """
+    tell = lineage.Lineage(prepared.lineage, prepared.told, report)
+    tell.begin()
+    try:
+        outcome = _locked(prepared, report)
+    except GlossatorError as error:
+        tell.fail(str(error), code_of(error))
+        raise
+    if outcome.manifest is not None:  # else the job goes on, and nobody waits for it
+        tell.complete(outcome.manifest)
+    return outcome
+
+
+def _locked(prepared: Prepared, report: Reporter) -> Outcome:
     output = prepared.output
 
     def progress_of(run_id: str) -> object:
         return heartbeats(publish.staging(output, run_id))
 
     try:
-        with (
-            reaching("output", output),
-            sole_writer(output, prepared.plan.run_id, report, progress_of) as lease,
-        ):
-            return _execute(_with_token(prepared, lease), lease, report)
+        with ExitStack() as held:
+            with reaching("output", output, begun=False):
+                writer = sole_writer(output, prepared.plan.run_id, report, progress_of)
+                lease = held.enter_context(writer)
+            with reaching("output", output):
+                return _execute(_with_token(prepared, lease), lease, report)
     except (UsageError, RefusedError):
         raise
     except Exception as error:

@@ -59,6 +59,10 @@ class LabelOptions:
     all rows from 0 to 1 (float). None for what `gates` says."""
     table_files: bool = False
     """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
+    wait_minutes: float = 0.0
+    """So long an input that names nothing is looked for again."""
+    lineage: str | None = None
+    """A file or an http address for OpenLineage events; None for what its environment says."""
     keep_seconds: float = KEEP_SECS
     """So long what was published before in the same place is kept, for those who read it."""
     workers: int | None = None

@@ -17,8 +17,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON."
 @_json
 def status(output: str, as_json: bool) -> None:
     """Say what state an output is in: published, staged, being written, and what to do next."""
+    from glossator.pipeline import status as statuses
     from glossator.pipeline.causes import reaching
-    from glossator.pipeline.outputs import status as statuses
 
     output = absolute_uri(output)
     with reaching("output", output, begun=False):
@@ -35,9 +35,9 @@ def status(output: str, as_json: bool) -> None:
 @_json
 def verify(output: str, deep: bool, as_json: bool) -> None:
     """Hold what is published against its manifest and its inputs; 1 if it is not whole."""
+    from glossator.pipeline import verify as verifying
     from glossator.pipeline.causes import reaching
     from glossator.pipeline.errors import JobError
-    from glossator.pipeline.outputs import verify as verifying
     from glossator.pipeline.outputs.publish import current_run
 
     output = absolute_uri(output)

@@ -177,7 +177,8 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         partial(answered, publication.labelling),
     )
     require_passed(built, found, staging)
-    canary.save(staging, publication.run_id, records, publication.gates.limits.canary)
+    kept = publication.gates.limits.canary
+    canary.save(publication.output, publication.run_id, records, kept)
     made = publish(
         publication.output,
         publication.run_id,

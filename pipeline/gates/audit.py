@@ -15,7 +15,6 @@ from glossator.pipeline.gates.nights import Night, Nights
 from glossator.pipeline.gates.unreadable import Unreadable
 from glossator.pipeline.gates.unreadable import check as check_unreadable
 from glossator.pipeline.outputs.manifest import Check, Manifest
-from glossator.pipeline.outputs.publish import staging
 
 Answer = Callable[[pa.Array], Mapping[str, Sequence[str]]]
 """Labels texts by the run's model: by task, each text's answer as one string."""
@@ -75,7 +74,7 @@ def compare(now: Manifest, last: Night | None, answer: Answer) -> Flips | None:
     """How a new model answers to the last night's canaries; None where it is the same model."""
     if last is None or last.manifest.model == now.model:
         return None
-    kept = canary.load(staging(last.output, last.manifest.run_id), last.manifest.run_id)
+    kept = canary.load(last.output, last.manifest.run_id)
     if not kept:
         return {}
     given = answer(pa.array([one.text for one in kept], pa.large_string()))

@@ -21,6 +21,7 @@ from glossator.model.tasks import Task
 from glossator.model.typed_json import Matches, TypedJsonError, dumps, from_json, loads
 from glossator.pipeline.gates.limits import MOST_CANARIES
 from glossator.pipeline.outputs.kinds import SHAPES
+from glossator.pipeline.outputs.publish import staging
 from glossator.pipeline.outputs.staging import CANARY, RUN_ID, Canary, SplitRecord
 
 _HASHES = 1 << 64
@@ -101,30 +102,30 @@ def smallest(canaries: Iterable[Canary], most: int = MOST_CANARIES) -> list[Cana
 
 @dataclass(frozen=True)
 class _Kept:
-    """What `_canary.json` holds; it is no Parquet, which `OUT/*.parquet` would read as a part."""
+    """What `_canary.json` holds."""
 
     format: Literal["glossator-canary-1"]
     run_id: Annotated[str, Matches(RUN_ID)]
     texts: tuple[Canary, ...]
 
 
-def save(folder: str, run_id: str, records: Iterable[SplitRecord], most: int) -> None:
-    """Keep a run's canaries in its folder, so many at most; with 0, none."""
+def save(output: str, run_id: str, records: Iterable[SplitRecord], most: int) -> None:
+    """Keep a run's canaries, so many at most; with 0, none."""
     # the records of a run that was published before, and is done in part anew, have them no more
-    known = {one.hash: one for one in load(folder, run_id)} if most else {}
+    known = {one.hash: one for one in load(output, run_id)} if most else {}
     known |= {one.hash: one for record in records for one in record.canaries}
     kept = smallest(known.values(), most)
     if not kept:
         return
     texts = [vars(one) for one in kept]
     content = dumps({"format": "glossator-canary-1", "run_id": run_id, "texts": texts})
-    fs, root = open_store(folder)
+    fs, root = open_store(staging(output, run_id))
     put_bytes(fs, f"{root}/{CANARY}", content.encode(), durable=True)
 
 
-def load(folder: str, run_id: str) -> tuple[Canary, ...]:
-    """The canaries of a run, from its folder; none where there are none, or of another run."""
-    fs, root = open_store(folder)
+def load(output: str, run_id: str) -> tuple[Canary, ...]:
+    """The canaries of a run; none where there are none, or they are another run's."""
+    fs, root = open_store(staging(output, run_id))
     content = read_bytes(fs, f"{root}/{CANARY}")
     if content is None:
         return ()

@@ -1,15 +1,20 @@
-"""What is said of a run that a check has not passed: it is refused."""
+"""What becomes of a run that a check has not passed: it is refused, and its staging says why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Literal
 
+from glossator.model.store import open_store, put_bytes, read_bytes
+from glossator.model.typed_json import TypedJsonError, from_json, loads
 from glossator.pipeline.errors import RefusedError
 from glossator.pipeline.gates.limits import figure
 from glossator.pipeline.gates.unreadable import Unreadable
 from glossator.pipeline.outputs.manifest import Check, Manifest
-from glossator.pipeline.outputs.refusal import save_refusal
-from glossator.pipeline.outputs.staging import REJECTS
+from glossator.pipeline.outputs.staging import REFUSAL, REJECTS
 
 
 def require_passed(audited: Manifest, found: Unreadable, staging: str) -> None:
@@ -30,7 +35,7 @@ def require_passed(audited: Manifest, found: Unreadable, staging: str) -> None:
         error = _unreadable(failed[0], found, staging)
     else:
         error = _of_checks(failed, found, staging)
-    save_refusal(error, audited, staging)
+    _save(error, audited, staging)
     raise error
 
 
@@ -68,3 +73,54 @@ def _allowed(value: float) -> str:
     if isinstance(value, float):
         return f"share of {value:.2%}"
     return f"{value:,} file{'s' * (value != 1)}"
+
+
+@contextmanager
+def known_refusals(staging: str) -> Iterator[None]:
+    """Raises a refusal as it was first raised, however an engine passes it on.
+
+    From other machines comes an exception's text at best, and Beam adds to it.
+
+    Raises:
+        RefusedError: an error ended the context, and the run in this staging folder was refused.
+    """
+    try:
+        yield
+    except Exception:
+        if (refused := refusal_in(staging)) is None:
+            raise
+        raise refused from None  # the engine's account of it says nothing more
+
+
+def refusal_in(staging: str) -> RefusedError | None:
+    """Why the run in a staging folder was refused; None if it was not."""
+    fs, root = open_store(staging)
+    text = read_bytes(fs, f"{root}/{REFUSAL}")
+    if text is None:
+        return None
+    try:
+        found = from_json(_Refusal, loads(text))
+    except TypedJsonError:  # the job has failed, whatever this is
+        return None
+    return RefusedError(found.message, parameter=found.parameter)
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """What `_refused.json` holds."""
+
+    format: Literal["glossator-refusal-1"]
+    message: str
+    parameter: str | None
+    checks: tuple[Check, ...]
+    flips: dict[str, dict[str, dict[str, int]]]
+    """As the manifest would have them."""
+
+
+def _save(error: RefusedError, audited: Manifest, staging: str) -> None:
+    content = _Refusal(
+        "glossator-refusal-1", str(error), error.parameter, audited.checks, audited.flips
+    )
+    fs, root = open_store(staging)
+    text = json.dumps(asdict(content), ensure_ascii=False, indent=1) + "\n"
+    put_bytes(fs, f"{root}/{REFUSAL}", text.encode())

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glossator.model.store import is_local, open_store
+from glossator.model.store import fetch, has_ranges, is_local, open_store
 from glossator.pipeline.errors import CorruptRange, SourceChangedError
 from glossator.pipeline.inputs.bounds import (
     MAX_BATCH_ROWS,
@@ -29,12 +29,15 @@ from glossator.pipeline.inputs.columns import Binding, Reader, aligned, reading_
 from glossator.pipeline.inputs.footer import parse_footer, read_footer
 from glossator.pipeline.inputs.pages import Chunk
 from glossator.pipeline.inputs.ranges import Range
+from glossator.pipeline.inputs.remote import RemoteFile
 
 Batches = tuple[pa.RecordBatch, ...]
 """The same rows from each of a binding's readers."""
 
 SMALL_BYTES = 1 << 20
 """A file that is no larger is fetched at once."""
+_FETCHED_BYTES = 8 << 20
+"""The same of a file on an object store, where each request has its price and takes its time."""
 _HARMLESS_BYTES = 16 << 20
 """A small file that can't take more is decoded at once."""
 _SMALL_FOOTER_BYTES = 64 << 10
@@ -55,9 +58,9 @@ class Opened:
     footer: bytes
     size: int
     content: bytes | None
-    """All of a small file."""
+    """All of a file that was fetched at once."""
     open: Callable[[], Any]
-    """A new file object of one that is not small."""
+    """A new file object of one that was not."""
     as_written: bool = True
     """Whether the footer is the file's own."""
 
@@ -99,7 +102,8 @@ def open_range(range_: Range, location: str) -> Opened:
         footer, size, content, opener = _open_local(location)
     else:
         fs, path = open_store(location)
-        footer, size, content, opener = _open_local(path) if is_local(fs) else _open(fs, path)
+        opened = _open_local(path) if is_local(fs) else _open(fs, path, range_.file_bytes)
+        footer, size, content, opener = opened
     if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
         raise SourceChangedError(
             f"{range_.source}: it was replaced after this run was planned: run again"
@@ -124,14 +128,17 @@ def _open_local(path: str) -> _File:
     return footer, size, None, lambda: Path(path).open("rb")
 
 
-def _open(fs: Any, path: str) -> _File:
-    size = fs.size(path)
-    if size <= SMALL_BYTES:
-        data = fs.cat_file(path)
-        if len(data) != size:
+def _open(fs: Any, path: str, planned: int | None) -> _File:
+    """Of a file that has another size than was planned, the footer is another one, too."""
+    size = fs.size(path) if planned is None else planned
+    if size <= (_FETCHED_BYTES if has_ranges(fs) else SMALL_BYTES):
+        data = fetch(fs, path)
+        if len(data) != size and (planned is None or len(data) != fs.size(path)):
             raise OSError(f"the store gave {len(data)} bytes of {size}")
         return _in_memory(data)
     footer = read_footer(fs, path, size)
+    if has_ranges(fs):
+        return footer, size, None, lambda: RemoteFile(fs, path, size)
     return footer, size, None, lambda: fs.open(path, "rb", cache_type="none")
 
 

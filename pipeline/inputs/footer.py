@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glossator.model.store import is_local
+from glossator.model.store import fetch_range, is_local
 from glossator.pipeline.inputs.discover import MAGIC
 
 _GUESS_BYTES = 64 << 10
@@ -39,8 +39,7 @@ def read_footer(fs: Any, path: str, size: int) -> bytes:
 
 def _read_range(fs: Any, path: str, start: int, stop: int) -> bytes:
     if not is_local(fs):
-        data: bytes = fs.cat_file(path, start=start, end=stop)
-        return data
+        return fetch_range(fs, path, start, stop)
     file = os.open(path, os.O_RDONLY)  # of tens of thousands of files a file object costs more
     try:
         return os.pread(file, stop - start, start)

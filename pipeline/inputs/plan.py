@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
+from glossator.pipeline.errors import NotYetError
 from glossator.pipeline.inputs.columns import Columns, FileColumns, Reader
 from glossator.pipeline.inputs.decode import SMALL_BYTES, Batches, decode_rows
 from glossator.pipeline.inputs.discover import InputFile, discover
@@ -115,7 +116,8 @@ def make_plan(
         rows_per_split: a split is about so long.
 
     Raises:
-        UsageError: an input matches nothing, or its columns don't fit.
+        NotYetError: an input names nothing.
+        UsageError: an input must not be read, or its columns don't fit.
     """
     found = discover(inputs, output=output, table_files=table_files)
     files = _read_footers(found.files)
@@ -134,7 +136,7 @@ def make_plan(
 
     def rows_of(uri: str, readers: Sequence[Reader]) -> Iterator[Batches]:
         source = planned[uri]
-        range_ = Range(uri, 0, source.rows, source.footer_sha256)
+        range_ = Range(uri, 0, source.rows, source.footer_sha256, file_bytes=source.size)
         return decode_rows(range_, found.locations.get(uri, uri), readers)
 
     columns = resolve(
@@ -228,7 +230,7 @@ def _fetched(file: InputFile) -> _Fetched:
         footer = read_footer(file.fs, file.path, file.size)
         fingerprint = file.fingerprint or f"modified:{file.fs.modified(file.path).isoformat()}"
     except FileNotFoundError as error:
-        raise UsageError(
+        raise NotYetError(
             f"{file.uri}: gone since it was listed: run again", parameter="inputs"
         ) from error
     except PermissionError as error:
@@ -272,7 +274,7 @@ def _splits(
         ]
         digest = _digest([*(named[0] if len(named) == 1 else named), *identity])
         ranges = tuple(
-            Range(source.uri, start, stop, source.footer_sha256, source.error)
+            Range(source.uri, start, stop, source.footer_sha256, source.error, source.size)
             for source, start, stop in group
         )
         splits.append(Split(index, f"part-{index:05d}-{digest[:12]}", ranges))

@@ -17,6 +17,8 @@ class Range:
     footer_sha256: str
     error: str | None = None
     """Why the file can't be read: this range has no rows and yields one reject."""
+    file_bytes: int | None = None
+    """The file's size when it was planned, so that no store is asked again; None if not known."""
 
     @property
     def rows(self) -> int:

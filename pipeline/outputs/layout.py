@@ -45,7 +45,7 @@ MARK = "_glossator.json"
 _MARK_FORMAT = "glossator-runs-1"
 _OF_OUTPUT = frozenset({CURRENT, LEASE, SUCCESS})
 _OF_WORK = frozenset({PLAN, REFUSAL, RECORDS, WORKERS})
-_OF_RUN = _OF_WORK | {MANIFEST, REJECTS, PACKED, CANARY}
+_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, PACKED}
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,6 @@ class Check:
     accepted: bool = False
     """It has not passed, and was let through for this run."""
 
-    @property
-    def outcome(self) -> Literal["passed", "skipped", "accepted", "failed"]:
-        """What became of it."""
-        if self.passed:
-            return "skipped" if self.value is None else "passed"
-        return "accepted" if self.accepted else "failed"
-
 
 @dataclass(frozen=True)
 class Totals:
@@ -136,15 +129,15 @@ class Manifest:
     """What of the inputs was passed over, by reason."""
     empty: tuple[str, ...] = ()
     """The inputs whose `_SUCCESS` says that there was nothing to read."""
+    published: Annotated[str, Matches(UTC)] = NOT_YET
+    """When, in UTC."""
+    history: tuple[Version, ...] = ()
+    """What was published in its place before, the last first."""
     answers: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of each task that has them, the mean `confidence` and the share that is `accepted`."""
     flips: dict[str, dict[str, dict[str, Count]]] = field(default_factory=dict)
     """Where the last publication was by another model, for each task how many of its canaries had
     each label then, and now: old → new → texts."""
-    published: Annotated[str, Matches(UTC)] = NOT_YET
-    """When, in UTC."""
-    history: tuple[Version, ...] = ()
-    """What was published in its place before, the last first."""
 
     @property
     def files(self) -> tuple[OutputFile, ...]:

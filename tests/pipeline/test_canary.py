@@ -76,6 +76,7 @@ def test_a_new_model_within_the_flip_budget_and_one_beyond_it(
     texts = pq.read_table(source)["text"].to_pylist()
     labels = {texts[row["source_row"]]: row["sentiment"]["label"] for row in rows(second)}
     assert {one["text"]: one["answers"]["sentiment"] for one in kept}.items() <= labels.items()
+    assert kept[0]["text"] not in (current(second) / "_records.json").read_text()
     before = Counter(one["answers"]["sentiment"] for one in kept)
 
     run = label(stubborn, 3)
@@ -160,7 +161,7 @@ def test_what_is_another_runs_or_damaged_is_not_compared(
     record = SimpleNamespace(canaries=(Canary(7, "text", {"sentiment": "pos"}),))
     canary.save(str(tmp_path), RUN, [record], 10)  # type: ignore[list-item]
     assert canary.load(str(tmp_path), RUN) == record.canaries
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("_runs/*/_canary.json")
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new, 1))
     assert canary.load(str(tmp_path), RUN) == ()

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted
 from glossator.pipeline.errors import JobError
+from glossator.pipeline.gates.refusal import refusal_in
 from glossator.pipeline.outputs import layout
 from glossator.pipeline.outputs.current import CURRENT, RUNS, read_current
 from glossator.pipeline.outputs.layout import LEASE
 from glossator.pipeline.outputs.lease import read_lease
 from glossator.pipeline.outputs.lock import holder_of
-from glossator.pipeline.outputs.manifest import MANIFEST, Manifest
+from glossator.pipeline.outputs.manifest import MANIFEST, Check, Manifest
 from glossator.pipeline.outputs.publish import manifest_of, missing_files, staging
-from glossator.pipeline.outputs.refusal import refusal_in
 from glossator.pipeline.outputs.staging import completed_records, load_plan
 
 State = Literal["published", "nothing published", "damaged", "not an output"]
@@ -128,7 +128,10 @@ def lines(status: Status) -> list[str]:
             f"  model {now.model[:12]}, read as {now.read}",
         ]
         if now.checks:
-            said.append(f"  checks: {_checks(now.checks)}")
+            counts = Counter(now.checks.values())
+            said.append(f"  checks: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+            through = [name for name, what in now.checks.items() if what == "let through"]
+            said += [f"    let through: {', '.join(through)}"] if through else []
     if status.kept:
         said.append(f"  kept for readers: {', '.join(status.kept)}")
     for one in status.staged:
@@ -142,14 +145,6 @@ def lines(status: Status) -> list[str]:
     if status.writer:
         said.append(f"  being written by {status.writer}")
     return [*said, f"next: {status.next}"]
-
-
-def _checks(outcomes: Mapping[str, str]) -> str:
-    """How many passed, and the names of those that were let through."""
-    counts = Counter(outcomes.values())
-    counted = [f"{counts[what]} {what}" for what in ("passed", "skipped") if counts[what]]
-    others = [f"{name} {what}" for name, what in outcomes.items() if what == "accepted"]
-    return ", ".join([*counted, *others])
 
 
 def _current_manifest(out: str, problems: list[str]) -> Manifest | None:
@@ -184,8 +179,14 @@ def _published(out: str, manifest: Manifest) -> Published:
         totals.rows_rejected,
         len(manifest.parts),
         redacted(f"{staging(out, manifest.run_id)}/part-*.parquet"),
-        {check.name: check.outcome for check in manifest.checks},
+        {check.name: _outcome(check) for check in manifest.checks},
     )
+
+
+def _outcome(check: Check) -> str:
+    if check.accepted:
+        return "let through"
+    return "skipped" if check.value is None else "passed"
 
 
 def _staged(out: str, run: str) -> Staged:
