@@ -54,6 +54,8 @@ class Tokens:
     """[t] token ids of all the texts."""
     offsets: NDArray[np.int64]
     """[n + 1]: text i has the tokens `offsets[i]:offsets[i + 1]`."""
+    normalizing: float = 0.0
+    """Seconds of making them that went to the normal form, where that is told apart."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -343,7 +345,7 @@ def _filled(
     """Tokens with those of the texts that were left, one part after the other, in their places."""
     lengths, offsets = found.lengths, np.concatenate([[0], np.cumsum(found.lengths)])
     if not len(left):
-        return Tokens(found.ids, offsets)
+        return Tokens(found.ids, offsets, found.normalizing)
     parts, before = [], 0
     rows = (tokens.part(i, i + 1).ids for tokens in others for i in range(len(tokens)))
     for row, ids in zip(left.tolist(), rows, strict=True):
@@ -351,7 +353,8 @@ def _filled(
         before = offsets[row]
         lengths[row] = len(ids)
     parts.append(found.ids[before:])
-    return Tokens(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(np.concatenate(parts), offsets, found.normalizing)
 
 
 def readable(texts: Sequence[str] | Texts) -> Texts:

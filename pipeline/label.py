@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.labeller import Labeller, TaskPredictions
+from glossator.model.labeller import STAGES, Labeller, TaskPredictions
 from glossator.model.texts import Texts
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
@@ -26,8 +26,6 @@ from glossator.pipeline.outputs.kinds import SHAPES, lists
 from glossator.pipeline.outputs.schema import WORD, output_schema, task_type
 from glossator.pipeline.outputs.staging import Canary, SplitRecord
 from glossator.pipeline.outputs.write import SplitWriter
-
-MODEL_STAGES = ("tokenize", "ngrams", "network", "attention")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Tally:
     @property
     def model_seconds(self) -> float:
         """Spent in the model's own stages."""
-        return sum(self.metrics[f"{stage}_seconds"] for stage in MODEL_STAGES)
+        return sum(self.metrics[f"{stage}_seconds"] for stage in STAGES)
 
     def since(self, started: float, stage: str) -> float:
         """Books the time since `started` on a stage; the time now."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from glossator.model import labeller
+
 if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "glossator"
 """Of the counters and distributions in Beam."""
-STAGES = ("model_load", "read", "tokenize", "ngrams", "network", "attention", "arrow", "write")
+STAGES = ("model_load", "read", *labeller.STAGES, "arrow", "write")
 """What a worker's time goes to; `arrow` is putting the answers into columns."""
 
 

@@ -103,7 +103,7 @@ def test_the_engine_and_the_manifest_count_alike(
     assert distinct["count"] == len(shares) and distinct["sum"] == sum(shares)
     assert (distinct["min"], distinct["max"]) == (min(shares), max(shares))
     assert 0 < distributions["batch_fill_percent"]["max"] <= 100
-    for stage in ("read", "tokenize", "ngrams", "network", "attention", "arrow", "write"):
+    for stage in ("read", "tokenize", "ngrams", "network", "summarise", "arrow", "write"):
         assert distributions[f"{stage}_ms"]["count"] == len(shares)  # none of a file without rows
 
 
