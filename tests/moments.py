@@ -14,7 +14,7 @@ from pathlib import Path
 _AT = """
 def at_a_step(folder, begin, number, signal_number, log):
     import os, sys
-    names = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
+    names = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
     state = {"begun": False, "count": 0}
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if log else None
 
@@ -25,7 +25,7 @@ def at_a_step(folder, begin, number, signal_number, log):
             changes = event in names
         if not changes or state["count"] > number >= 0:
             return
-        named = args[:2] if event == "os.rename" else args[:1]
+        named = args[:2] if event in ("os.rename", "os.link") else args[:1]
         paths = [os.fsdecode(a) for a in named if isinstance(a, (str, bytes, os.PathLike))]
         if not any(path.startswith(folder) or not path.startswith("/") for path in paths):
             return
