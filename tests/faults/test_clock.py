@@ -1,4 +1,4 @@
-"""The clock jumps, by years and either way: runs that are read stay, and the rest goes in its time."""
+"""The clock jumps by a year, either way: runs that are read stay, and others go in their time."""
 
 from __future__ import annotations
 
