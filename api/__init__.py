@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glossator.model.labeller import Labeller
     from glossator.pipeline.compose import LabelComments
     from glossator.pipeline.errors import JobError, RefusedError
+    from glossator.pipeline.outputs.publish import current_folder
     from glossator.pipeline.tables import Outputs, label_table
 
     __version__: str
@@ -35,6 +36,7 @@ __all__ = [
     "RefusedError",
     "UsageError",
     "__version__",
+    "current_folder",
     "label_table",
     "load",
 ]
@@ -48,6 +50,7 @@ _HOMES = {
     "Outputs": "pipeline.tables",
     "RefusedError": "pipeline.errors",
     "UsageError": "model.errors",
+    "current_folder": "pipeline.outputs.publish",
     "label_table": "pipeline.tables",
     "load": "model.bundle",
 }

@@ -10,15 +10,19 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from glossator.deploy.settings import FINAL_CODES, GRACE_SECONDS, Machine, Nightly, Pods
+from glossator.deploy.settings import (
+    FINAL_CODES,
+    GRACE_SECONDS,
+    START_WITHIN_SECONDS,
+    Machine,
+    Nightly,
+    Pods,
+)
 
 KubernetesObject: TypeAlias = dict[str, Any]
 
 UID = 10001
 """Of our containers, as the image has it."""
-
-_START_WITHIN_SECONDS = 3600
-"""A run that could not begin in that time waits for the next night."""
 
 
 def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> KubernetesObject:
@@ -34,12 +38,14 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ku
         UsageError: input or output is a path, or the schedule could miss or repeat a day.
     """
     nightly.require_shared("a pod")
-    nightly.require_one_day()
+    # the job's deadline, which counts its retries, runs from when it began
+    nightly.require_one_day(START_WITHIN_SECONDS / 3600 + nightly.deadline_hours)
+    asked = ("--date=yesterday", f"--wait-minutes={nightly.late_minutes}", *engine)
     container = {
         "name": "glossator",
         **our_container(pods, machine),
         "command": ["glossator"],
-        "args": [_literal(a) for a in nightly.arguments("--date=yesterday", *engine)],
+        "args": [_literal(a) for a in nightly.arguments(*asked)],
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
     }
     pod = {
@@ -65,6 +71,7 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ku
                         "values": list(FINAL_CODES),
                     },
                 },
+                # a late day (4), as all else that fails, is tried again
                 {  # a drained node is no failure of the job's
                     "action": "Ignore",
                     "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
@@ -81,7 +88,7 @@ def cron_job(nightly: Nightly, pods: Pods, machine: Machine, *engine: str) -> Ku
             "schedule": nightly.schedule,
             "timeZone": nightly.time_zone,
             "concurrencyPolicy": "Forbid",
-            "startingDeadlineSeconds": _START_WITHIN_SECONDS,
+            "startingDeadlineSeconds": START_WITHIN_SECONDS,
             "successfulJobsHistoryLimit": 3,
             "failedJobsHistoryLimit": 7,
             "jobTemplate": {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,12 @@ GRACE_SECONDS = 120
 """So long a run that is told to stop may take to cancel its job on a cluster."""
 FINAL_CODES = (2, 3)
 """Exit codes that a retry would not change: the request is invalid; a check refused to publish."""
+NOT_YET_CODE = 4
+"""The exit code of a day that is not there yet."""
+START_WITHIN_SECONDS = 3600
+"""A run that could not begin in that time after its schedule waits for the next night."""
+RETRY_MINUTES = 5
+"""Between a run that failed and the next try."""
 
 _SCHEDULE = re.compile(r"(\d{1,2}) (\d{1,2}) \* \* \*")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?")
@@ -65,13 +73,18 @@ class Nightly:
             raise UsageError(f"--retries {self.retries}: 0 or more")
         self.options()
 
+    @property
+    def late_minutes(self) -> int:
+        """So long a day may be late: a third of the deadline."""
+        return int(self.deadline_hours * 60 / 3)
+
     def options(self) -> LabelOptions:
         """What the job is asked to label, read by the command that will do it.
 
         Raises:
             UsageError: the command would refuse it.
         """
-        options = _parsed((f"--date={_NO_DATE}", *self.label_flags))
+        options = _checked(self.given())
         if options.date != _NO_DATE:
             raise UsageError(f"--date {options.date}: leave it out, each run gets the day before")
         if "{date}" not in options.output:
@@ -80,6 +93,16 @@ class Nightly:
                 f" of the one before; write e.g. {options.output.rstrip('/')}/{{date}}"
             )
         return options
+
+    def given(self) -> dict[str, Any]:
+        """The flags of `glossator label` with their values, by the names that click has for them.
+
+        Raises:
+            UsageError: one is unknown, or has no value that it can have.
+        """
+        words = (f"--date={_NO_DATE}", *self.label_flags)
+        given: dict[str, Any] = label_command.make_context("glossator label", list(words)).params
+        return given
 
     def arguments(self, *engine: str) -> tuple[str, ...]:
         """For `glossator`: the command, where it runs, and the user's own flags, which win."""
@@ -116,12 +139,15 @@ class Nightly:
             )
         return time(hour, minute)
 
-    def require_one_day(self) -> None:
+    def require_one_day(self, hours: float) -> None:
         """Refuses schedules by which `yesterday` would be a day twice, or never.
 
+        Args:
+            hours: so long after its time a run may still be begun, or begun again.
+
         Raises:
-            UsageError: a run could last past midnight UTC, when a retry would label another day;
-                or there is a night without that hour, as summer time begins.
+            UsageError: that could be past midnight UTC, when it would label another day; or there
+                is a night without that hour, as summer time begins.
         """
         zone, when = _zone(self.time_zone), self.begins()
         for day in range(366):
@@ -133,11 +159,11 @@ class Nightly:
                     f" {self.time_zone}, and that night could be left out: choose another hour, or"
                     " --time-zone UTC"
                 )
-            if start.date() != (start + timedelta(hours=self.deadline_hours)).date():
+            if start.date() != (start + timedelta(hours=hours)).date():
                 raise UsageError(
-                    f"--schedule {self.schedule!r} begins at {start:%H:%M} UTC, and"
-                    f" {self.deadline_hours:g} hours later it is another day there, so a retry"
-                    " would label another date: begin earlier or later, or lower --deadline-hours"
+                    f"--schedule {self.schedule!r} begins at {start:%H:%M} UTC, and a retry up to"
+                    f" {math.ceil(hours)} hours later, when it is another day there, would label"
+                    " another date: begin earlier or later, or lower --deadline-hours or --retries"
                 )
 
 
@@ -219,13 +245,11 @@ def local_path(uri: str) -> str | None:
     return path if scheme in ("file", "local") else None
 
 
-def _parsed(arguments: tuple[str, ...]) -> LabelOptions:
+def _checked(given: Mapping[str, Any]) -> LabelOptions:
     """As `glossator label` reads them."""
     # Beam takes seconds to import, and not every command checks what would be labelled
     from glossator.pipeline.options import LabelOptions, beam_options
 
-    context = label_command.make_context("glossator label", list(arguments))
-    given: dict[str, Any] = context.params
     # a parallelism saves it from asking a cluster, which need not be there yet
     beam = ["--parallelism=1", *given["beam_arguments"]]
     beam_options(beam, given["workers"] or 1, flags(label_command))

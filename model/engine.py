@@ -8,8 +8,8 @@ alone: of the same bits alone, in a batch, beside any neighbours, and from any n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -57,6 +57,8 @@ class EngineResult:
     """By task name, in the order in which the tasks were asked for."""
     padded_tokens: int
     """Tokens that were computed, padding included."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What it took, of the stages recurrence and attention; without those not told apart."""
 
 
 class Engine(Protocol):

@@ -24,6 +24,9 @@ from glossator.model.words import Words, heaviest, joined, no_words, units
 MAX_TEXTS = 1 << 14
 """Texts in one call: few enough that each of its stages says within two seconds how far it is, and
 so many that 3.5% more is computed for padding than with four times as many."""
+STAGES = ("normalize", "tokenize", "ngrams", "recurrence", "attention", "network", "summarise")
+"""What a call's time goes to: `ngrams` is the expert, `network` what is neither recurrence nor
+attention, or all of it where an engine does not tell them apart, `summarise` the marked words."""
 _MAX_OUTPUTS = 1 << 24
 """Probabilities in one call."""
 _PART_BYTES, _PART_TOKENS = 1 << 22, 1 << 20
@@ -60,8 +63,12 @@ class Predictions:
     """[n] whether the text went on behind them."""
     padded_tokens: int
     """Tokens that were computed, padding included."""
+    characters: int
+    """That the tokens stand for, in the texts' normal form."""
+    lone_bytes: int
+    """Tokens that are one byte of a character that the vocabulary has not even in parts."""
     seconds: dict[str, float]
-    """What it took, by stage: tokenize, ngrams (the expert), network, attention."""
+    """What it took, by each of `STAGES`."""
 
 
 class Answer(NamedTuple):
@@ -82,8 +89,8 @@ class Answers(NamedTuple):
     """By name."""
     padded_tokens: int
     """Tokens that were computed, padding included."""
-    ngrams_seconds: float
-    """What the expert took."""
+    seconds: dict[str, float]
+    """What it took, by stage: ngrams, recurrence, attention, network."""
 
 
 class Labeller:
@@ -144,7 +151,7 @@ class Labeller:
         """
         started = time.monotonic()
         added = self._added(tokens)
-        ngrams_seconds = time.monotonic() - started
+        expert_done = time.monotonic()
         leaning = self._leaning(added) if explained else None
         result = self._engine.run(tokens, self._names, on_progress, leaning)
         answers = {}
@@ -155,7 +162,9 @@ class Labeller:
             answers[task.name] = Answer(
                 given, share(task, logits, more, given), scores.contributions
             )
-        return Answers(answers, result.padded_tokens, ngrams_seconds)
+        seconds = {"ngrams": expert_done - started, **result.seconds}
+        seconds["network"] = time.monotonic() - started - sum(seconds.values())
+        return Answers(answers, result.padded_tokens, seconds)
 
     def _added(self, tokens: Tokens) -> dict[str, NDArray[np.float64]]:
         """[n, outputs] what the expert adds to the network's logits, where it has a say."""
@@ -189,8 +198,10 @@ class Labeller:
         started = time.monotonic()
         texts = readable(texts)
         tokens = self._tokenizer.encode(texts)
-        seconds = {"tokenize": time.monotonic() - started}
-        seconds |= dict.fromkeys(("ngrams", "network", "attention"), 0.0)
+        characters, lone_bytes = self._tokenizer.characters(tokens)
+        seconds = dict.fromkeys(STAGES, 0.0)
+        seconds["normalize"] = tokens.normalizing
+        seconds["tokenize"] = time.monotonic() - started - tokens.normalizing
         parts = [
             self._label_part(
                 texts.part(first, last), tokens.part(first, last), top, on_progress, seconds
@@ -205,9 +216,11 @@ class Labeller:
             tokens=tokens.lengths,
             truncated=self._tokenizer.truncated(texts, tokens),
             padded_tokens=sum(part.padded_tokens for part in parts),
+            characters=characters,
+            lone_bytes=lone_bytes,
             seconds=seconds,
         )
-        seconds["attention"] += time.monotonic() - started
+        seconds["summarise"] += time.monotonic() - started
         return predictions
 
     def _label_part(
@@ -219,8 +232,7 @@ class Labeller:
         seconds: dict[str, float],
     ) -> _Part:
         """Labels texts of bounded bytes and tokens, and books the time by stage."""
-        started = time.monotonic()
-        answers, padded_tokens, ngrams_seconds = self.answers(
+        answers, padded_tokens, spent = self.answers(
             tokens, explained=top > 0, on_progress=on_progress
         )
         scored = time.monotonic()
@@ -234,9 +246,9 @@ class Labeller:
                 entropy = contributions.entropy
             accept = self.calibration[task.name].accept
             predictions.append(TaskPredictions(task, probabilities, accept, words, entropy, expert))
-        seconds["ngrams"] += ngrams_seconds
-        seconds["network"] += scored - started - ngrams_seconds
-        seconds["attention"] += time.monotonic() - scored
+        for stage, one in spent.items():
+            seconds[stage] += one
+        seconds["summarise"] += time.monotonic() - scored
         return _Part(tuple(predictions), padded_tokens)
 
 

@@ -30,8 +30,6 @@ _RENAMING = {"hdfs", "webhdfs"}
 _S3 = {"s3", "s3a"}
 _GOOGLE = {"gs", "gcs"}
 _OBJECTS = {*_S3, *_GOOGLE, "abfs", "abfss", "az"}
-_CONDITIONAL = {"file", "memory", *_OBJECTS}
-"""Stores of which fsspec passes on `mode="create"`: If-None-Match, or a generation of 0."""
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 _THREADS = 16
 _WAIT = "requests_timeout"
@@ -180,71 +178,6 @@ def put_bytes(fs: Any, target: str, data: bytes, *, durable: bool = False) -> No
             sync(fs, [str(temp)])
     if durable:
         sync(fs, [str(PurePosixPath(target).parent)])
-
-
-def put_if_absent(uri: str, data: bytes) -> bool:
-    """Write a small file at once, unless there is one; whether it was written.
-
-    Of several that try at the same time exactly one succeeds, on this machine's own file systems
-    and on S3, Google Cloud Storage, Azure and fsspec's memory store (`has_conditional_writes`).
-    Elsewhere it is looked whether there is one, and then written: two may succeed.
-    """
-    fs, target = open_store(uri)
-    if is_local(fs):
-        return _link_if_absent(fs, target, data)
-    try:
-        if has_conditional_writes(fs):
-            fs.pipe_file(target, data, mode="create")
-        elif fs.exists(target):
-            return False
-        else:
-            put_bytes(fs, target, data)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if _precondition_failed(error):
-            return False
-        raise
-    return True
-
-
-def has_conditional_writes(fs: Any) -> bool:
-    """Whether `put_if_absent` lets one writer of several through on this fsspec file system."""
-    return bool(_CONDITIONAL.intersection(protocols(fs)))
-
-
-def _link_if_absent(fs: Any, target: str, data: bytes) -> bool:
-    """A link to a whole file appears at once; where there are none, one may see it unfinished."""
-    folder = Path(target).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    temp = folder / f".{Path(target).name}.{uuid.uuid4().hex}.tmp"
-    try:
-        temp.write_bytes(data)
-        os.link(temp, target, follow_symlinks=False)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
-            raise
-        return _create_if_absent(target, data)
-    finally:
-        temp.unlink(missing_ok=True)
-    return True
-
-
-def _create_if_absent(target: str, data: bytes) -> bool:
-    try:
-        with Path(target).open("xb") as file:
-            file.write(data)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _precondition_failed(error: OSError) -> bool:
-    """Whether S3 said so: some servers leave out which condition it was."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
 
 
 def read_bytes(fs: Any, path: str) -> bytes | None:

@@ -54,6 +54,8 @@ class Tokens:
     """[t] token ids of all the texts."""
     offsets: NDArray[np.int64]
     """[n + 1]: text i has the tokens `offsets[i]:offsets[i + 1]`."""
+    normalizing: float = 0.0
+    """Seconds of making them that went to the normal form, where that is told apart."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -168,6 +170,25 @@ class Tokenizer:
         return TokenBytes(np.frombuffer(content, np.uint8), offsets)
 
     @cached_property
+    def _characters(self) -> NDArray[np.int64]:
+        """[V, 2] of each token: characters that begin in it; whether it is one byte of a longer."""
+        content = self.content()
+        begins = np.concatenate([[0], np.cumsum((content.content & 0xC0) != 0x80)])
+        first = content.content[content.offsets[:-1]]
+        lone = (np.diff(content.offsets) == 1) & (first >= 0x80)
+        return np.stack([np.diff(begins[content.offsets]), lone], axis=1).astype(np.int64)
+
+    def characters(self, tokens: Tokens) -> tuple[int, int]:
+        """How many characters tokens stand for, and how many tokens are a lone byte of one.
+
+        Characters are those of the texts' normal form. A lone byte says that the vocabulary has
+        not even a part of the character: its bytes were not seen beside each other.
+        """
+        times = np.bincount(tokens.ids, minlength=self.size)
+        characters, lone = times @ self._characters
+        return int(characters), int(lone)
+
+    @cached_property
     def _encoder(self) -> native_text.Encoder | None:
         """The native tokenizer, if there is one that agrees with the reference."""
         library = native_text.library()
@@ -189,7 +210,7 @@ class Tokenizer:
 
     def get_ready(self) -> None:
         """Does what is done once, which the first call would do."""
-        self._encoder  # noqa: B018
+        self._encoder, self._characters  # noqa: B018
 
     @property
     def native(self) -> bool:
@@ -324,7 +345,7 @@ def _filled(
     """Tokens with those of the texts that were left, one part after the other, in their places."""
     lengths, offsets = found.lengths, np.concatenate([[0], np.cumsum(found.lengths)])
     if not len(left):
-        return Tokens(found.ids, offsets)
+        return Tokens(found.ids, offsets, found.normalizing)
     parts, before = [], 0
     rows = (tokens.part(i, i + 1).ids for tokens in others for i in range(len(tokens)))
     for row, ids in zip(left.tolist(), rows, strict=True):
@@ -332,7 +353,8 @@ def _filled(
         before = offsets[row]
         lengths[row] = len(ids)
     parts.append(found.ids[before:])
-    return Tokens(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Tokens(np.concatenate(parts), offsets, found.normalizing)
 
 
 def readable(texts: Sequence[str] | Texts) -> Texts:

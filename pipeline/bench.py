@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,15 +21,18 @@ import pyarrow.parquet as pq
 from glossator.model import bundle as bundles
 from glossator.model import engines
 from glossator.model.architecture import flops_per_token
-from glossator.model.errors import UsageError, shown
+from glossator.model.errors import UsageError
 from glossator.model.native import library
-from glossator.pipeline import rivals
 from glossator.pipeline.engines import runners
-from glossator.pipeline.errors import JobError
+from glossator.pipeline.gates.limits import CHECKS
 from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.metrics import STAGES
+from glossator.pipeline.outputs.manifest import MANIFEST
+from glossator.pipeline.outputs.publish import current_folder
+from glossator.pipeline.rivals import running as rivals
+from glossator.pipeline.timing import Took, timed
 
 _FILES_A_THREAD = 2
 _MIB = 1 << 20
@@ -60,6 +61,8 @@ class Account:
     tokens: int
     seconds: float
     """From the command's start to its end."""
+    cpu_seconds: float
+    """Of processors, of all of it."""
     labelling_seconds: float
     """Of them, from the first worker's readiness until all was labelled."""
     stages: dict[str, float]
@@ -69,8 +72,7 @@ class Account:
     """Billions of float operations a second and thread while the network computes."""
     peak_gflops: float
     """What one core can do of them; 0 where it can't be measured."""
-    rivals: dict[str, float]
-    """Comments a second, start-up included."""
+    rivals: dict[str, rivals.Speed]
     forecast: Forecast
 
     @property
@@ -115,16 +117,18 @@ def measure(
         _spread(texts, source, workers * _FILES_A_THREAD)
         report(f"labelling {len(texts):,} comments with {workers} workers")
         output = Path(folder) / "labelled"
-        seconds, peak = _label(source, output, labelling, workers)
-        found: dict[str, float] = {}
+        took = _label(source, output, labelling, workers)
+        labelled = current_folder(str(output))
+        found: dict[str, rivals.Speed] = {}
         for name in against:
             report(f"getting {name} ready")
-            settings = rivals.Settings(str(source), str(output), workers, labelling.names)
-            rate = rivals.rate(name, settings, Path(folder) / name, len(texts))
-            report(f"{name}: {rate:,.0f} comments/s")
-            found[name] = rate
-        manifest = json.loads((output / "_manifest.json").read_text())
-    return _account(manifest, labelling, workers, seconds, peak, found, night)
+            settings = rivals.Settings(
+                str(source), labelled, workers, labelling.names, labelling.model
+            )
+            found[name] = rivals.speed(name, settings, Path(folder) / name, len(texts))
+            report(f"{name}: {found[name].comments_per_second:,.0f} comments/s")
+        manifest = json.loads(Path(labelled, MANIFEST).read_text())
+    return _account(manifest, labelling, workers, took, found, night)
 
 
 def lines(account: Account) -> list[str]:
@@ -147,8 +151,13 @@ def lines(account: Account) -> list[str]:
     if account.peak_gflops:
         of_peak = f", of {account.peak_gflops:.0f} that a core can do"
     result.append(f"network: {account.gflops:.1f} GFLOP/s a thread{of_peak}")
-    for name, rate in account.rivals.items():
-        result.append(f"{account.rate / rate:.1f} times {name} ({rate:,.0f} comments/s)")
+    for name, speed in account.rivals.items():
+        rate = speed.comments_per_second
+        cpu = speed.cpu_seconds / account.cpu_seconds
+        result.append(
+            f"{account.rate / rate:.1f} times {name} ({rate:,.0f} comments/s; {cpu:.1f} times by "
+            "the processors' time)"
+        )
     night = account.forecast
     result.append(
         f"{night.comments:,} comments on {night.cores} cores: {night.hours:.2f} hours, "
@@ -162,9 +171,8 @@ def _account(
     manifest: Mapping[str, Any],
     labelling: Labelling,
     workers: int,
-    seconds: float,
-    peak: float,
-    found: dict[str, float],
+    took: Took,
+    found: dict[str, rivals.Speed],
     night: tuple[int, int, float],
 ) -> Account:
     counters = manifest["metrics"]["counters"]
@@ -174,6 +182,7 @@ def _account(
     comments, tokens = counters["rows_labelled"], counters["tokens"]
     config = bundles.load(labelling.model).config
     flops = flops_per_token(config, len(labelling.names)) * tokens
+    network = sum(stages[name] for name in ("recurrence", "attention", "network"))
     count, cores, price = night
     hours = count * sum(stages.values()) / comments / cores / 3600
     return Account(
@@ -182,11 +191,12 @@ def _account(
         workers=workers,
         comments=comments,
         tokens=tokens,
-        seconds=seconds,
+        seconds=took.seconds,
+        cpu_seconds=took.cpu_seconds,
         labelling_seconds=manifest["timings"]["labelling_seconds"],
         stages={"model load": loading, **stages},
-        peak_mib=peak / _MIB,
-        gflops=flops / stages["network"] / 1e9 if stages["network"] else 0.0,
+        peak_mib=took.peak_bytes / _MIB,
+        gflops=flops / network / 1e9 if network else 0.0,
         peak_gflops=library.peak_gflops(),
         rivals=found,
         forecast=Forecast(count, cores, hours, hours * cores * price),
@@ -217,23 +227,13 @@ def _spread(texts: pa.Array, folder: Path, files: int) -> None:
         pq.write_table(part, folder / f"comments-{i:05}.parquet")
 
 
-def _label(source: Path, output: Path, labelling: Labelling, workers: int) -> tuple[float, float]:
-    """Seconds, and bytes of memory at the peak, of the command."""
+def _label(source: Path, output: Path, labelling: Labelling, workers: int) -> Took:
+    """What the command takes."""
     command = [sys.executable, "-m", "glossator", "label", "--input", str(source)]
     command += ["--output", str(output), "--text", "text", "--model", labelling.model]
     command += ["--tasks", ",".join(labelling.names), "--top", str(labelling.top)]
-    command += ["--workers", str(workers)]
-    started = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        if status:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise JobError(f"the job did not end well: {shown(last)}")
-    # Linux says it in KiB, macOS in bytes
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    command += [f"--accept={check}" for check in CHECKS]  # whatever the sample is like
+    return timed("the job", [*command, "--workers", str(workers)])
 
 
 def _machine() -> str:

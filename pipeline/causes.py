@@ -15,8 +15,13 @@ from glossator.model.bundle import DEFAULT
 from glossator.model.errors import GlossatorError, UsageError
 from glossator.pipeline.errors import StoreError
 
-Place = Literal["input", "model", "output"]
-_PARAMETERS: dict[Place, str] = {"input": "inputs", "model": "model", "output": "output"}
+Place = Literal["input", "model", "output", "gates"]
+_PARAMETERS: dict[Place, str] = {
+    "input": "inputs",
+    "model": "model",
+    "output": "output",
+    "gates": "gates",
+}
 _T = TypeVar("_T")
 
 _STORES = {

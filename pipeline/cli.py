@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import rich_click as click
 
@@ -16,13 +16,21 @@ from glossator.model import cli as verbs
 from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
 from glossator.model.reporting import TerminalReporter
-from glossator.pipeline import exits
+from glossator.pipeline import exits, output_commands
+from glossator.pipeline.flags import telling_flags
+
+if TYPE_CHECKING:
+    from glossator.pipeline.prometheus import Meter
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _allowance(context: click.Context, option: click.Parameter, value: str) -> int | float:
+def _allowance(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> int | float | None:
     """A count of files (an int), or a share from 0 to 1 written as 0.01 or 1% (a float)."""
+    if value is None:
+        return None
     if re.fullmatch(r"[0-9]{1,12}", value):
         return int(value)
     if match := re.fullmatch(r"([0-9]*\.?[0-9]+)(%?)", value, re.ASCII):
@@ -30,6 +38,13 @@ def _allowance(context: click.Context, option: click.Parameter, value: str) -> i
         if share <= 1:
             return share
     raise click.BadParameter(f"{value!r} is not a number of files or a share, e.g. 0.01 or 1%")
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
+    """A duration in seconds, minutes, hours or days."""
+    if match := re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", value, re.ASCII):
+        return int(match[1]) * {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}[match[2]]
+    raise click.BadParameter(f"{value!r} is not a duration, e.g. 90min, 36h or 7d")
 
 
 @click.group(cls=Group)
@@ -75,6 +90,16 @@ def _input_flags(command: _Function) -> _Function:
                 panel="Input",
             ),
             click.option(
+                "--wait-minutes",
+                type=click.FloatRange(min=0),
+                default=0.0,
+                show_default=True,
+                metavar="MINUTES",
+                help="Look again, up to so long, for input that is not there yet; after that the"
+                " exit code is 4.",
+                panel="Input",
+            ),
+            click.option(
                 "--strict",
                 is_flag=True,
                 help="Refuse to begin where a file can't be read or its columns don't fit.",
@@ -83,12 +108,25 @@ def _input_flags(command: _Function) -> _Function:
             click.option(
                 "--max-unreadable",
                 callback=_allowance,
-                default="0",
-                show_default=True,
                 metavar="N|SHARE",
                 help="Publish all the same where so many files, or such a share of the rows (0.01,"
-                " 1%), can't be read.",
-                panel="Input",
+                " 1%), can't be read; by default none.",
+                panel="Checks",
+            ),
+            click.option(
+                "--gates",
+                metavar="FILE",
+                help="TOML of what is allowed in what is published; `glossator gates` prints one"
+                " with all that can be set.",
+                panel="Checks",
+            ),
+            click.option(
+                "--accept",
+                multiple=True,
+                metavar="CHECK",
+                help="Publish all the same where this check has not passed; may be given more than"
+                " once.",
+                panel="Checks",
             ),
             click.option(
                 "--table-files",
@@ -110,6 +148,16 @@ def _input_flags(command: _Function) -> _Function:
 @_input_flags
 @click.option(
     "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
+)
+@click.option(
+    "--keep",
+    "keep_seconds",
+    callback=_seconds,
+    default="1d",
+    show_default=True,
+    metavar="DURATION",
+    help="How long what was published here before is kept for its readers, e.g. 90min, 36h, 7d.",
+    panel="Output",
 )
 @click.option(
     "--top",
@@ -135,6 +183,7 @@ def _input_flags(command: _Function) -> _Function:
     help="Print the account of the run as JSON.",
     panel="Output",
 )
+@telling_flags
 @click.option(
     "--model",
     default="default",
@@ -189,41 +238,61 @@ def label(
     workers: int | None,
     show: int,
     as_json: bool,
+    metrics_file: str | None,
+    metrics_push: str | None,
     beam_arguments: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner."""
+    """Label comments; any Beam option may be added, e.g. --runner=FlinkRunner.
+
+    Exit codes: 0 published; 1 failed, run it again; 2 invalid request; 3 refused by a check; 4 the
+    input is not there yet.
+    """
     from glossator.pipeline import job, summary
     from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
+    from glossator.pipeline.prometheus import Meter
 
     gc.freeze()  # what was imported stays: a collection need not look through it, again and again
 
-    options = LabelOptions(
-        inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
-    )
-    engine = beam_options(beam_arguments, workers or cores(), flags(label))
     report = _Reporter()
+    meter = Meter(metrics_file, metrics_push, output, report)
 
     def stop(number: int, _: Any) -> NoReturn:
         report.close()
-        _stopped(signal.Signals(number).name)
+        _stopped(signal.Signals(number).name, meter)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
     try:
+        options = LabelOptions(
+            inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
+        )
+        engine = beam_options(beam_arguments, workers or cores(), flags(label))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         with temporary.everything():
             outcome = job.run(options, engine, report)
-    finally:
+    except BaseException as error:
         report.close()
+        meter.failed(error)
+        raise
+    report.close()
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
         signal.signal(number, lambda *_: exits.leave(0))
+    meter.done(outcome)
     if as_json:
         terminal.echo_json(terminal.without_secrets(summary.account(outcome)))
         return
     terminal.echo(*summary.lines(outcome))
     if show:
         _show(outcome, show)
+
+
+@cli.command(cls=Command)
+def gates() -> None:
+    """Print what is checked before publishing, and the limits, as a file for --gates."""
+    from glossator.pipeline.gates import limits
+
+    terminal.echo(*limits.as_toml().splitlines())
 
 
 @cli.command(cls=Command)
@@ -341,7 +410,7 @@ def _show(outcome: Any, count: int) -> None:
         terminal.echo(f"can't show comments: {terminal.reason(error)}", err=True)
 
 
-def _stopped(signal_name: str) -> NoReturn:
+def _stopped(signal_name: str, meter: Meter) -> NoReturn:
     """Ends at once: threads in the midst of a split would be waited for otherwise."""
     from glossator.pipeline.engines.submit import cancel_current
 
@@ -350,15 +419,24 @@ def _stopped(signal_name: str) -> NoReturn:
     terminal.echo(f"glossator: stopped by {signal_name}; run it again to resume", err=True)
     logging.disable()  # what breaks from here on is no news
     cancel_current()
+    meter.failed(None)
     exits.leave(exits.FAILED)
 
 
-for _verb in (verbs.train, verbs.evaluate, verbs.explain, verbs.export, verbs.corpora):
+for _verb in (
+    output_commands.status,
+    output_commands.verify,
+    verbs.train,
+    verbs.evaluate,
+    verbs.explain,
+    verbs.export,
+    verbs.corpora,
+):
     cli.add_command(_verb)
 
 
 def main(
     arguments: list[str] | None = None, command: click.Command = cli, program: str = "glossator"
 ) -> None:
-    """Runs a command: 0 done, 1 failed, 2 invalid request, 3 refused by a check."""
+    """Runs a command: 0 done, 1 failed, 2 invalid, 3 refused by a check, 4 input not there yet."""
     exits.run(command, sys.argv[1:] if arguments is None else arguments, program)

@@ -1,13 +1,21 @@
-"""What stops a job and is not an invalid request (that is `UsageError`)."""
+"""What stops a job and is not simply an invalid request (that is `UsageError`)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glossator.model.errors import GlossatorError
+from glossator.model.errors import GlossatorError, UsageError
 
 if TYPE_CHECKING:
     from glossator.pipeline.inputs.ranges import Range
+
+
+class NotYetError(UsageError):
+    """An input names nothing: it may be there later, and nothing was begun.
+
+    One line. The command line exits with 4, so that a scheduler can tell a day that is late from a
+    request that would fail the same way again.
+    """
 
 
 class JobError(GlossatorError):
@@ -34,6 +42,10 @@ class RefusedError(JobError):
         """
         super().__init__(message)
         self.parameter = parameter
+
+
+class FencedError(JobError):
+    """Another run has taken the output over: this one may not publish in it any more."""
 
 
 class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure

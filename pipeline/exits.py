@@ -13,12 +13,23 @@ from click.shell_completion import shell_complete
 from glossator.model import temporary, terminal
 from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.reporting import restore_cursor
-from glossator.pipeline.errors import RefusedError
+from glossator.pipeline.errors import NotYetError, RefusedError
 from glossator.pipeline.logs import BeamLog, beam_log
 
-FAILED, INVALID, REFUSED = 1, 2, 3
+FAILED, INVALID, REFUSED, NOT_YET = 1, 2, 3, 4
 """Exit codes beside 0: nothing was published and a rerun resumes; the request is invalid; a check
-refused to publish."""
+refused to publish; the input is not there yet."""
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a command that this error ends."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    if isinstance(error, NotYetError):
+        return NOT_YET
+    if isinstance(error, UsageError):
+        return INVALID
+    return REFUSED if isinstance(error, RefusedError) else FAILED
 
 
 def run(command: click.Command, arguments: Sequence[str], program: str) -> None:
@@ -55,11 +66,9 @@ def account(error: BaseException, log: BeamLog) -> tuple[str, int]:
         log: of this process; named where there is more in it than in the line.
     """
     if isinstance(error, click.ClickException):
-        return _of_click(error), error.exit_code
-    if isinstance(error, UsageError):
-        return str(error), INVALID
-    if isinstance(error, RefusedError):
-        return str(error), REFUSED
+        return _of_click(error), code_of(error)
+    if (code := code_of(error)) != FAILED:
+        return str(error), code
     if isinstance(error, (KeyboardInterrupt, EOFError, click.exceptions.Abort)):
         return "stopped", FAILED
     if isinstance(error, OSError) and error.filename is not None:

@@ -7,8 +7,8 @@ import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import apache_beam as beam
@@ -19,23 +19,34 @@ from apache_beam.runners.runner import create_runner
 
 from glossator.model import bundle as bundles
 from glossator.model import engines
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.store import absolute_uri, is_local, open_store
+from glossator.pipeline import lineage
 from glossator.pipeline.causes import cause, reaching
-from glossator.pipeline.engines.progress import Progress, Reporter, reporting
+from glossator.pipeline.engines.progress import Progress, Reporter, Silent, reporting
 from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
+from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
+from glossator.pipeline.exits import code_of
+from glossator.pipeline.gates.audit import Gates
+from glossator.pipeline.gates.canary import below
+from glossator.pipeline.gates.limits import Limits
+from glossator.pipeline.gates.limits import load as load_limits
+from glossator.pipeline.gates.nights import outputs_before
+from glossator.pipeline.gates.refusal import known_refusals
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
 from glossator.pipeline.inputs.plan import Plan, make_plan
 from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
+from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity
-from glossator.pipeline.outputs import gates, publish
-from glossator.pipeline.outputs.layout import STAGING
-from glossator.pipeline.outputs.lock import lock
+from glossator.pipeline.outputs import publish
+from glossator.pipeline.outputs.current import RUNS
+from glossator.pipeline.outputs.lease import Lease
+from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
 from glossator.pipeline.outputs.staging import completed_records
 from glossator.pipeline.transforms import (
@@ -45,6 +56,7 @@ from glossator.pipeline.transforms import (
     Publish,
     publish_run,
 )
+from glossator.pipeline.waiting import when_there
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,9 @@ class Prepared:
     beam_options: PipelineOptions
     start_minutes: float
     stall_minutes: float
+    told: Told
+    """What is told of it where lineage is collected."""
+    lineage: str | None
 
 
 def run(options: LabelOptions, beam_options: PipelineOptions, report: Reporter) -> Outcome:
@@ -87,18 +102,24 @@ def run(options: LabelOptions, beam_options: PipelineOptions, report: Reporter) 
         UsageError: the request is invalid; nothing was begun.
         JobError: it was begun and did not end; nothing was published, a rerun resumes.
     """
-    return execute(prepare(options, beam_options), report)
+    return execute(prepare(options, beam_options, report), report)
 
 
-def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
+def prepare(
+    options: LabelOptions, beam_options: PipelineOptions, report: Reporter | None = None
+) -> Prepared:
     """Makes all checks and the plan; reads, and writes nothing.
 
     Raises:
+        NotYetError: the input is not there, also after as long as was asked to wait for it.
         UsageError: the request is invalid.
         StoreError: a store does not answer.
     """
     started = time.time()
-    options = options.resolved()
+    lineage.require(options.lineage)
+    limits, template = _limits(options), options.output
+    name, options = shown(options.output), options.resolved()
+    before = tuple(map(absolute_uri, outputs_before(template, options.date)))
     output = absolute_uri(options.output)
     labelling = Labelling.of(
         options.model,
@@ -110,15 +131,20 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     with reaching("output", output, begun=False):
         publish.check_output(output)
         _refuse_other_date(output, options.date)
+    _check_beam_options(beam_options)
     with reaching("input", ", ".join(options.inputs), begun=False):
-        plan = make_plan(
-            options.inputs,
-            text=options.text,
-            keys=options.keys,
-            identity=identity(labelling.digest, labelling.names, options.top),
-            strict=options.strict,
-            output=output,
-            table_files=options.table_files,
+        plan = when_there(
+            lambda: make_plan(
+                options.inputs,
+                text=options.text,
+                keys=options.keys,
+                identity=identity(labelling.digest, labelling.names, options.top),
+                strict=options.strict,
+                output=output,
+                table_files=options.table_files,
+            ),
+            options.wait_minutes,
+            report or Silent(),
         )
     refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
     workers = options.workers or cores()
@@ -129,15 +155,35 @@ def prepare(options: LabelOptions, beam_options: PipelineOptions) -> Prepared:
     publication = Publication(
         output,
         plan.run_id,
-        _of_splits(labelling, plan, publish.staging(output, plan.run_id)),
+        _of_splits(labelling, plan, publish.staging(output, plan.run_id), limits.canary),
         _described(options, labelling, plan),
         _versions(),
         started,
-        gates.Limits(options.max_unreadable),
+        Gates(limits, options.accept, before, labelling.references),
+        options.keep_seconds,
     )
-    _check_beam_options(beam_options)
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
-    return Prepared(output, plan, publication, runner, beam_options, start, options.stall_minutes)
+    told = Told(
+        name,
+        options.inputs,
+        output,
+        options.date,
+        plan.run_id,
+        labelling.digest,
+        tuple(labelling.names),
+        plan.sources,
+    )
+    return Prepared(
+        output,
+        plan,
+        publication,
+        runner,
+        beam_options,
+        start,
+        options.stall_minutes,
+        told,
+        options.lineage,
+    )
 
 
 def execute(prepared: Prepared, report: Reporter) -> Outcome:
@@ -145,27 +191,54 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
 
     Raises:
         UsageError: another process writes this output; nothing was begun.
-        JobError: it was begun and did not end.
+        JobError: it was begun and did not end; or another job writes this output.
     """
-    output = prepared.output
+    tell = lineage.Lineage(prepared.lineage, prepared.told, report)
+    tell.begin()
     try:
-        with reaching("output", output), lock(output):
-            return _execute(prepared, report)
+        outcome = _locked(prepared, report)
+    except GlossatorError as error:
+        tell.fail(str(error), code_of(error))
+        raise
+    if outcome.manifest is not None:  # else the job goes on, and nobody waits for it
+        tell.complete(outcome.manifest)
+    return outcome
+
+
+def _locked(prepared: Prepared, report: Reporter) -> Outcome:
+    output = prepared.output
+
+    def progress_of(run_id: str) -> object:
+        return heartbeats(publish.staging(output, run_id))
+
+    try:
+        with ExitStack() as held:
+            with reaching("output", output, begun=False):
+                writer = sole_writer(output, prepared.plan.run_id, report, progress_of)
+                lease = held.enter_context(writer)
+            with reaching("output", output):
+                return _execute(_with_token(prepared, lease), lease, report)
     except (UsageError, RefusedError):
         raise
     except Exception as error:
         raise JobError(cause(error)) from error
 
 
-def _execute(prepared: Prepared, report: Reporter) -> Outcome:
+def _with_token(prepared: Prepared, lease: Lease | None) -> Prepared:
+    if lease is None:
+        return prepared
+    return replace(prepared, publication=replace(prepared.publication, token=lease.token))
+
+
+def _execute(prepared: Prepared, lease: Lease | None, report: Reporter) -> Outcome:
     output, plan, runner = prepared.output, prepared.plan, prepared.runner
     publication = prepared.publication
     staging = publication.labelling.staging
     with _watched(prepared, report) as deadlines:
         wait_for_earlier(runner, deadlines.check_stall, report)
-    publish.recover(output)
     # where a template is asked for, a job has to be made even if it will find nothing to do
     if not runner.template and publish.state(output, plan.run_id) == "published":
+        publish.settle(output, publication.keep_seconds, publication.token)
         published = publish.published(output)
         return Outcome("unchanged", output, published, locations=plan.locations)
     done = completed_records(staging)
@@ -173,14 +246,16 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     with reaching("output", output, begun=False):
         others = publish.begin(output, plan)
     if others:
-        report(f"left alone in {output}/{STAGING}: {', '.join(others)}: not Glossator's")
+        report(f"left alone in {output}/{RUNS}: {', '.join(others)}: not Glossator's")
     metrics: Mapping[str, Any] = {}
     if len(done) == len(plan.splits) and not runner.template:
         publish_run(publication)
     else:
-        with gates.known_refusals(staging), _watched(prepared, report) as deadlines:
-            metrics = _submit(prepared, deadlines)
+        with known_refusals(staging), _watched(prepared, report) as deadlines:
+            metrics = _submit(prepared, deadlines, lease)
         if not runner.waits:
+            if lease is not None:
+                lease.leave(60 * prepared.start_minutes)
             return Outcome("submitted", output, None, job_name=runner.job_name)
     manifest = publish.published(output)
     if manifest is None or manifest.run_id != plan.run_id:
@@ -197,14 +272,20 @@ def _execute(prepared: Prepared, report: Reporter) -> Outcome:
     )
 
 
-def _submit(prepared: Prepared, deadlines: Deadlines) -> Mapping[str, Any]:
+def _submit(prepared: Prepared, deadlines: Deadlines, lease: Lease | None) -> Mapping[str, Any]:
     """Runs the pipeline; what the engine counted."""
+
+    def check() -> None:
+        deadlines.check()
+        if lease is not None:
+            lease.check()
+
     runner, attempt = prepared.runner, uuid.uuid4().hex
     try:
         root = beam.Pipeline(options=prepared.beam_options)
         shutil.rmtree(root.local_tempdir)  # a killed process would leave it, and it is of no use
         pipeline(root, prepared.publication, runner.threads, attempt)
-        result = Submission(runner, attempt).run(root, check=deadlines.check)
+        result = Submission(runner, attempt).run(root, check=check)
         return of_engine(result.metrics()) if runner.waits else {}
     except Exception as error:  # of an engine in this process also what is else a request's fault
         raise JobError(cause(error)) from error
@@ -218,7 +299,18 @@ def _watched(prepared: Prepared, report: Reporter) -> Iterator[Deadlines]:
         yield Deadlines(prepared.runner, progress, prepared.start_minutes, prepared.stall_minutes)
 
 
-def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling:
+def _limits(options: LabelOptions) -> Limits:
+    """Those of the file, or the usual ones; what was asked for apart goes before."""
+    limits = Limits()
+    if options.gates is not None:
+        with reaching("gates", options.gates, begun=False):
+            limits = load_limits(options.gates)
+    if options.max_unreadable is not None:
+        limits = replace(limits, unreadable=options.max_unreadable)
+    return limits
+
+
+def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) -> SplitLabelling:
     return SplitLabelling(
         labelling.model,
         labelling.digest,
@@ -229,6 +321,7 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str) -> SplitLabelling
         columns=plan.columns,
         staging=staging,
         locations=plan.locations,
+        canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 
 

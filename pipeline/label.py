@@ -12,21 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.labeller import Labeller, TaskPredictions
+from glossator.model.labeller import STAGES, Labeller, TaskPredictions
 from glossator.model.texts import Texts
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
+from glossator.pipeline.gates import canary
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread, read
 from glossator.pipeline.labelling import LOADED, Labelling
 from glossator.pipeline.outputs.kinds import SHAPES, lists
 from glossator.pipeline.outputs.schema import WORD, output_schema, task_type
-from glossator.pipeline.outputs.staging import SplitRecord
+from glossator.pipeline.outputs.staging import Canary, SplitRecord
 from glossator.pipeline.outputs.write import SplitWriter
-
-MODEL_STAGES = ("tokenize", "ngrams", "network", "attention")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class SplitLabelling(Labelling):
     """Where parts, rejects and records go."""
     locations: Mapping[str, str] = field(default_factory=dict)
     """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
+    canaries_below: int = 0
+    """Rows whose hash is smaller are drawn as canaries; see `canary.below`."""
 
 
 @dataclass
@@ -48,13 +49,15 @@ class Tally:
     """Rows read."""
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     """How often each label of each task was given."""
+    sums: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of each task's confidences and accepted labels."""
     metrics: Counter[str] = field(default_factory=Counter)
     """Counts, and seconds by stage."""
 
     @property
     def model_seconds(self) -> float:
         """Spent in the model's own stages."""
-        return sum(self.metrics[f"{stage}_seconds"] for stage in MODEL_STAGES)
+        return sum(self.metrics[f"{stage}_seconds"] for stage in STAGES)
 
     def since(self, started: float, stage: str) -> float:
         """Books the time since `started` on a stage; the time now."""
@@ -128,13 +131,27 @@ def label_texts(
         tally.metrics["tokens"] += int(predictions.tokens.sum())
         tally.metrics["truncated_texts"] += int(predictions.truncated.sum())
         tally.metrics["padded_tokens"] += predictions.padded_tokens
+        tally.metrics["characters"] += predictions.characters
+        tally.metrics["lone_bytes"] += predictions.lone_bytes
         for stage, seconds in predictions.seconds.items():
             tally.metrics[f"{stage}_seconds"] += seconds  # type: ignore[assignment]
     tally.metrics["distinct_texts"] += len(distinct)
     columns = [pa.concat_arrays(part).take(rows) for part in parts]
     for task, column in zip(model.tasks, columns, strict=True):
-        tally.labels.setdefault(task.name, Counter()).update(SHAPES[task.kind].counts(task, column))
+        shape = SHAPES[task.kind]
+        tally.labels.setdefault(task.name, Counter()).update(shape.counts(task, column))
+        if sums := shape.sums(column):
+            tally.sums.setdefault(task.name, Counter()).update(sums)
     return columns
+
+
+def answered(labelling: Labelling, texts: pa.Array) -> dict[str, list[str]]:
+    """By task but for regressions, each text's answer as one string."""
+    model = labelling.labeller()
+    columns = label_texts(model, texts, 0, Tally())
+    return canary.answers(
+        {t.name: c for t, c in zip(model.tasks, columns, strict=True)}, model.tasks
+    )
 
 
 def _writer(split: Split, labelling: SplitLabelling, model: Labeller) -> SplitWriter:
@@ -150,6 +167,7 @@ def _label_pieces(
     on_rows: OnRows,
 ) -> SplitRecord:
     tally, writer = Tally(), _writer(split, labelling, model)
+    canaries: list[Canary] = []
     if (loading := LOADED.take_seconds(labelling)) is not None:  # booked on the first split
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
     clock = time.monotonic()
@@ -163,14 +181,20 @@ def _label_pieces(
             clock = tally.since(clock, "read")
             before = tally.model_seconds
             after = partial(_on_rows_after, tally.rows, on_rows)
-            table = _label_piece(piece, labelling, model, tally, after)
+            table, texts = _label_piece(piece, labelling, model, tally, after)
+            canaries += canary.drawn(table, texts, model.tasks, labelling.canaries_below)
             # of this, what the model did not take went into columns
             clock = tally.since(clock + tally.model_seconds - before, "arrow")
             writer.write(piece, table)
             clock = tally.since(clock, "write")
             tally.rows += len(piece.text)
             on_rows(tally.rows)
-    return writer.commit(labels=tally.labels, metrics=tally.metrics)
+    return writer.commit(
+        labels=tally.labels,
+        metrics=tally.metrics,
+        sums=tally.sums,
+        canaries=canary.smallest(canaries),
+    )
 
 
 def _label_piece(
@@ -179,7 +203,8 @@ def _label_piece(
     model: Labeller,
     tally: Tally,
     on_rows: OnRows,
-) -> pa.Table:
+) -> tuple[pa.Table, pa.Array]:
+    """The labelled rows of a piece, and their texts."""
     kept = np.flatnonzero(~piece.rejected())
     texts = piece.text.take(pa.array(kept))
     columns = [
@@ -189,7 +214,7 @@ def _label_piece(
         *label_texts(model, texts, labelling.top, tally, on_rows),
     ]
     schema = output_schema(model.tasks, labelling.columns.keys, model.experts)
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=schema), texts
 
 
 def _taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from glossator.model import bundle as bundles
@@ -14,6 +14,7 @@ from glossator.model.labeller import Labeller
 from glossator.model.store import absolute_uri
 from glossator.model.tasks import Task, select_tasks
 from glossator.pipeline.causes import reaching
+from glossator.pipeline.gates.reference import reference
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Labelling:
     """Marked words that are kept of a comment and task."""
     experts: tuple[str, ...] = field(default=(), kw_only=True)
     """Names of the tasks in which the bundle's n-gram expert has a say."""
+    references: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict, kw_only=True, compare=False
+    )
+    """By task, the shares of its labels that the bundle has on record."""
 
     @classmethod
     def of(
@@ -66,7 +71,10 @@ class Labelling:
             bundle = bundles.load(model, model_digest)
         selected = select_tasks(bundle.tasks, tasks)
         experts = tuple(task.name for task in bundle.experts if task in selected)
-        return cls(model, bundle.digest, selected, text, top, experts=experts)
+        references = {t.name: shares for t in selected if (shares := reference(bundle, t))}
+        return cls(
+            model, bundle.digest, selected, text, top, experts=experts, references=references
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

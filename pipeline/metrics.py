@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from glossator.model import labeller
+
 if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "glossator"
 """Of the counters and distributions in Beam."""
-STAGES = ("model_load", "read", "tokenize", "ngrams", "network", "attention", "arrow", "write")
+STAGES = ("model_load", "read", *labeller.STAGES, "arrow", "write")
 """What a worker's time goes to; `arrow` is putting the answers into columns."""
 
 
@@ -36,9 +38,17 @@ def measures(
         rows: `rows_read`, `rows_labelled` and the like.
         rejects: how many by reason.
         amounts: what labelling added up: `tokens`, `distinct_texts`, `truncated_texts`,
-            `padded_tokens` (computed, padding included) and `<stage>_seconds`.
+            `padded_tokens` (computed, padding included), `characters`, `lone_bytes` and
+            `<stage>_seconds`.
     """
-    sums = ("distinct_texts", "tokens", "truncated_texts", "padded_tokens")
+    sums = (
+        "distinct_texts",
+        "tokens",
+        "truncated_texts",
+        "padded_tokens",
+        "characters",
+        "lone_bytes",
+    )
     counters = {
         **rows,
         **{name: int(amounts.get(name, 0)) for name in sums},

@@ -17,9 +17,11 @@ from glossator.model.bundle import DEFAULT
 from glossator.model.errors import UsageError
 from glossator.model.store import redacted
 from glossator.pipeline.engines import runners
+from glossator.pipeline.gates.limits import require_known
 from glossator.pipeline.inputs.discover import shown
+from glossator.pipeline.outputs.publish import KEEP_SECS
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same input and model give other bytes than before."""
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 
@@ -48,11 +50,21 @@ class LabelOptions:
     """Marked words kept of a comment and task."""
     strict: bool = False
     """Whether a file that can't be read, or whose columns don't fit, is an error before work."""
-    max_unreadable: int | float = 0
+    gates: str | None = None
+    """A TOML file of what the checks allow; None for what is usual: see `gates.limits`."""
+    accept: tuple[str, ...] = ()
+    """Names of checks that are let through."""
+    max_unreadable: int | float | None = None
     """What may be unreadable in an output that is published: so many files (int), or a share of
-    all rows from 0 to 1 (float)."""
+    all rows from 0 to 1 (float). None for what `gates` says."""
     table_files: bool = False
     """Whether to read the plain files of a Delta, Iceberg or Hudi table's folder."""
+    wait_minutes: float = 0.0
+    """So long an input that names nothing is looked for again."""
+    lineage: str | None = None
+    """A file or an http address for OpenLineage events; None for what its environment says."""
+    keep_seconds: float = KEEP_SECS
+    """So long what was published before in the same place is kept, for those who read it."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
@@ -66,7 +78,9 @@ class LabelOptions:
             raise UsageError("name Parquet files, a folder or a glob", parameter="inputs")
         if not 0 <= self.top <= 100:
             raise UsageError(f"{self.top} is not between 0 and 100", parameter="top")
-        _require_allowance(self.max_unreadable)
+        if self.max_unreadable is not None:
+            _require_allowance(self.max_unreadable)
+        require_known(self.accept)
         if self.date is not None and self.date not in _DAYS_AGO:
             _require_date(self.date)
         for name, value in (("inputs", " ".join(self.inputs)), ("output", self.output)):

@@ -13,12 +13,16 @@ from glossator.model.errors import GlossatorError
 from glossator.model.explain import Mark, marked
 from glossator.model.store import open_store, redacted
 from glossator.model.terminal import joined, padded, width_of
+from glossator.pipeline.gates.refusal import in_words
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.discover import counted
 from glossator.pipeline.inputs.plan import Source
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.job import Outcome
+from glossator.pipeline.outputs.manifest import Manifest
+from glossator.pipeline.outputs.publish import staging
+from glossator.pipeline.outputs.staging import REJECTS
 
 _BAR = 24
 _ROWS = 64
@@ -49,11 +53,13 @@ def lines(outcome: Outcome) -> list[str]:
     if manifest.skipped:
         result.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:
+        rejects = redacted(f"{staging(outcome.output, manifest.run_id)}/{REJECTS}")
         counts = {"row": totals.rows_unreadable, "whole file": totals.files_unreadable}
         said = " and ".join(
             f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in counts.items() if count
         )
-        result.append(f"  NOT READ: {said}; {output}/_rejects says why")
+        result.append(f"  NOT READ: {said}; {rejects} says why")
+    result += [f"  LET THROUGH: {in_words(check)}" for check in manifest.checks if check.accepted]
     for task, shares in manifest.labels.items():
         if not shares:  # a regression has no labels to count
             continue
@@ -64,6 +70,7 @@ def lines(outcome: Outcome) -> list[str]:
             result.append(f"  {padded(label, width)}  {bar:<{_BAR}}  {share:6.1%}")
     parts = len(manifest.parts)
     result.append(f"published {parts:,} part{'s' * (parts != 1)} in {output}")
+    result.append(f"  to be read as {redacted(_parts(outcome, manifest))}")
     return result
 
 
@@ -76,12 +83,18 @@ def account(outcome: Outcome) -> dict[str, Any]:
             "seconds": round(outcome.seconds, 3),
             "resumed_splits": outcome.resumed_splits,
             "parts": len(manifest.parts),
+            "read": redacted(_parts(outcome, manifest)),
             **{k: v for k, v in described.items() if k not in _LISTS},
             "engine": outcome.counted,
         }
     if outcome.job_name:
         result["job_name"] = outcome.job_name
     return result
+
+
+def _parts(outcome: Outcome, manifest: Manifest) -> str:
+    """A glob of the parts; they stay what they are, whatever is published later."""
+    return f"{staging(outcome.output, manifest.run_id)}/part-*.parquet"
 
 
 def examples(outcome: Outcome, count: int, *, colour: bool) -> list[str]:
@@ -95,7 +108,9 @@ def examples(outcome: Outcome, count: int, *, colour: bool) -> list[str]:
     tasks = manifest.options["tasks"]
     sources = {source.uri: source for source in manifest.inputs}
     result = []
-    for row in _rows(f"{outcome.output}/{part.name}", part.rows, count, tasks):
+    for row in _rows(
+        f"{staging(outcome.output, manifest.run_id)}/{part.name}", part.rows, count, tasks
+    ):
         source = sources[row["source_file"]]
         text = _text(source, row["source_row"], manifest.options["text"], outcome.locations)
         if text is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -13,10 +14,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from glossator.pipeline import metrics
 from glossator.pipeline.engines.workers import Heartbeat, first_ready
+from glossator.pipeline.gates import canary, nights
+from glossator.pipeline.gates.audit import Gates, audit
+from glossator.pipeline.gates.refusal import require_passed
+from glossator.pipeline.gates.unreadable import unreadable
 from glossator.pipeline.inputs.ranges import Split
-from glossator.pipeline.label import SplitLabelling
-from glossator.pipeline.outputs import gates, manifest
-from glossator.pipeline.outputs.publish import discard, publish, published, recover, state
+from glossator.pipeline.label import SplitLabelling, answered
+from glossator.pipeline.outputs import manifest
+from glossator.pipeline.outputs.lease import end_left_lease
+from glossator.pipeline.outputs.publish import KEEP_SECS, publish, published, settle, state
 from glossator.pipeline.outputs.staging import completed_records, load_plan, pending_splits
 from glossator.pipeline.running import RunningSplit, wait_for_one
 
@@ -32,8 +38,12 @@ class Publication:
     versions: Mapping[str, str]
     started: float
     """Seconds since the epoch."""
-    limits: gates.Limits = field(default_factory=gates.Limits)
-    """Within which it is published."""
+    gates: Gates = field(default_factory=Gates)
+    """What it is held to."""
+    keep_seconds: float = KEEP_SECS
+    """So long what was current before is kept."""
+    token: int | None = None
+    """Of the lease; None where there is none."""
 
 
 class ListSplits(beam.DoFn):
@@ -45,7 +55,6 @@ class ListSplits(beam.DoFn):
     def process(self, _: bytes) -> Iterator[Split]:
         """Reads the plan and the records; an attempt that comes after publishing finds nothing."""
         output, run_id = self._publication.output, self._publication.run_id
-        recover(output)
         if state(output, run_id) != "published":
             yield from pending_splits(self._publication.labelling.staging)
 
@@ -133,25 +142,23 @@ class Publish(beam.DoFn):
 def publish_run(publication: Publication) -> manifest.Manifest:
     """Reconciles the records in staging with the plan, checks what they say, and publishes.
 
-    A retry may come after all was published, and staging is cleared: then there is nothing to do.
+    A retry may come after all was published: then there is nothing to do but to tidy up.
 
     Raises:
         ReconcileError: not every planned row is accounted for.
         RefusedError: a check has not passed.
+        FencedError: another run has taken the output over.
     """
-    recover(publication.output)
     earlier = published(publication.output)
     if earlier is not None and state(publication.output, publication.run_id) == "published":
-        discard(publication.output, publication.run_id)
+        settle(publication.output, publication.keep_seconds, publication.token)
         return earlier
     staging = publication.labelling.staging
     plan, records = load_plan(staging), list(completed_records(staging).values())
     now, ready = time.time(), first_ready(staging, publication.started)
-    checks = gates.check(plan, records, publication.limits)
     built = manifest.build(
         plan,
         records,
-        checks=checks,
         model=publication.labelling.digest,
         options=publication.options,
         timings={
@@ -160,6 +167,24 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         },
         versions=publication.versions,
     )
-    gates.require_passed(plan, records, checks, staging)
-    publish(publication.output, publication.run_id, built)
-    return built
+    found = unreadable(plan, records)
+    built = audit(
+        built,
+        found,
+        nights.read(publication.output, publication.gates.before),
+        publication.labelling.tasks,
+        publication.gates,
+        partial(answered, publication.labelling),
+    )
+    require_passed(built, found, staging)
+    kept = publication.gates.limits.canary
+    canary.save(publication.output, publication.run_id, records, kept)
+    made = publish(
+        publication.output,
+        publication.run_id,
+        built,
+        token=publication.token,
+        keep_seconds=publication.keep_seconds,
+    )
+    end_left_lease(publication.output, publication.token)
+    return made

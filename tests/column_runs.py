@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from outputs import current
 
 Label = Callable[..., tuple[pa.Table, list[dict[str, Any]]]]
 
@@ -23,8 +24,8 @@ def label(tmp_path: Path, bundle: Path) -> Label:
         given = ("--input", folder, "--output", out, "--model", bundle, "--tasks=sentiment")
         done = glossator("label", *given, *flags)
         assert done.returncode == 0, done.stderr
-        parts = [pq.read_table(path) for path in sorted(out.glob("*.parquet"))]
-        rejects = sorted(out.glob("_rejects/*.parquet"))
+        parts = [pq.read_table(path) for path in sorted(current(out).glob("*.parquet"))]
+        rejects = sorted(current(out).glob("_rejects/*.parquet"))
         table = pa.concat_tables(parts)
         return table, [row for path in rejects for row in pq.read_table(path).to_pylist()]
 

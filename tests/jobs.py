@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outputs import current, read
 from sample_comments import make_comments, write_comments
 
 FILES = 40
@@ -117,15 +118,14 @@ def undisturbed(
 
 def files_of(out: Path) -> dict[str, bytes]:
     """Parts and rejects that a reader sees."""
-    found = [*out.glob("part-*"), *(out / "_rejects").glob("part-*")]
-    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+    return read(out) or {}
 
 
 def publication_of(out: Path) -> dict[str, str] | None:
     """The digests of a publication, checked against its manifest; None if there is none."""
-    if not (out / "_SUCCESS").exists():
+    if read(out) is None:
         return None
-    manifest = json.loads((out / "_manifest.json").read_text())
+    manifest = json.loads((current(out) / "_manifest.json").read_text())
     listed = {f["name"]: f["sha256"] for kind in ("parts", "rejects") for f in manifest[kind]}
     found = {name: hashlib.sha256(content).hexdigest() for name, content in files_of(out).items()}
     assert found == listed

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from outputs import current, read
 
 from glossator.model.labeller import Labeller
 
@@ -20,23 +21,26 @@ PUBLIC = ("sentiment", "themes", "stars")
 
 def rows(out: Path) -> list[dict[str, Any]]:
     """The rows of all parts, one part after the other."""
-    return [row for part in sorted(out.glob("part-*")) for row in pq.read_table(part).to_pylist()]
+    return [
+        row
+        for part in sorted(current(out).glob("part-*"))
+        for row in pq.read_table(part).to_pylist()
+    ]
 
 
 def rejects(out: Path) -> list[dict[str, Any]]:
-    files = sorted((out / "_rejects").glob("part-*"))
+    files = sorted((current(out) / "_rejects").glob("part-*"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "_manifest.json").read_text())
+    content: dict[str, Any] = json.loads((current(out) / "_manifest.json").read_text())
     return content
 
 
 def data(out: Path) -> dict[str, bytes]:
     """The parts and rejects, byte for byte."""
-    files = (path for path in out.rglob("part-*") if path.is_file())
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+    return read(out) or {}
 
 
 def times(out: Path) -> dict[str, int]:

@@ -1,13 +1,20 @@
-"""Outputs made by hand: two runs, one published and one staged, and what a folder then holds."""
+"""Outputs: what is current in one, and what is made by hand of two runs."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import fsspec
 
 from glossator.pipeline.outputs.manifest import Manifest, OutputFile, Totals
 from glossator.pipeline.outputs.publish import staging
+
+
+def current(out: Path | str) -> Path:
+    """The folder of the run that readers read."""
+    folder = json.loads(Path(out, "_current.json").read_text())["manifest"]
+    return Path(out, folder).parent
 
 
 def part(index: int, digest: str) -> str:
@@ -52,12 +59,14 @@ def tree(out: Path) -> dict[str, bytes | None]:
     }
 
 
-def visible(out: Path) -> dict[str, bytes | None]:
-    """What a reader may look at."""
-    names = ("_staging", "_publishing.json")
-    return {name: data for name, data in tree(out).items() if not name.startswith(names)}
-
-
-def expected(run_id: str, content: dict[str, bytes]) -> dict[str, bytes | None]:
-    text = manifest(run_id, content).to_json().encode()
-    return {**content, "_rejects": None, "_manifest.json": text, "_SUCCESS": b""}
+def read(out: Path) -> dict[str, bytes] | None:
+    """What a reader reads: the files of the run that is current; None if none is."""
+    if not (out / "_current.json").exists():
+        return None
+    run = json.loads((out / "_current.json").read_text())["run"]
+    if run is None:
+        return None
+    folder = out / "_runs" / run
+    assert (folder / "_manifest.json").exists()
+    files = [*folder.glob("part-*"), *folder.glob("_rejects/part-*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -20,6 +20,7 @@ PUBLIC = {
     "RefusedError",
     "UsageError",
     "__version__",
+    "current_folder",
     "label_table",
     "load",
 }

@@ -10,6 +10,7 @@ import click
 
 from glossator.deploy.dataflow import service
 from glossator.deploy.dataflow import template as templates
+from glossator.deploy.dataflow.flags import environment, launch_flags, template_flag
 from glossator.model import terminal
 from glossator.model.commands import Group
 from glossator.pipeline.cli import main
@@ -19,9 +20,6 @@ _IMAGE = click.option(
 )
 _STAGING = click.option(
     "--staging", metavar="URI", help="A gs:// folder for temporary and staged files."
-)
-_TEMPLATE = click.option(
-    "--template", required=True, metavar="URI", help="Where the template's file stands, gs://."
 )
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 
@@ -48,7 +46,7 @@ def template(image: str, staging: str | None) -> None:
 @cli.command()
 @_IMAGE
 @_STAGING
-@_TEMPLATE
+@template_flag
 @click.option(
     "--context",
     type=click.Path(path_type=Path),
@@ -71,16 +69,8 @@ def build(image: str, staging: str | None, template: str, context: Path, dry_run
 
 
 @cli.command(params=[parameter.option for parameter in templates.PARAMETERS])
-@_TEMPLATE
-@click.option("--project", required=True, metavar="ID", help="The project that pays.")
-@click.option("--region", required=True, metavar="REGION", help="Of the job, e.g. us-central1.")
+@launch_flags
 @click.option("--job-name", metavar="NAME", help="By default one that follows from the output.")
-@click.option("--machine-type", metavar="TYPE", help="Of a worker; by default the template's.")
-@click.option("--max-workers", type=click.IntRange(1, 1000), help="Machines at most.")
-@click.option("--service-account", metavar="EMAIL", help="That launcher and workers run as.")
-@click.option("--subnetwork", metavar="URL", help="Of launcher and workers.")
-@click.option("--private", is_flag=True, help="No public addresses for launcher and workers.")
-@click.option("--flexrs", is_flag=True, help="Cheaper, and begins within six hours.")
 @_DRY_RUN
 def run(
     template: str,
@@ -103,19 +93,11 @@ def run(
     options = LabelOptions(given["inputs"], given["output"], date=given["date"]).resolved()
     if options.date is not None:  # as of now, and not of when the launcher gets to it
         values["date"] = options.date
-    environment = {
-        "machineType": machine_type,
-        "maxWorkers": max_workers,
-        "serviceAccountEmail": service_account,
-        "subnetwork": subnetwork,
-        "ipConfiguration": "WORKER_IP_PRIVATE" if private else None,
-        "flexrsGoal": "FLEXRS_COST_OPTIMIZED" if flexrs else None,
-    }
     body = service.launch_request(
         template,
         job_name or service.job_name(options.output),
         values,
-        {name: value for name, value in environment.items() if value is not None},
+        environment(machine_type, max_workers, service_account, subnetwork, private, flexrs),
     )
     if dry_run:
         terminal.echo_json(body, indent=1)

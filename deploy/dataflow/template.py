@@ -20,6 +20,10 @@ LEFT_OUT = {
     "show": "nobody reads the launcher's output",
     "as_json": "nobody reads the launcher's output",
     "start_minutes": "the launcher does not wait",
+    "metrics_file": "nobody reads the launcher's files",
+    "metrics_push": "the launcher does not wait",
+    "lineage": "the launcher does not wait",
+    "wait_minutes": "the launcher does not wait",
     "stall_minutes": "the launcher does not wait",
 }
 """Flags of `glossator label` that are no parameters, and why."""
@@ -67,6 +71,17 @@ _FORMS = {
         "Unreadable input allowed",
         "^([0-9]{1,12}|[0-9]*[.]?[0-9]+%?)$",
         "a number of files, or a share of the rows, e.g. 0.01 or 1%",
+    ),
+    "gates": _Form(
+        "Limits of the checks", rf"^{_BUCKET}/[^, {{}}]+$", "a gs:// URI", "GCS_READ_FILE"
+    ),
+    "accept": _Form(
+        "Checks to let through",
+        "^[a-z_]+([.][^, ]+)?(,[a-z_]+([.][^, ]+)?)*$",
+        "names, with commas between them",
+    ),
+    "keep_seconds": _Form(
+        "Time that replaced labels are kept", "^[0-9]{1,6}(s|min|h|d)$", "e.g. 90min, 36h or 7d"
     ),
     "top": _Form("Marked words", "^([0-9]|[1-9][0-9]|100)$", "0 to 100", "NUMBER"),
 }

@@ -10,7 +10,13 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
-from glossator.deploy.settings import FINAL_CODES, GRACE_SECONDS, Nightly, local_path
+from glossator.deploy.settings import (
+    FINAL_CODES,
+    GRACE_SECONDS,
+    RETRY_MINUTES,
+    Nightly,
+    local_path,
+)
 from glossator.model.errors import UsageError
 
 _PROGRAM = re.compile(r"/[\w./+@-]+", re.ASCII)
@@ -31,7 +37,8 @@ def units(nightly: Nightly, program: str, user: str) -> dict[str, str]:
         UsageError: a path is not absolute, a value can't stand in a unit, or the schedule could
             miss or repeat a day.
     """
-    nightly.require_one_day()
+    # each try has a deadline of its own; the last begins after all others
+    nightly.require_one_day(nightly.retries * (nightly.deadline_hours + RETRY_MINUTES / 60))
     if not PurePosixPath(program).is_absolute():
         raise UsageError(f"--program {program} is no absolute path: a service has no PATH of yours")
     if not _PROGRAM.fullmatch(program):
@@ -51,7 +58,8 @@ def units(nightly: Nightly, program: str, user: str) -> dict[str, str]:
 
 
 def _service(nightly: Nightly, program: str, user: str) -> str:
-    command = " ".join([program, *map(_argument, nightly.arguments("--date=yesterday"))])
+    asked = nightly.arguments("--date=yesterday", f"--wait-minutes={nightly.late_minutes}")
+    command = " ".join([program, *map(_argument, asked)])
     lines = [
         f"# {nightly.name}.service",
         "[Unit]",
@@ -69,7 +77,7 @@ def _service(nightly: Nightly, program: str, user: str) -> str:
         "# credentials, one NAME=VALUE a line, readable by root alone",
         f"EnvironmentFile=-/etc/glossator/{nightly.name}.env",
         "Restart=on-failure",
-        "RestartSec=5min",
+        f"RestartSec={RETRY_MINUTES}min",
         f"RestartPreventExitStatus={' '.join(map(str, FINAL_CODES))}",
         f"TimeoutStartSec={int(nightly.deadline_hours * 3600)}",
         f"TimeoutStopSec={GRACE_SECONDS}",

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "text.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -366,19 +367,23 @@ static int64_t encode_part(const bpe *b, worker *w, const part *p, int32_t *out,
  * normalized: whether the texts are in NFKC.
  * ids: [room] receives the tokens, one text after the other.
  * lengths, left: [count] receive how many tokens a text has, and whether it is left to the reference.
+ * normalizing: the seconds spent on the normal form are added to it.
  * Returns how many texts were encoded, or what went wrong.
  */
 EXPORT int64_t glossator_encode(const bpe *b, worker *w, const uint8_t *content,
                                 int64_t size, const int64_t *offsets, int64_t count,
                                 int64_t most_characters, int64_t most_tokens,
                                 int32_t normalized, int32_t *ids, int64_t room,
-                                int64_t *lengths, uint8_t *left) {
+                                int64_t *lengths, uint8_t *left, double *normalizing) {
     int64_t used = 0;
+    double clock = 0.0;
     for (int64_t row = 0; row < count; row++) {
         const int64_t first = offsets[row], last = offsets[row + 1];
         if (first < 0 || last < first || last > size) return BAD_INPUT;
         const int how = normalized ? NORMALIZED : 0;
+        lap(&clock);
         const int bad = read_text(&b->t, &w->text, content + first, content + last, most_characters, how);
+        *normalizing += lap(&clock);
         if (bad == NO_MEMORY) return bad;
         lengths[row] = 0;
         left[row] = bad == UNKNOWN;

@@ -40,6 +40,8 @@ _CELLS = ("gru", "lstm", "qrnn")
 _TANH = {"gru": 2, "lstm": 2, "qrnn": 0}
 """Which of a cell's gates is a tanh; the others are sigmoids."""
 _LOG2_E = math.log2(math.e)
+_STAGES = ("recurrence", "attention")
+"""Of which the library says the seconds, in its order."""
 _UNITS = 32
 """What hidden units are filled up to: the same for every width of vectors."""
 _PART_TOKENS, _PART_BYTES = 1 << 15, 1 << 26
@@ -153,7 +155,7 @@ class NativeEngine:
             name: Scores(logits[i], contributions[i] if leaning else None)
             for i, name in enumerate(tasks)
         }
-        return EngineResult(scores, int(tokens.offsets[-1]))
+        return EngineResult(scores, int(tokens.offsets[-1]), call.seconds())
 
 
 class _Call:
@@ -187,8 +189,14 @@ class _Call:
             addresses(arrays)
             for arrays in (logits, [one[0] for one in explained], [one[1] for one in explained])
         ]
+        self._seconds = np.zeros(len(_STAGES))
+        self._results.seconds = address(self._seconds)
         for name, pointers in zip(("logits", "weights", "entropy"), self._pointers, strict=True):
             setattr(self._results, name, ctypes.addressof(pointers))
+
+    def seconds(self) -> dict[str, float]:
+        """What was spent, by stage."""
+        return dict(zip(_STAGES, self._seconds.tolist(), strict=True))
 
     def _texts(self, rows: NDArray[np.int64]) -> Selection:
         ids, offsets = self._ids, self._offsets

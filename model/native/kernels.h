@@ -14,6 +14,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "clock.h"
 #include "native.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -380,9 +381,11 @@ static void NAME(score)(const struct network *net, const struct request *asked,
     float *sums = memory + GROUP * net->hidden;
     float *normal = sums + GROUP * 4 * net->hidden;
     float *given = normal + ROWS * net->pooled;
+    double unasked[2] = {0}, *seconds = results->seconds ? results->seconds : unasked, clock = 0.0;
     int64_t token = 0;
     for (int64_t first = 0; first < texts->count; first += GROUP) {
         struct NAME(group) group;
+        lap(&clock);
         int64_t left = texts->count - first;
         group.texts = left < GROUP ? left : GROUP;
         for (int64_t i = 0; i < group.texts; i++) {
@@ -398,6 +401,7 @@ static void NAME(score)(const struct network *net, const struct request *asked,
             else
                 NAME(recur)(net, backward, &group, sums, memory);
         }
+        seconds[RECURRENCE] += lap(&clock);
         for (int64_t i = 0; asked->count && i < group.texts; i++) {
             int64_t at = (group.states[i] - results->states) / depth;
             float *attention = results->attention + at * net->task_width;
@@ -405,6 +409,7 @@ static void NAME(score)(const struct network *net, const struct request *asked,
             NAME(pool)(net, asked, group.states[i], group.lengths[i], attention,
                        results->pools + (first + i) * pooled);
         }
+        seconds[ATTENTION] += lap(&clock);
         for (int64_t i = 0; i < group.texts; i += ROWS) {
             int64_t rows = group.texts - i < ROWS ? group.texts - i : ROWS;
             for (int64_t t = 0; t < asked->count; t++) {
@@ -437,6 +442,8 @@ static void NAME(contribute)(const struct network *net, const struct request *as
     float *panels = towards + depth;   /* [width / PANEL, depth, PANEL] the same of all tasks */
     float *spoken = panels + depth * width;
     memset(panels, 0, sizeof(float) * depth * width);
+    double clock = 0.0;
+    lap(&clock);
     int64_t start = 0;
     for (int64_t text = 0; text < texts->count; text++) {
         int64_t row = texts->rows[text], place = texts->offsets[row];
@@ -497,6 +504,8 @@ static void NAME(contribute)(const struct network *net, const struct request *as
         }
         start += length;
     }
+    if (results->seconds)
+        results->seconds[ATTENTION] += lap(&clock);
 }
 
 /* So many rounds of ROWS * PANEL multiply-adds that wait for nothing but themselves. */

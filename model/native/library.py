@@ -97,7 +97,7 @@ class Results(ctypes.Structure):
         ("room", _int64),
         ("longest", _int64),
         *((name, _pointer) for name in ("states", "attention", "pools", "moments", "scratch")),
-        *((name, _pointer) for name in ("logits", "leaning", "weights", "entropy")),
+        *((name, _pointer) for name in ("logits", "leaning", "weights", "entropy", "seconds")),
     ]
 
 

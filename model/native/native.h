@@ -84,7 +84,11 @@ struct results {
     const float *const *leaning; /* of each asked task: [texts, outputs] */
     float *const *weights;       /* of each asked task: [many texts' tokens] */
     float *const *entropy;       /* of each asked task: [many texts] */
+    double *seconds;             /* [RECURRENCE, ATTENTION] that more is added to, or NULL */
 };
+
+/* What of the network's time is told apart; the rest goes to heads. */
+enum { RECURRENCE, ATTENTION };
 
 struct kernels {
     int64_t lanes;

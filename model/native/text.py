@@ -37,7 +37,10 @@ _FUNCTIONS = {
     "worker_free": (None, (_POINTER,)),
     "encode": (
         _INT64,
-        (_POINTER, _POINTER, *_TEXTS, _INT64, _INT64, _INT32, _IDS, _INT64, _PLACES, _BYTES),
+        (
+            *(_POINTER, _POINTER, *_TEXTS, _INT64, _INT64, _INT32),
+            *(_IDS, _INT64, _PLACES, _BYTES, _DOUBLES),
+        ),
     ),
     "spans": (
         _INT64,
@@ -63,6 +66,8 @@ class Encoded(NamedTuple):
     """[n]"""
     left: NDArray[np.bool_]
     """[n] whether a text is left to the reference; it has no tokens here."""
+    normalizing: float
+    """Seconds that their normal form took."""
 
 
 class _Tables(ctypes.Structure):
@@ -147,19 +152,19 @@ class Encoder:
             normalized: whether they are in NFKC.
         """
         lengths, left = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.uint8)
-        parts = [np.empty(0, np.int32)]
+        parts, seconds = [np.empty(0, np.int32)], np.zeros(1)
         room = max(max_tokens, min(_MOST_IDS, int(texts.sizes.sum())))
         worker, first = self._worker(), 0
         while first < len(texts):
             ids = np.empty(room, np.int32)
             given = (*_arguments(texts.part(first, len(texts))), max_chars, max_tokens, normalized)
-            made = (ids, room, lengths[first:], left[first:])
+            made = (ids, room, lengths[first:], left[first:], seconds)
             count = self._library.call("encode", self._bpe, worker, *given, *made)
             parts.append(ids[: lengths[first : first + count].sum()])
             first += count
         self._workers.append(worker)
         ids = parts[1] if len(parts) == 2 else np.concatenate(parts)
-        return Encoded(ids, lengths, left > 0)
+        return Encoded(ids, lengths, left > 0, float(seconds[0]))
 
     def _worker(self) -> int:
         try:

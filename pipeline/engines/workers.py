@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from glossator.model.store import file_sizes, is_local, open_store, put_bytes
-from glossator.pipeline.outputs.staging import WORKERS
+from glossator.pipeline.outputs.staging import PLAN, WORKERS
 
 BEAT_SECS = 1.0
 """How often a worker writes how far it is, if anything changed, to a local store."""
@@ -80,7 +80,7 @@ class Heartbeat:
                 rows = dict(self._rows)
             if rows != written:
                 with contextlib.suppress(OSError):  # the work itself will say what is wrong
-                    if self._fs.exists(self._staging):  # else the run is published meanwhile
+                    if self._fs.exists(f"{self._staging}/{PLAN}"):  # else it is published meanwhile
                         self._write(rows)
                     written = rows
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted, uri_below
+from glossator.pipeline.errors import NotYetError
 from glossator.pipeline.inputs.globs import EVERYTHING, Glob, State, split_glob
 from glossator.pipeline.inputs.listing import (
     Entries,
@@ -88,19 +89,24 @@ def discover(
         table_files: read the files of a Delta, Iceberg or Hudi table as plain ones.
 
     Raises:
-        UsageError: an input holds nothing to read, may not be listed, is an output of ours, or
-            lies in a table's folder.
+        NotYetError: an input names nothing, and there is nothing else wrong with the others.
+        UsageError: an input may not be listed, is an output of ours, or lies in a table's folder.
     """
     if not inputs:
         raise UsageError("no input was given: name a file, a folder or a glob", parameter="inputs")
     search = _Search(open_store(output) if output else None, table_files)
+    missing: list[NotYetError] = []
     for given in inputs:
         try:
             search.add(given)
+        except NotYetError as error:  # what no waiting would mend in the others is said first
+            missing.append(error)
         except PermissionError as error:
             raise _refusal(given, f"access denied ({error}): check the permissions") from error
         except FileNotFoundError as error:
-            raise _refusal(given, f"gone since it was listed ({error}): run again") from error
+            missing.append(_not_yet(given, f"gone since it was listed ({error}): run again"))
+    if missing:
+        raise missing[0]
     files: dict[str, InputFile] = {}
     for file in sorted(search.files.values(), key=lambda file: file.uri):
         if files.setdefault(file.uri, file) is not file:
@@ -128,6 +134,10 @@ def _refusal(given: str, what: str) -> UsageError:
     return UsageError(f"{shown(given)}: {what}", parameter="inputs")
 
 
+def _not_yet(given: str, what: str) -> NotYetError:
+    return NotYetError(f"{shown(given)}: {what}", parameter="inputs")
+
+
 class _Search:
     """What was found in the inputs so far."""
 
@@ -146,7 +156,7 @@ class _Search:
         try:
             fs, path = open_store(given)
         except FileNotFoundError:  # an archive
-            raise _refusal(given, "no such archive is there: check the spelling") from None
+            raise _not_yet(given, "no such archive is there: check the spelling") from None
         fs.invalidate_cache()  # a listing from an earlier run in this process may be out of date
         _Input(self, given, fs, path).find()
 
@@ -193,7 +203,8 @@ class _Input:
         """Adds the files to the search.
 
         Raises:
-            UsageError: there are none, or they must not be read.
+            NotYetError: there are none.
+            UsageError: they must not be read.
             OSError: the store refuses.
         """
         named = entry_of(self._fs, self._path)  # a file's name may hold the characters of a glob
@@ -210,7 +221,11 @@ class _Input:
             if not self._success or self._others:
                 why = f" (skipped: {counted(self._skipped)})" if self._skipped else ""
                 bucket = "" if is_local(self._fs) else ", and that the bucket is there"
-                raise self._refusal(f"no Parquet file is there{why}: check the spelling{bucket}")
+                raise _not_yet(
+                    self._given,
+                    f"no Parquet file is there{why}: check the spelling{bucket}, or run again once"
+                    " it has come",
+                )
             self._search.empty.append(shown(self._given))
 
     def _refusal(self, what: str) -> UsageError:
@@ -218,7 +233,7 @@ class _Input:
 
     def _take_named(self, entry: Entry) -> None:
         if entry.kind == "broken":
-            raise self._refusal(f"is a link to nothing: {shown(entry.real)} is not there")
+            raise _not_yet(self._given, f"is a link to nothing: {shown(entry.real)} is not there")
         if entry.kind == "other":
             raise self._refusal("is neither a file nor a folder: name what can be read again")
         folder = real_path(self._fs, self._path).rpartition("/")[0]

@@ -15,12 +15,12 @@ Names = Mapping[str, Entry]
 
 CONTENT = {
     "_manifest.json": re.compile(rb'"format":\s*"glossator-output-'),
-    "_publishing.json": re.compile(rb'"run_id":'),
+    "_current.json": re.compile(rb'"format":\s*"glossator-current-'),
 }
-"""What an output of ours has by its first bytes: the manifest, and the journal of publishing."""
-_STAGING = "_staging"
+"""What an output of ours, or a run in it, has by its first bytes."""
+_RUNS = "_runs"
 _RUN = re.compile(r"[0-9a-f]{16}")
-_IN_STAGING = re.compile(rf"(.*/)?{_STAGING}/{_RUN.pattern}(/.*)?")
+_IN_STAGING = re.compile(rf"(.*/)?{_RUNS}/{_RUN.pattern}(/.*)?")
 _REJECTS = "_rejects"
 _FIRST_BYTES = 4096
 _TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
@@ -41,15 +41,15 @@ def is_output(fs: Any, names: Names, entries: Entries) -> bool:
     visible = any(entry.kind != "folder" and not is_hidden(name) for name, entry in names.items())
     return (
         not visible
-        and _is(names, _STAGING, "folder")
-        and any(_RUN.fullmatch(entry.name) for entry in entries(names[_STAGING].path))
+        and _is(names, _RUNS, "folder")
+        and any(_RUN.fullmatch(entry.name) for entry in entries(names[_RUNS].path))
     )
 
 
 def lies_in_output(fs: Any, folder: str) -> bool:
     """Whether a folder is an output of ours or one of the folders that belong to it.
 
-    Of an output that was never published only its staging is known here; see `is_output`.
+    Of an output that was never published only its runs are known here; see `is_output`.
     """
     if not folder.strip("/"):
         return False

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glossator.model.errors import UsageError
+from glossator.pipeline.errors import NotYetError
 from glossator.pipeline.inputs.columns import Columns, FileColumns, Reader
 from glossator.pipeline.inputs.decode import SMALL_BYTES, Batches, decode_rows
 from glossator.pipeline.inputs.discover import InputFile, discover
@@ -115,7 +116,8 @@ def make_plan(
         rows_per_split: a split is about so long.
 
     Raises:
-        UsageError: an input matches nothing, or its columns don't fit.
+        NotYetError: an input names nothing.
+        UsageError: an input must not be read, or its columns don't fit.
     """
     found = discover(inputs, output=output, table_files=table_files)
     files = _read_footers(found.files)
@@ -228,7 +230,7 @@ def _fetched(file: InputFile) -> _Fetched:
         footer = read_footer(file.fs, file.path, file.size)
         fingerprint = file.fingerprint or f"modified:{file.fs.modified(file.path).isoformat()}"
     except FileNotFoundError as error:
-        raise UsageError(
+        raise NotYetError(
             f"{file.uri}: gone since it was listed: run again", parameter="inputs"
         ) from error
     except PermissionError as error:

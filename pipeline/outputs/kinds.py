@@ -85,6 +85,17 @@ class Shape(ABC):
     def counts(self, task: Task, column: pa.StructArray) -> dict[str, int]:
         """How often each label was predicted; nothing of a regression."""
 
+    def sums(self, column: pa.StructArray) -> dict[str, int]:
+        """Of confidences, in millionths, and of accepted labels; nothing where there are none.
+
+        They are whole numbers, so that they add up to the same however rows are split.
+        """
+        return {}
+
+    def answers(self, column: pa.StructArray) -> list[str] | None:
+        """Each answer as one text, to be compared; None where it is a number."""
+        return None
+
 
 class _Single(Shape):
     rows = (SingleRow, SingleRowWithExpert)
@@ -111,6 +122,17 @@ class _Single(Shape):
         found = np.bincount(column.field("label").indices, minlength=len(task.labels))
         return {label: int(found[i]) for i, label in enumerate(task.labels)}
 
+    def sums(self, column: pa.StructArray) -> dict[str, int]:
+        confidence = column.field("confidence").to_numpy().astype(np.float64)
+        return {
+            "accepted": column.field("accepted").true_count,
+            "confidence_millionths": int(np.rint(confidence * 1e6).astype(np.int64).sum()),
+        }
+
+    def answers(self, column: pa.StructArray) -> list[str] | None:
+        answers: list[str] = column.field("label").to_pylist()
+        return answers
+
 
 class _Multi(Shape):
     rows = (MultiRow, MultiRowWithExpert)
@@ -134,6 +156,9 @@ class _Multi(Shape):
     def counts(self, task: Task, column: pa.StructArray) -> dict[str, int]:
         found = column.field("labels").flatten().value_counts().to_pylist()
         return dict.fromkeys(task.labels, 0) | {v["values"]: v["counts"] for v in found}
+
+    def answers(self, column: pa.StructArray) -> list[str] | None:
+        return [", ".join(labels) for labels in column.field("labels").to_pylist()]
 
 
 class _Regression(Shape):

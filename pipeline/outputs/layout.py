@@ -1,8 +1,8 @@
 """What lies in an output folder, by name; and which of it is ours to change or remove.
 
 Others may have put their files there, and links that lead elsewhere. What is removed carries our
-mark: a run's folder its plan, the staging folder a file that says whose it is. Links are never
-followed on this machine's own file systems.
+mark: a run's folder its plan or names of ours alone, the folder of the runs a file that says whose
+it is. Links are never followed on this machine's own file systems.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from glossator.model.conditional import put_if_absent
 from glossator.model.errors import UsageError
-from glossator.model.store import file_sizes, is_local, put_if_absent, read_bytes, temporary_of
+from glossator.model.store import file_sizes, is_local, read_bytes, temporary_of
 from glossator.model.typed_json import TypedJsonError, from_json, loads
+from glossator.pipeline.outputs.current import CURRENT, RUNS
 from glossator.pipeline.outputs.manifest import MANIFEST
 from glossator.pipeline.outputs.staging import (
+    CANARY,
+    PACKED,
     PART_FILE,
     PLAN,
     RECORDS,
@@ -30,34 +34,34 @@ from glossator.pipeline.outputs.staging import (
     WORKERS,
 )
 
-STAGING = "_staging"
-"""Holds runs until they are whole, each in a folder of its id."""
-JOURNAL = "_publishing.json"
 SUCCESS = "_SUCCESS"
+"""There from the first publication on, for those who wait for one."""
+LEASE = "_lease.json"
+"""Who writes an output of an object store."""
 LOCK = ".lock"
-"""In the staging folder."""
+"""In the folder of the runs: who writes an output of this machine."""
 MARK = "_glossator.json"
-"""In the staging folder: it is ours."""
-_MARK_FORMAT = "glossator-staging-1"
-_OF_OUTPUT = frozenset({MANIFEST, JOURNAL, SUCCESS})
-_OF_RUN = frozenset({PLAN, MANIFEST, REFUSAL, RECORDS, REJECTS, WORKERS})
+"""In the folder of the runs: it is ours."""
+_MARK_FORMAT = "glossator-runs-1"
+_OF_OUTPUT = frozenset({CURRENT, LEASE, SUCCESS})
+_OF_WORK = frozenset({PLAN, REFUSAL, RECORDS, WORKERS})
+_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, PACKED}
 
 
 @dataclass(frozen=True)
 class _Mark:
-    format: Literal["glossator-staging-1"]
+    format: Literal["glossator-runs-1"]
     owner: str
 
 
 def is_part(name: str) -> bool:
-    """Whether a file in an output, or in its rejects, is ours by its name."""
+    """Whether a file in a run's folder, or in its rejects, is ours by its name."""
     return re.fullmatch(PART_FILE, name) is not None
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file in an output, or in its rejects, is what a killed writer of ours left."""
-    final = temporary_of(name)
-    return final is not None and (is_part(final) or final in _OF_OUTPUT)
+    """Whether a file directly in an output is what a killed writer of ours left."""
+    return temporary_of(name) in _OF_OUTPUT
 
 
 def require_no_links(out: str, fs: Any, root: str, run_id: str | None = None) -> None:
@@ -76,13 +80,12 @@ def require_no_links(out: str, fs: Any, root: str, run_id: str | None = None) ->
     """
     if not is_local(fs):
         return
-    paths = [Path(root, name) for name in (STAGING, REJECTS, *sorted(_OF_OUTPUT))]
-    paths += [Path(root, STAGING, MARK)]
-    for folder in (Path(root), Path(root, REJECTS)):
-        paths += [path for path in _entries(folder) if is_part(path.name)]
+    paths = [Path(root, name) for name in (RUNS, *sorted(_OF_OUTPUT))]
+    paths += [Path(root, RUNS, MARK)]
     if run_id is not None:
-        stage = Path(root, STAGING, run_id)
+        stage = Path(root, RUNS, run_id)
         paths += [stage, *(stage / name for name in sorted(_OF_RUN)), *_entries(stage)]
+        paths += [path for path in _entries(stage / REJECTS) if is_part(path.name)]
     for path in paths:
         if path.is_symlink():
             raise UsageError(
@@ -92,64 +95,65 @@ def require_no_links(out: str, fs: Any, root: str, run_id: str | None = None) ->
             )
 
 
-def is_staging(fs: Any, root: str) -> bool:
-    """Whether the output has a staging folder that carries our mark, or holds a run of ours.
+def holds_runs(fs: Any, root: str) -> bool:
+    """Whether the output has a folder of runs that carries our mark, or holds a run of ours.
 
     Raises:
         UsageError: the mark is not one that is known here.
     """
-    folder = f"{root}/{STAGING}"
+    folder = f"{root}/{RUNS}"
     return (
         _is_marked(fs, folder)
-        or LOCK in staged(fs, root)
-        or any(_is_run(fs, f"{folder}/{name}") for name in staged(fs, root))
+        or LOCK in runs(fs, root)
+        or any(is_run(fs, f"{folder}/{name}") for name in runs(fs, root))
     )
 
 
-def mark_staging(out: str, fs: Any, root: str) -> None:
-    """Say that the staging folder is ours, unless others had put something there before."""
-    if not _is_marked(fs, f"{root}/{STAGING}") and not others_in_staging(fs, root):
+def mark_runs(out: str, fs: Any, root: str) -> None:
+    """Say that the folder of the runs is ours, unless others had put something there before."""
+    if not _is_marked(fs, f"{root}/{RUNS}") and not others_among_runs(fs, root):
         content = json.dumps({"format": _MARK_FORMAT, "owner": "glossator"}) + "\n"
-        put_if_absent(f"{out.rstrip('/')}/{STAGING}/{MARK}", content.encode())
+        put_if_absent(f"{out.rstrip('/')}/{RUNS}/{MARK}", content.encode())
 
 
-def others_in_staging(fs: Any, root: str) -> list[str]:
-    """The names of what others put into the staging folder: it is left alone."""
-    folder = f"{root}/{STAGING}"
+def others_among_runs(fs: Any, root: str) -> list[str]:
+    """The names of what others put beside the runs: it is left alone."""
+    folder = f"{root}/{RUNS}"
     return sorted(
         name
-        for name in staged(fs, root) - {LOCK, MARK}
-        if temporary_of(name) != MARK and not _is_run(fs, f"{folder}/{name}")
+        for name in runs(fs, root) - {LOCK, MARK}
+        if temporary_of(name) != MARK and not is_run(fs, f"{folder}/{name}")
     )
 
 
-def clear_staging(fs: Any, root: str) -> None:
-    """Remove all runs from staging, and the folder where nothing else is in it.
+def tidy_runs(fs: Any, root: str) -> None:
+    """Remove the folder of the runs if there is nothing in it but our mark.
 
     The lock stays; it goes when it is released.
     """
-    for name in sorted(staged(fs, root)):
-        remove_run(fs, root, name)
-    tidy_staging(fs, root)
-
-
-def tidy_staging(fs: Any, root: str) -> None:
-    """Remove the staging folder if there is nothing in it but our mark."""
-    folder = f"{root}/{STAGING}"
-    if not staged(fs, root) - {LOCK, MARK}:
+    folder = f"{root}/{RUNS}"
+    if not runs(fs, root) - {LOCK, MARK}:
         remove_file(fs, f"{folder}/{MARK}")
     if is_local(fs) and not Path(folder).is_symlink():
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
 
 
+def remove_work(fs: Any, root: str, run_id: str) -> None:
+    """Remove from a published run's folder what only served to make it."""
+    folder = f"{root}/{RUNS}/{run_id}"
+    for name in sorted(_OF_WORK & names(fs, folder)):
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(f"{folder}/{name}", recursive=True)
+
+
 def remove_run(fs: Any, root: str, run_id: str) -> None:
-    """Remove a run's staging; what does not carry a run's mark stays.
+    """Remove a run's folder; what does not carry a run's mark stays.
 
     The plan, which is the mark, goes last: what is killed half-way can be gone on with.
     """
-    folder = f"{root}/{STAGING}/{run_id}"
-    if not _is_run(fs, folder):
+    folder = f"{root}/{RUNS}/{run_id}"
+    if not is_run(fs, folder):
         return
     if is_local(fs):
         _remove_local_run(Path(folder))
@@ -169,12 +173,11 @@ def remove_unfinished(fs: Any, root: str, run_id: str) -> None:
     """
     if not is_local(fs):
         return
-    for folder in (root, f"{root}/{REJECTS}"):
-        for name in filter(is_unfinished, file_sizes(fs, folder)):
-            remove_file(fs, f"{folder}/{name}")
-    stage = f"{root}/{STAGING}/{run_id}"
+    for name in filter(is_unfinished, file_sizes(fs, root)):
+        remove_file(fs, f"{root}/{name}")
+    stage = f"{root}/{RUNS}/{run_id}"
     for folder in (
-        f"{root}/{STAGING}",
+        f"{root}/{RUNS}",
         stage,
         *(f"{stage}/{n}" for n in (RECORDS, REJECTS, WORKERS)),
     ):
@@ -188,9 +191,9 @@ def remove_file(fs: Any, path: str) -> None:
         fs.rm_file(path)
 
 
-def staged(fs: Any, root: str) -> set[str]:
-    """The names of what lies in the staging folder; nothing if it is a link."""
-    folder = f"{root}/{STAGING}"
+def runs(fs: Any, root: str) -> set[str]:
+    """The names of what lies in the folder of the runs; nothing if it is a link."""
+    folder = f"{root}/{RUNS}"
     return set() if is_local(fs) and Path(folder).is_symlink() else names(fs, folder)
 
 
@@ -229,8 +232,8 @@ def _is_marked(fs: Any, folder: str) -> bool:
     return True
 
 
-def _is_run(fs: Any, folder: str) -> bool:
-    """Whether a folder in staging is that of a run: by all that is in it, or by its plan.
+def is_run(fs: Any, folder: str) -> bool:
+    """Whether a folder is that of a run: by all that is in it, or by its plan.
 
     A run that was killed as it began, or as it was removed, may have no plan.
     """

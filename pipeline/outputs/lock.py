@@ -1,4 +1,7 @@
-"""One job at a time writes an output: a file that the kernel locks, in its staging folder."""
+"""One job at a time writes an output: by a file that the kernel locks, or by a lease.
+
+The file lies in the folder of the runs.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,61 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from glossator.model.conditional import has_conditional_writes
 from glossator.model.errors import UsageError
-from glossator.model.store import is_local, open_store
-from glossator.pipeline.outputs.layout import LOCK, STAGING, require_no_links, tidy_staging
+from glossator.model.store import is_local, open_store, read_bytes
+from glossator.pipeline.outputs.current import RUNS
+from glossator.pipeline.outputs.layout import LOCK, require_no_links, tidy_runs
+from glossator.pipeline.outputs.lease import Lease, acquire
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @contextmanager
+def sole_writer(
+    out: str,
+    run_id: str,
+    report: Callable[[str], None],
+    progress_of: Callable[[str], object] = lambda run_id: None,
+) -> Iterator[Lease | None]:
+    """Keep other jobs from writing this output while the context is open.
+
+    Args:
+        out: the output.
+        run_id: what is to be written.
+        report: is told of waiting.
+        progress_of: as of `lease.acquire`.
+
+    Yields:
+        The lease; None on this machine's own file systems, where there is a lock, and on stores
+        without conditional writes, where there is nothing.
+
+    Raises:
+        UsageError: another process of this machine holds it, or what lies in its place is not ours.
+        JobError: another run holds the lease.
+    """
+    fs, _ = open_store(out)
+    if is_local(fs):
+        with lock(out):
+            yield None
+    elif has_conditional_writes(fs):
+        lease = acquire(out, run_id, report, progress_of)
+        try:
+            yield lease
+        finally:
+            lease.release()
+    else:
+        yield None
+
+
+@contextmanager
 def lock(out: str) -> Iterator[None]:
-    """Keep other jobs from writing this output; only local stores can, elsewhere it does nothing.
+    """Keep other processes of this machine from writing an output of it.
 
     The kernel lets go of the lock however the process ends.
 
@@ -29,25 +72,37 @@ def lock(out: str) -> Iterator[None]:
         UsageError: another process holds it, or what lies in its place is not ours.
     """
     fs, root = open_store(out)
-    if not is_local(fs):
-        yield
-        return
     require_no_links(out, fs, root)
-    folder, file = _acquire(Path(root, STAGING), out)
+    folder, file = _acquire(Path(root, RUNS), out)
     try:
         yield
     finally:
-        tidy_staging(fs, root)
+        tidy_runs(fs, root)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(LOCK, dir_fd=folder)  # while it is held: nobody else's is removed
         os.close(folder)
         with contextlib.suppress(OSError):
-            Path(root, STAGING).rmdir()
+            Path(root, RUNS).rmdir()
         os.close(file)
 
 
+def holder_of(out: str) -> str | None:
+    """Which process holds the lock of an output of this machine; None if none does.
+
+    By the number in the lock's file: to try the lock would be in the way of who begins just then.
+    """
+    fs, root = open_store(out)
+    try:
+        said = read_bytes(fs, f"{root}/{RUNS}/{LOCK}") or b""
+        os.kill(int(said), 0)
+    except (OSError, UsageError, ValueError, OverflowError) as error:
+        if not isinstance(error, PermissionError):
+            return None
+    return f"process {said.decode()} of this machine"
+
+
 def _acquire(path: Path, out: str) -> tuple[int, int]:
-    """Handles of the staging folder and of the lock in it, which is held."""
+    """Handles of the folder of the runs and of the lock in it, which is held."""
     while True:
         path.mkdir(parents=True, exist_ok=True)
         try:

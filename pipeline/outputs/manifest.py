@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from glossator.model.errors import UsageError
 from glossator.model.typed_json import (
@@ -23,13 +23,15 @@ from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.inputs.plan import Plan, Source
 from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.metrics import of_split, summed
-from glossator.pipeline.outputs.gates import Check
 from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, SplitRecord
 
 MANIFEST = "_manifest.json"
 """The manifest's name in the output."""
-FORMAT = "glossator-output-1"
-_LISTS = ("inputs", "parts", "rejects", "checks")
+FORMAT = "glossator-output-2"
+UTC = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
+"""A time, to the second, as a regular expression."""
+NOT_YET = "0001-01-01T00:00:00Z"
+_LISTS = ("inputs", "parts", "rejects", "checks", "history")
 """The manifest's lists of records."""
 
 
@@ -38,10 +40,28 @@ class OutputFile:
     """A part or a rejects file."""
 
     name: Annotated[str, Matches(f"({REJECTS}/)?{PART_FILE}")]
-    """Relative to the output."""
+    """Relative to the folder of the manifest."""
     rows: Count
     bytes: Count
     sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of a run beside its limit."""
+
+    name: str
+    """Of a task or a reason, that is behind a dot: `flips.topic`."""
+    value: int | float | None
+    """None where there was nothing to check; `against` says why."""
+    limit: int | float
+    passed: bool
+    bound: Literal["most", "least"] = "most"
+    """What the limit is of the value."""
+    against: str = ""
+    """What the value is of, or was compared with."""
+    accepted: bool = False
+    """It has not passed, and was let through for this run."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,31 @@ class Totals:
     files_unreadable: Count
     rejects: dict[str, Count]
     """Lines in the rejects by reason; a corrupt split or unreadable file is one."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A run that was published before."""
+
+    run_id: Annotated[str, Matches(RUN_ID)]
+    published: Annotated[str, Matches(UTC)]
+    model: str
+    date: str | None
+    rows_read: Count
+    rows_labelled: Count
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Version:
+        """That of a manifest."""
+        totals, date = manifest.totals, manifest.options.get("date")
+        return cls(
+            manifest.run_id,
+            manifest.published,
+            manifest.model,
+            date,
+            totals.rows_read,
+            totals.rows_labelled,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +129,15 @@ class Manifest:
     """What of the inputs was passed over, by reason."""
     empty: tuple[str, ...] = ()
     """The inputs whose `_SUCCESS` says that there was nothing to read."""
+    published: Annotated[str, Matches(UTC)] = NOT_YET
+    """When, in UTC."""
+    history: tuple[Version, ...] = ()
+    """What was published in its place before, the last first."""
+    answers: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of each task that has them, the mean `confidence` and the share that is `accepted`."""
+    flips: dict[str, dict[str, dict[str, Count]]] = field(default_factory=dict)
+    """Where the last publication was by another model, for each task how many of its canaries had
+    each label then, and now: old → new → texts."""
 
     @property
     def files(self) -> tuple[OutputFile, ...]:
@@ -138,13 +192,12 @@ def build(
     plan: Plan,
     records: Iterable[SplitRecord],
     *,
-    checks: Sequence[Check] = (),
     model: str,
     options: Mapping[str, Any],
     timings: Mapping[str, float],
     versions: Mapping[str, str],
 ) -> Manifest:
-    """The manifest of a run whose splits are all done.
+    """The manifest of a run whose splits are all done, and of which nothing is checked yet.
 
     Raises:
         ReconcileError: the records don't account for the plan.
@@ -172,13 +225,14 @@ def build(
             if r.rejects_bytes is not None and r.rejects_sha256 is not None
         ),
         totals=totals,
-        checks=tuple(checks),
+        checks=(),
         labels=_shares(records, totals.rows_labelled),
         metrics=summed(of_split(record) for record in records),
         timings=dict(timings),
         versions=dict(versions),
         skipped=dict(plan.skipped),
         empty=plan.empty,
+        answers=_means(records, totals.rows_labelled),
     )
 
 
@@ -313,4 +367,19 @@ def _shares(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, fl
     return {
         task: {label: count / rows if rows else 0.0 for label, count in sorted(labels.items())}
         for task, labels in sorted(counts.items())
+    }
+
+
+def _means(records: Iterable[SplitRecord], rows: int) -> dict[str, dict[str, float]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        for task, sums in record.sums.items():
+            found[task].update(sums)
+    return {
+        task: {
+            "accepted": sums["accepted"] / rows,
+            "confidence": sums["confidence_millionths"] / 1e6 / rows,
+        }
+        for task, sums in sorted(found.items())
+        if sums and rows
     }

@@ -1,29 +1,46 @@
 """How a finished run becomes the output: all of it or nothing, whenever it is killed.
 
-Of an output folder OUT, `OUT/_staging/<run id>/` holds a run until it is whole. Publishing then
-writes a journal, `OUT/_publishing.json`, and from that moment only goes forward: `recover`
-finishes it as often as it is killed. Before the journal, what was published is not touched.
+Of an output OUT, `OUT/_runs/<run id>/` holds a run from its first part on: what is written there is
+never moved, and never replaced by anything else than the same bytes. Publishing writes the run's
+manifest, and then `OUT/_current.json`, in one step. What was current before stays for a while, for
+those who are reading it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+import time
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
 
 from glossator.model.errors import UsageError
-from glossator.model.store import file_sizes, move, open_store, put_bytes, read_bytes, sync
-from glossator.model.typed_json import Matches, TypedJsonError, from_json, loads
+from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes, sync
 from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.inputs.plan import Plan
 from glossator.pipeline.outputs import layout
-from glossator.pipeline.outputs.layout import JOURNAL, STAGING, SUCCESS
-from glossator.pipeline.outputs.manifest import MANIFEST, Manifest, parse
-from glossator.pipeline.outputs.staging import RECORDS, REFUSAL, REJECTS, RUN_ID, save_plan
+from glossator.pipeline.outputs.current import (
+    RUNS,
+    read_current,
+    require_token,
+    switch,
+    utc_now,
+)
+from glossator.pipeline.outputs.layout import SUCCESS
+from glossator.pipeline.outputs.manifest import MANIFEST, Manifest, Version, parse
+from glossator.pipeline.outputs.staging import (
+    PACKED,
+    RECORDS,
+    REFUSAL,
+    REJECTS,
+    completed_records,
+    pack_records,
+    save_plan,
+)
 
-_THREADS = 16
+KEEP_SECS = 24 * 3600.0
+"""So long a run that was current is kept, unless it is said otherwise."""
+_HISTORY = 100
+"""So many earlier runs a manifest tells of."""
 
 
 def check_output(out: str) -> None:
@@ -43,16 +60,19 @@ def check_output(out: str) -> None:
     if info["type"] != "directory":
         raise UsageError(f"{out}: is a file: name a folder", parameter="output")
     layout.require_no_links(out, fs, root)
-    manifest = read_bytes(fs, f"{root}/{MANIFEST}")
-    if manifest is not None:
-        parse(manifest, f"{out}/{MANIFEST}")
+    if read_current(out)[1] is not None:
+        published(out)
         return
     names = layout.names(fs, root)
-    # our manifest is there before and after any `_SUCCESS` of ours
-    ours = SUCCESS not in names and (
-        _journal(fs, root, out) is not None or layout.is_staging(fs, root)
-    )
-    others = names if layout.staged(fs, root) else names - {STAGING}
+    if MANIFEST in names:
+        raise UsageError(
+            f"{out}: was published by an earlier version of Glossator, or by something else: its"
+            f" {MANIFEST} lies beside the parts: name another folder, or move all of it away",
+            parameter="output",
+        )
+    # `_current.json` is there before any `_SUCCESS` of ours
+    ours = SUCCESS not in names and (layout.LEASE in names or layout.holds_runs(fs, root))
+    others = names if layout.runs(fs, root) else names - {RUNS}
     if others and not ours:
         raise UsageError(
             f"{out}: holds files that glossator did not write ({min(others)}, ...):"
@@ -62,12 +82,12 @@ def check_output(out: str) -> None:
 
 
 def begin(out: str, plan: Plan) -> list[str]:
-    """Make a run's staging folder, with the plan in it; call it under the lock, before the work.
+    """Make a run's folder, with the plan in it; call it as the sole writer, before the work.
 
     What killed writers of this output left is removed.
 
     Returns:
-        The names of what others put into the staging folder: it stays there.
+        The names of what others put beside the runs: it stays there.
 
     Raises:
         UsageError: links lie in the place of what we write.
@@ -76,158 +96,183 @@ def begin(out: str, plan: Plan) -> list[str]:
     fs, root = open_store(out)
     layout.require_no_links(out, fs, root, plan.run_id)
     layout.remove_unfinished(fs, root, plan.run_id)
-    layout.remove_file(fs, f"{root}/{STAGING}/{plan.run_id}/{REFUSAL}")
-    layout.mark_staging(out, fs, root)
+    layout.remove_file(fs, f"{root}/{RUNS}/{plan.run_id}/{REFUSAL}")
+    layout.mark_runs(out, fs, root)
     save_plan(plan, staging(out, plan.run_id))
-    return layout.others_in_staging(fs, root)
+    return layout.others_among_runs(fs, root)
 
 
 def staging(out: str, run_id: str) -> str:
-    """The URI of a run's staging folder."""
-    return f"{out.rstrip('/')}/{STAGING}/{run_id}"
+    """The URI of a run's folder, which is its staging until it is published."""
+    return f"{out.rstrip('/')}/{RUNS}/{run_id}"
+
+
+def current_folder(out: str) -> str:
+    """The folder whose `part-*.parquet` are what is published; they stay as they are.
+
+    A reader that asks once, and reads in that folder, reads one publication whole, whatever is
+    published meanwhile; for how long it is kept, the next run's `--keep` says.
+
+    Args:
+        out: the output.
+
+    Raises:
+        UsageError: nothing is published there.
+    """
+    return staging(out, current_run(out))
+
+
+def current_run(out: str) -> str:
+    """The id of the run that is published.
+
+    Raises:
+        UsageError: none is.
+    """
+    current, _ = read_current(out)
+    if current.run is None:
+        raise UsageError(f"{out}: nothing is published there", parameter="output")
+    return current.run
 
 
 def published(out: str) -> Manifest | None:
     """The manifest of what a reader finds now; None if nothing is published.
 
     Raises:
-        UsageError: the manifest is damaged.
+        UsageError: the manifest, or what says which is current, is damaged.
+    """
+    current, _ = read_current(out)
+    return None if current.run is None else manifest_of(out, current.run)
+
+
+def manifest_of(out: str, run_id: str) -> Manifest | None:
+    """The manifest of a run that is, or was, published; None if it is not there.
+
+    Raises:
+        UsageError: it is damaged.
     """
     fs, root = open_store(out)
-    if read_bytes(fs, f"{root}/{SUCCESS}") is None:
-        return None
-    text = read_bytes(fs, f"{root}/{MANIFEST}")
-    return None if text is None else parse(text, f"{out}/{MANIFEST}")
+    text = read_bytes(fs, f"{root}/{RUNS}/{run_id}/{MANIFEST}")
+    return None if text is None else parse(text, f"{staging(out, run_id)}/{MANIFEST}")
 
 
 def state(out: str, run_id: str) -> Literal["published", "resumable", "new"]:
-    """What there is of a run; call `recover` before."""
+    """What there is of a run."""
     fs, root = open_store(out)
-    manifest = published(out)
-    if manifest and manifest.run_id == run_id and not _missing(fs, root, manifest):
+    manifest, folder = published(out), f"{root}/{RUNS}/{run_id}"
+    if manifest and manifest.run_id == run_id and not missing_files(out, manifest):
         return "published"
-    records = file_sizes(fs, f"{root}/{STAGING}/{run_id}/{RECORDS}")
-    return "resumable" if records else "new"
+    if file_sizes(fs, f"{folder}/{RECORDS}") or PACKED in file_sizes(fs, folder):
+        return "resumable"
+    return "new"
 
 
-def discard(out: str, run_id: str) -> None:
-    """Remove what an attempt that came late left in the staging of a run that is published."""
-    fs, root = open_store(out)
-    layout.require_no_links(out, fs, root, run_id)
-    layout.remove_run(fs, root, run_id)
-    layout.tidy_staging(fs, root)
+def publish(
+    out: str,
+    run_id: str,
+    manifest: Manifest,
+    *,
+    token: int | None = None,
+    keep_seconds: float = KEEP_SECS,
+) -> Manifest:
+    """Make a run that is whole the current one.
 
+    Args:
+        out: the output.
+        run_id: of the run.
+        manifest: what is to be said of it.
+        token: of the lease, where there is one.
+        keep_seconds: so long runs that were current stay; the last one stays in any case.
 
-def publish(out: str, run_id: str, manifest: Manifest) -> None:
-    """Make a run that is whole in staging the output, in place of what was published before.
+    Returns:
+        The manifest with the time, and with what was published before.
 
     Raises:
-        ReconcileError: a file of the manifest is not whole in staging; nothing was touched.
-        UsageError: links lie in the place of what we write, or a journal is damaged.
+        ReconcileError: a file of the manifest is not whole; nothing was touched.
+        FencedError: another run has taken the output over.
+        UsageError: links lie in the place of what we write.
     """
-    if recover(out) == run_id:
-        return
     fs, root = open_store(out)
-    stage = f"{root}/{STAGING}/{run_id}"
+    folder = f"{root}/{RUNS}/{run_id}"
     layout.require_no_links(out, fs, root, run_id)
-    missing = _missing(fs, stage, manifest)
+    require_token(out, run_id, token)
+    missing = missing_files(out, manifest)
     if missing:
         raise ReconcileError(f"{out}: {missing[0]} is not whole in staging: run again")
-    # what the journal promises has to be there even if the power fails
-    sync(fs, [f"{stage}/{file.name}" for file in manifest.files])
-    _sync_folders(fs, stage)
-    put_bytes(fs, f"{stage}/{MANIFEST}", manifest.to_json().encode(), durable=True)
-    journal = json.dumps({"run_id": run_id}).encode()
-    put_bytes(fs, f"{root}/{JOURNAL}", journal, durable=True)
-    recover(out)
+    manifest = _dated(manifest, published(out))
+    records = completed_records(staging(out, run_id)).values()
+    pack_records(staging(out, run_id), sorted(records, key=lambda record: record.index))
+    # what is said to be published has to be there even if the power fails
+    sync(fs, [f"{folder}/{file.name}" for file in manifest.files])
+    put_bytes(fs, f"{folder}/{MANIFEST}", manifest.to_json().encode(), durable=True)
+    rejects = [f"{folder}/{REJECTS}"] if manifest.rejects else []
+    sync(fs, [*rejects, folder, f"{root}/{RUNS}", root])
+    switch(out, run_id, manifest.published, token)
+    settle(out, keep_seconds, token)
+    return manifest
 
 
-def recover(out: str) -> str | None:
-    """Finish the publication that a journal tells of; gives its run id, None without a journal.
+def settle(out: str, keep_seconds: float = KEEP_SECS, token: int | None = None) -> None:
+    """Remove what is of no more use beside the run that is current, and say that there is one.
 
-    Every step may be done again, whether or not it was done before.
+    A publication that was killed after the switch is done with by this. Before each run's removal
+    it is seen whether the output is still ours: who was paused must not remove another's work.
 
     Raises:
-        ReconcileError: a file of the run is lost.
-        UsageError: links lie in the place of what we write, or the journal is damaged.
+        FencedError: another run has taken the output over.
     """
     fs, root = open_store(out)
-    run_id = _journal(fs, root, out)
-    if run_id is None:
-        return None
-    layout.require_no_links(out, fs, root, run_id)
-    stage = f"{root}/{STAGING}/{run_id}"
-    text = read_bytes(fs, f"{stage}/{MANIFEST}")
-    # staging is cleared after `_SUCCESS` is written, so without a manifest only tidying is left
-    if text is not None:
-        _install(fs, root, stage, text)
-    layout.clear_staging(fs, root)
-    layout.remove_file(fs, f"{root}/{JOURNAL}")
-    return run_id
+    manifest = published(out)
+    if manifest is None:
+        return
+    if SUCCESS not in layout.names(fs, root):
+        put_bytes(fs, f"{root}/{SUCCESS}", b"", durable=True)
+    require_token(out, manifest.run_id, token)
+    layout.remove_work(fs, root, manifest.run_id)
+    kept = kept_runs(manifest, keep_seconds, time.time())
+    for name in sorted(layout.runs(fs, root) - kept):
+        require_token(out, manifest.run_id, token)
+        layout.remove_run(fs, root, name)
 
 
-@dataclass(frozen=True)
-class _Journal:
-    """What `_publishing.json` holds."""
+def kept_runs(manifest: Manifest, keep_seconds: float, now: float) -> set[str]:
+    """The ids of the runs that stay: the current one, the last, and those replaced lately.
 
-    run_id: Annotated[str, Matches(RUN_ID)]
-
-
-def _journal(fs: Any, root: str, out: str) -> str | None:
-    """The run that is being published."""
-    text = read_bytes(fs, f"{root}/{JOURNAL}")
-    if text is None:
-        return None
-    try:
-        return from_json(_Journal, loads(text)).run_id
-    except TypedJsonError as error:
-        raise UsageError(
-            f"{out}/{JOURNAL}: is damaged: {error}: remove it and run again", parameter="output"
-        ) from error
+    Args:
+        manifest: of the current run.
+        keep_seconds: how lately.
+        now: seconds since the epoch.
+    """
+    kept = {manifest.run_id}
+    replaced = manifest.published
+    for number, version in enumerate(manifest.history):
+        if number == 0 or now - _seconds(replaced) <= keep_seconds:
+            kept.add(version.run_id)
+        replaced = version.published
+    return kept
 
 
-def _install(fs: Any, root: str, stage: str, text: bytes) -> None:
-    manifest = parse(text, f"{stage}/{MANIFEST}")
-    new = {file.name for file in manifest.files}
-    layout.remove_file(fs, f"{root}/{SUCCESS}")
-    _sync_folders(fs, root)
-    stale = [name for name in _listing(fs, root) if name not in new and _is_ours(name)]
-    _each(lambda name: layout.remove_file(fs, f"{root}/{name}"), stale)
-    # a file that is not in staging any more was moved by the attempt that was killed
-    staged = [name for name in _listing(fs, stage) if name in new]
-    _each(lambda name: move(fs, f"{stage}/{name}", f"{root}/{name}"), staged)
-    missing = _missing(fs, root, manifest)
-    if missing:
-        raise ReconcileError(f"{root}/{missing[0]} is lost: remove {root}/{JOURNAL} and run again")
-    _sync_folders(fs, root)
-    put_bytes(fs, f"{root}/{MANIFEST}", text, durable=True)
-    put_bytes(fs, f"{root}/{SUCCESS}", b"", durable=True)
+def _dated(manifest: Manifest, before: Manifest | None) -> Manifest:
+    """The manifest as it is published: now, and after what."""
+    history: tuple[Version, ...] = ()
+    if before is not None:
+        history = before.history
+        if before.run_id != manifest.run_id:
+            history = (Version.of(before), *history)
+    others = tuple(version for version in history if version.run_id != manifest.run_id)
+    return replace(manifest, published=utc_now(), history=others[:_HISTORY])
 
 
-def _is_ours(name: str) -> bool:
-    last = name.rpartition("/")[2]
-    return layout.is_part(last) or layout.is_unfinished(last)
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
-def _sync_folders(fs: Any, root: str) -> None:
-    sync(fs, [root, *(f"{root}/{name}" for name in {REJECTS} & layout.names(fs, root))])
-
-
-def _listing(fs: Any, root: str) -> dict[str, int]:
-    """The sizes of the files that may be parts or rejects, by name relative to `root`."""
-    rejects = file_sizes(fs, f"{root}/{REJECTS}")
-    return {
-        **file_sizes(fs, root),
+def missing_files(out: str, manifest: Manifest) -> list[str]:
+    """The files of a manifest that are not there in their size."""
+    fs, root = open_store(out)
+    folder = f"{root}/{RUNS}/{manifest.run_id}"
+    rejects = file_sizes(fs, f"{folder}/{REJECTS}") if manifest.rejects else {}
+    sizes = {
+        **file_sizes(fs, folder),
         **{f"{REJECTS}/{name}": size for name, size in rejects.items()},
     }
-
-
-def _missing(fs: Any, root: str, manifest: Manifest) -> list[str]:
-    """The files of a manifest that are not there in their size."""
-    sizes = _listing(fs, root)
     return [file.name for file in manifest.files if sizes.get(file.name) != file.bytes]
-
-
-def _each(action: Callable[[str], None], names: Iterable[str]) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(action, names))

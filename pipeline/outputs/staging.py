@@ -1,17 +1,18 @@
-"""What lies in a run's staging folder beside parts: its plan and the records of splits.
+"""What lies in a run's folder beside parts: its plan and the records of splits.
 
-The plan travels by this file and not inside the job: the job is as small for a million splits as
-for one, and whoever reads the folder at night sees what was to be done.
+Until the run is published the folder is its staging. The plan travels by this file and not inside
+the job: the job is as small for a million splits as for one, and whoever reads the folder at night
+sees what was to be done.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -29,10 +30,14 @@ REJECTS = "_rejects"
 """The folder of the rejects, below that of the parts."""
 RECORDS = "_records"
 """The folder of the records, in staging."""
+PACKED = "_records.json"
+"""The records of a run that was published, in one file."""
 WORKERS = "_workers"
 """The folder, in staging, in which each process that labels has a file."""
 REFUSAL = "_refused.json"
 """In staging: why a run that is whole was not published."""
+CANARY = "_canary.json"
+"""Some texts of a run and its answers, to compare the next model's with."""
 RUN_ID = r"[0-9a-f]{16}"
 """A run's id, and the name of its folder in staging, as a regular expression."""
 PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
@@ -52,6 +57,18 @@ class RangeRecord:
     rows_rejected: int
     rows_unreadable: int
     """Rows that the footer promises and the data does not hold: one reject stands for them."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A labelled text that was drawn to be labelled by the next model too."""
+
+    hash: int
+    """Of where it stood; those with the smallest are kept."""
+    text: str
+    """As far as the model read it."""
+    answers: dict[str, str]
+    """By task, but for regressions."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +96,16 @@ class SplitRecord:
     labels: dict[str, dict[str, int]]
     """How often each label of each task was given."""
     metrics: dict[str, float]
+    sums: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of each task that has them: its accepted labels, and its confidences in millionths."""
+    canaries: tuple[Canary, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""
-        return {**vars(self), "ranges": [vars(range_) for range_ in self.ranges]}
+        lists = {
+            name: [vars(one) for one in getattr(self, name)] for name in ("ranges", "canaries")
+        }
+        return {**vars(self), **lists}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SplitRecord:
@@ -92,6 +115,13 @@ class SplitRecord:
             TypedJsonError: it is not one of these.
         """
         return from_json(cls, dict(record))
+
+
+@dataclass(frozen=True)
+class _RecordsFile:
+    """What `_records.json` holds."""
+
+    records: tuple[SplitRecord, ...]
 
 
 def save_plan(plan: Plan, staging: str) -> None:
@@ -175,7 +205,26 @@ def completed_records(staging: str) -> dict[str, SplitRecord]:
         **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
     }
     found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
-    return {record.part: record for record in found if record}
+    one_by_one = {record.part: record for record in found if record}
+    return dict(_packed(fs, root, sizes)) | one_by_one
+
+
+def pack_records(staging: str, records: Iterable[SplitRecord]) -> None:
+    """Write the records of a run that is whole into one file."""
+    fs, root = open_store(staging)
+    content = {"records": [record.to_json() for record in records]}
+    put_bytes(fs, f"{root}/{PACKED}", dumps(content).encode())
+
+
+def _packed(fs: Any, root: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, SplitRecord]]:
+    """Those in the one file whose files are there in full size; none if it is damaged."""
+    text = read_bytes(fs, f"{root}/{PACKED}") if PACKED in sizes else None
+    if text is None:
+        return
+    with suppress(TypedJsonError):
+        for record in from_json(_RecordsFile, loads(text)).records:
+            if _is_whole(record, sizes):
+                yield record.part, record
 
 
 def completed_record(staging: str, part: str) -> SplitRecord | None:
@@ -199,9 +248,13 @@ def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | No
         record = SplitRecord.from_json(loads(text))
     except TypedJsonError:
         return None
-    rejected = sizes.get(f"{REJECTS}/{part}.parquet") if record.rejects else None
-    found = (record.part, sizes.get(f"{part}.parquet"), rejected)
-    return record if found == (part, record.part_bytes, record.rejects_bytes) else None
+    return record if record.part == part and _is_whole(record, sizes) else None
+
+
+def _is_whole(record: SplitRecord, sizes: Mapping[str, int]) -> bool:
+    rejected = sizes.get(f"{REJECTS}/{record.part}.parquet") if record.rejects else None
+    found = (sizes.get(f"{record.part}.parquet"), rejected)
+    return found == (record.part_bytes, record.rejects_bytes)
 
 
 def pending_splits(staging: str) -> list[Split]:

@@ -35,6 +35,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from outputs import current
+
 from glossator.model import bundle as bundles
 from glossator.model.labeller import Labeller
 from glossator.pipeline.label import Tally, label_texts
@@ -102,7 +105,7 @@ def labelled(options: argparse.Namespace, out: str, workers: int) -> str:
 
 
 def parts(out: str, below: str = "") -> list[Path]:
-    return sorted(Path(out, below).glob("part-*.parquet"))
+    return sorted(Path(current(out), below).glob("part-*.parquet"))
 
 
 def column(files: list[Any], name: str) -> pa.ChunkedArray:
@@ -132,8 +135,9 @@ def order(options: argparse.Namespace, out: str) -> str:
 
 
 def readers(options: argparse.Namespace, out: str) -> str:
-    glob, task = f"{out}/part-*.parquet", pq.read_schema(parts(out)[0]).names[-1]
-    arrow = pyarrow.dataset.dataset(out).to_table(columns=[options.key, task])
+    folder = current(out)
+    glob, task = f"{folder}/part-*.parquet", pq.read_schema(parts(out)[0]).names[-1]
+    arrow = pyarrow.dataset.dataset(folder).to_table(columns=[options.key, task])
     labels = pc.struct_field(arrow[task].combine_chunks(), "label").cast(pa.string()).to_pylist()
     expected = sorted(zip(arrow[options.key].to_pylist(), labels, strict=True))
     duck = duckdb.sql(f"select {options.key}, {task}.label::varchar from '{glob}'").fetchall()
@@ -142,7 +146,7 @@ def readers(options: argparse.Namespace, out: str) -> str:
         options.key, polars.col(task).struct.field("label").cast(polars.String)
     )
     assert sorted(frame.collect().rows()) == expected, "Polars reads another table"
-    pandas_frame = pandas.read_parquet(out, columns=[options.key, task])
+    pandas_frame = pandas.read_parquet(folder, columns=[options.key, task])
     rows = zip(pandas_frame[options.key], (v["label"] for v in pandas_frame[task]), strict=True)
     assert sorted(rows) == expected, "pandas reads another table"
     return f"{len(expected):,} rows alike in DuckDB, Polars, pandas and PyArrow"
@@ -158,7 +162,8 @@ def rerun(options: argparse.Namespace, out: str) -> str:
 
 def digests(out: str) -> dict[str, str]:
     files = [*parts(out), *parts(out, "_rejects")]
-    return {str(f.relative_to(out)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    run = current(out)
+    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def same_bytes(first: str, second: str) -> str:
@@ -191,13 +196,15 @@ def killed(options: argparse.Namespace, out: str, undisturbed: str) -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    seconds = json.loads(Path(undisturbed, "_manifest.json").read_text())["timings"]["wall_seconds"]
+    seconds = json.loads(Path(current(undisturbed), "_manifest.json").read_text())["timings"][
+        "wall_seconds"
+    ]
     delay = random.uniform(0, seconds + 5)
     time.sleep(delay)
     job.send_signal(signal.SIGKILL)
     job.wait(timeout=60)
     assert not session(job.pid), "processes are left"
-    published = Path(out, "_SUCCESS").exists()
+    published = Path(out, "_current.json").exists()
     assert not published or digests(out) == digests(undisturbed), "something is published half"
     run(options, out)
     assert digests(out) == digests(undisturbed), "the resumed run differs"

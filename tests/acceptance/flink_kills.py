@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from accept import digests
+from outputs import current
 
 CLUSTER = [sys.executable, "-m", "glossator.deploy.flink"]
 AWAY_SECS = 5.0
@@ -54,7 +55,9 @@ def main() -> None:
         undisturbed = Path(folder, "undisturbed")
         subprocess.run([*job, "--output", undisturbed], check=True, capture_output=True)
         expected = digests(str(undisturbed))
-        rows = json.loads((undisturbed / "_manifest.json").read_text())["totals"]["rows_read"]
+        rows = json.loads((current(undisturbed) / "_manifest.json").read_text())["totals"][
+            "rows_read"
+        ]
         print(f"{rows:,} rows, undisturbed in {len(expected)} files", flush=True)
         for role in given.roles.split(","):
             for i in range(given.kills):
@@ -80,10 +83,10 @@ def one(
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(client.stderr or ()), daemon=True)
     reader.start()
-    wait_for(lambda: list(out.glob("_staging/*/_workers/*")), client)
+    wait_for(lambda: list(out.glob("_runs/*/_workers/*")), client)
     time.sleep(chance.uniform(0, rows / 8_000))  # about as long as labelling takes
     late = client.poll() is not None
-    done = len(list(out.glob("_staging/*/_records/*")))
+    done = len(list(out.glob("_runs/*/_records/*")))
     status = json.loads(
         subprocess.run([*CLUSTER, "status", "--json"], stdout=subprocess.PIPE).stdout
     )
@@ -104,7 +107,7 @@ def one(
         if again.returncode:
             sys.exit(f"{role}: the rerun ended with {again.returncode}:\n{again.stderr}")
         how = f"failed ({reasons[0].strip()[:100]}...), resumed"
-    manifest: dict[str, Any] = json.loads((out / "_manifest.json").read_text())
+    manifest: dict[str, Any] = json.loads((current(out) / "_manifest.json").read_text())
     totals = manifest["totals"]
     if totals["rows_labelled"] + totals["rows_rejected"] != rows or digests(str(out)) != expected:
         sys.exit(f"{role}: the output is not that of an undisturbed run")

@@ -80,7 +80,7 @@ def _label(name: str, source: str, model: str, flags: list[str]) -> tuple[float,
     print(
         f"{name}: {rows:,} rows, {rows / busy:,.0f} rows/s over {busy:.1f} s, "
         f"{seconds:.1f} s with start and end, "
-        f"network ms {account['metrics']['distributions']['network_ms']['sum']:,}",
+        f"recurrence ms {account['metrics']['distributions']['recurrence_ms']['sum']:,}",
         flush=True,
     )
     return rows / busy, digest

@@ -87,9 +87,12 @@ GOOD = {
     "key": ["id", "id,user id", "编号,id"],
     "tasks": ["sentiment", "sentiment,topic"],
     "date": ["2026-11-21", "2024-02-29", "yesterday", "today"],
+    "keep": ["0s", "90min", "36h", "7d"],
     "top": ["0", "5", "99", "100"],
     "model-digest": ["0123456789abcdef" * 4],
     "max-unreadable": ["0", "12", "0.01", "1%", "2.5%", "1.0", ".5"],
+    "gates": ["gs://bucket/gates.toml"],
+    "accept": ["flips", "rows_few,flips.topic", "rejects.empty"],
 }
 BAD = {
     "input": [
@@ -111,9 +114,12 @@ BAD = {
     "key": ["", "id,", ",id", "a,,b"],
     "tasks": ["", "sentiment,", "sentiment, topic"],
     "date": ["", "2026-13-01", "2026-11-32", "20261121", "tomorrow", "2026-11-21T00:00"],
+    "keep": ["", "1", "d", "1.5h", "1 d", "1w"],
     "top": ["", "-1", "101", "05", "five", "5.0"],
     "model-digest": ["", "0123456789abcdef", "0123456789ABCDEF" * 4],
     "max-unreadable": ["", "-1", "all", "1.", "%", "1e3"],
+    "gates": ["", "gates.toml", "gs://bucket", "gs://bucket/{date}.toml"],
+    "accept": ["", "flips,", "flips, rows_few", "flips.", "Flips"],
 }
 CASES = [(n, v, True) for n in GOOD for v in GOOD[n]] + [(n, v, False) for n in BAD for v in BAD[n]]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import shlex
@@ -12,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +102,21 @@ def test_night_labels_the_day_before(way: str) -> None:
     assert options.output.removeprefix("s3://out/") in days
 
 
+@pytest.mark.parametrize(
+    ("way", "flags", "minutes"),
+    [
+        ("kubernetes", [], 120),
+        ("flink", ["--deadline-hours=3"], 60),
+        ("systemd", ["--deadline-hours=4.5"], 90),
+        ("systemd", ["--wait-minutes=7"], 7),
+        ("airflow", [], 0),  # which gives the worker to others while it waits
+    ],
+)
+def test_late_day_is_waited_for(way: str, flags: list[str], minutes: int) -> None:
+    given = label.make_context("glossator label", WAYS[way](*JOB, *flags)[2:]).params
+    assert given["wait_minutes"] == minutes
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("flags", "words"),
@@ -141,8 +154,14 @@ def test_night_never_replaces_the_one_before(way: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--schedule=0 22 * * *"], "begins at 22:00 UTC, and 6 hours later it is another day"),
-        (["--time-zone=Asia/Shanghai"], "begins at 18:30 UTC, and 6 hours later"),
+        (
+            ["--schedule=0 22 * * *", "--retries=1"],
+            "begins at 22:00 UTC, and a retry up to 7 hours later",
+        ),
+        (
+            ["--time-zone=Asia/Shanghai"],
+            "begins at 18:30 UTC, and a retry up to .* hours later, when it is another day",
+        ),
         (["--time-zone=Europe/Berlin"], "2026-03-29 has no 02:30 in Europe/Berlin"),
     ],
 )
@@ -159,7 +178,7 @@ def test_airflow_names_the_day_itself() -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--time-zone=Asia/Shanghai", "--deadline-hours=5"],
+        ["--time-zone=Asia/Shanghai", "--deadline-hours=4"],
         ["--time-zone=Europe/Berlin", "--schedule=30 3 * * *"],
     ],
 )
@@ -207,7 +226,7 @@ def systemd_analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
         [],
         ['--text=100% of $PRICE "quoted" it\'s \\n;'],
         ["--output=/var/labels/{date}", "--input=/var/comments/{date}.parquet"],
-        ["--time-zone=Asia/Shanghai", "--deadline-hours=5"],
+        ["--time-zone=Asia/Shanghai", "--deadline-hours=5", "--retries=1"],
     ],
 )
 def test_systemd_takes_the_units(flags: list[str], tmp_path: Path) -> None:
@@ -329,96 +348,3 @@ def test_settings_are_read_once_and_stay() -> None:
     settings = Nightly(tuple(JOB))
     with pytest.raises(AttributeError):
         settings.name = "other"  # type: ignore[misc]
-
-
-AIRFLOW = """
-import json, pathlib, sys, threading, time
-import pendulum
-from airflow.dag_processing.dagbag import DagBag
-from airflow.exceptions import AirflowException
-from airflow.sdk.exceptions import AirflowFailException
-from airflow.serialization.serialized_objects import DagSerialization
-
-bag = DagBag(sys.argv[1])
-assert not bag.import_errors, bag.import_errors
-(dag,) = bag.dags.values()
-(task,) = dag.tasks
-day = pendulum.datetime(2026, 11, 22, 4, tz="UTC")
-stored = DagSerialization.from_dict(DagSerialization.to_dict(dag))
-interval = stored.timetable.infer_manual_data_interval(run_after=day)
-task.render_template_fields({"ds": interval.start.strftime("%Y-%m-%d")})
-log, raised = pathlib.Path(sys.argv[2]), []
-
-def stop():
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if log.exists() and len(json.loads(log.read_text() or "[]")) == 5:
-            task.on_kill()
-            return
-        time.sleep(0.1)
-
-threading.Thread(target=stop, daemon=True).start()
-for _ in range(5):
-    try:
-        task.execute({})
-        raised.append(None)
-    except AirflowException as error:
-        raised.append(type(error).__name__)
-print("ANSWER", json.dumps({
-    "id": dag.dag_id, "task": task.task_id, "catchup": dag.catchup,
-    "active": dag.max_active_runs, "retries": task.retries,
-    "hours": task.execution_timeout.total_seconds() / 3600,
-    "begins": interval.end.isoformat(), "raised": raised,
-}))
-"""
-"""Run by Airflow's Python: reads the DAG, runs its task for each exit code, and stops one."""
-
-FAKE = """#!{python}
-import json, pathlib, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-log = pathlib.Path({log!r})
-runs = json.loads(log.read_text()) if log.exists() else []
-log.write_text(json.dumps([*runs, sys.argv[1:]]))
-if len(runs) < 4:
-    sys.exit(len(runs))
-time.sleep(90)
-"""
-"""In place of glossator: writes down how it was called, ends with 0, 1, 2, 3, then when stopped."""
-
-
-@pytest.mark.airflow
-def test_airflow_runs_the_dag(tmp_path: Path) -> None:
-    python = os.environ.get("GLOSSATOR_AIRFLOW_PYTHON", "")
-    if not python and find_spec("airflow") is None:
-        pytest.skip("no Airflow here, and GLOSSATOR_AIRFLOW_PYTHON names no Python that has it")
-    log, program = tmp_path / "calls.json", tmp_path / "glossator"
-    program.write_text(FAKE.format(python=sys.executable, log=str(log)), encoding="utf-8")
-    program.chmod(0o755)
-    flags = ["--name=reviews", f"--program={program}", "--retries=4", "--deadline-hours=5"]
-    render(nightly, "airflow", "--write", str(tmp_path / "dags"), *flags, *JOB)
-    (tmp_path / "check.py").write_text(AIRFLOW, encoding="utf-8")
-    answer = subprocess.run(
-        [python or sys.executable, *(str(tmp_path / f) for f in ("check.py", "dags", log.name))],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        env={**os.environ, "AIRFLOW_HOME": str(tmp_path / "home")},
-    )
-    assert answer.returncode == 0, answer.stderr
-    (said,) = re.findall(r"^ANSWER (.*)$", answer.stdout, re.MULTILINE)
-    assert json.loads(said) == {
-        "id": "reviews",
-        "task": "label",
-        "catchup": False,
-        "active": 1,
-        "retries": 4,
-        "hours": 5.0,
-        "begins": "2026-11-22T02:30:00+00:00",
-        "raised": [
-            *(None, "AirflowException", "AirflowFailException", "AirflowFailException"),
-            "AirflowException",
-        ],
-    }
-    calls = json.loads(log.read_text(encoding="utf-8"))
-    assert calls == [["label", *JOB, "--date=2026-11-21"]] * 5

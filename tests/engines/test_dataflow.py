@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator, shell
 from google_stand_ins import IMAGE, Service, Store, needs_gcp
+from outputs import current
 from sample_comments import make_comments, write_comments
 
 from glossator.deploy.dataflow import launch
@@ -158,7 +159,7 @@ def test_nothing_is_staged_but_the_job(submit: Submit, bundle: Path) -> None:
 def test_a_job_holds_no_comment_and_no_weights(submit: Submit, bundle: Path) -> None:
     sent = submit("gs://comments-bucket/out/small")
     whole = sent.content()
-    assert b"gs://comments-bucket/out/small/_staging/" in whole  # so it can be looked into
+    assert b"gs://comments-bucket/out/small/_runs/" in whole  # so it can be looked into
     assert RARE_WORD.encode() not in whole
     weights = max(bundle.iterdir(), key=lambda path: path.stat().st_size).read_bytes()
     middle = weights[len(weights) // 2 :][:64]
@@ -207,7 +208,8 @@ def test_the_submitted_job_labels_and_publishes(
 def rows(store: Store, folder: str) -> list[pa.Table]:
     """The parts and rejects in the order of the input, without what says where that lies."""
     made = []
-    for prefix in (folder, f"{folder}/_rejects"):
+    run = json.loads(store.fs.cat_file(f"{folder}/_current.json"))["run"]
+    for prefix in (f"{folder}/_runs/{run}", f"{folder}/_runs/{run}/_rejects"):
         for name in sorted(store.names(prefix)):
             if re.fullmatch(rf"{prefix}/part-[^/]*\.parquet", name):
                 with store.fs.open(name) as file:
@@ -216,7 +218,8 @@ def rows(store: Store, folder: str) -> list[pa.Table]:
 
 
 def rows_of(folder: Path) -> list[pa.Table]:
-    names = [*sorted(folder.glob("part-*")), *sorted(folder.glob("_rejects/part-*"))]
+    run = current(folder)
+    names = [*sorted(run.glob("part-*")), *sorted(run.glob("_rejects/part-*"))]
     return [pq.read_table(name).drop_columns(["source_file"]) for name in names]
 
 
@@ -233,7 +236,7 @@ def test_an_object_store_gives_the_same_and_a_rerun_does_nothing(
     assert local.returncode == 0, local.stderr
     found = rows(uploaded, out)
     assert len(found) == 2 * FILES and found == rows_of(tmp_path)
-    assert not any("_staging" in name for name in uploaded.names(out))
+    assert not any("_records/" in name or "_lease" in name for name in uploaded.names(out))
     before = uploaded.generations(out)
     second = glossator(*JOB, f"--output=gs://{out}")
     assert second.returncode == 0, second.stderr

@@ -57,7 +57,7 @@ def start_again(cluster: Any) -> None:
 
 
 def begun(out: Path) -> bool:
-    return any(out.glob("_staging/*/_records/*.json"))
+    return any(out.glob("_runs/*/_records/*.json"))
 
 
 def finish(run: Any, job: Any, out: Path, flags: list[str]) -> None:
@@ -156,7 +156,7 @@ def test_worker_is_killed(
     out = tmp_path / "out"
     process = big_job.start(out, *flags)
     wait_for(lambda: begun(out), process)
-    sign = json.loads(next(out.glob("_staging/*/_workers/*.json")).read_text())
+    sign = json.loads(next(out.glob("_runs/*/_workers/*.json")).read_text())
     os.kill(sign["pid"], signal.SIGKILL)
     finish(big_job.end(process), big_job, out, flags)
     assert files_of(out) == undisturbed[0]

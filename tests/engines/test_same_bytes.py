@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from command_lines import shell
+from outputs import current
 from real_engines import free_port
 from sample_comments import make_comments, write_comments
 
@@ -48,8 +49,8 @@ def label(source: Path, bundle: Path) -> Label:
 
 def data(out: Path) -> dict[str, bytes]:
     """The parts and rejects, byte for byte."""
-    files = (path for path in out.rglob("part-*") if path.is_file())
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+    files = (path for path in current(out).rglob("part-*") if path.is_file())
+    return {str(path.relative_to(current(out))): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="session")
@@ -89,9 +90,10 @@ def check(account: dict[str, Any], out: Path, expected: dict[str, bytes]) -> Non
     """The bytes are those expected, nothing else lies there, and all counts agree."""
     assert account["state"] == "published"
     assert data(out) == expected
-    names = {path.name for path in out.iterdir() if not path.name.startswith("part-")}
-    assert names == {"_SUCCESS", "_manifest.json", "_rejects"}
-    written = json.loads((out / "_manifest.json").read_text())
+    assert {path.name for path in out.iterdir()} == {"_SUCCESS", "_current.json", "_runs"}
+    names = {path.name for path in current(out).iterdir() if not path.name.startswith("part-")}
+    assert names == {"_manifest.json", "_records.json", "_rejects"}
+    written = json.loads((current(out) / "_manifest.json").read_text())
     assert account["engine"] == account["metrics"] == written["metrics"]
     counters = account["engine"]["counters"]
     assert counters["rows_read"] == FILES * ROWS

@@ -40,7 +40,7 @@ def test_stops_at_once_and_can_be_resumed(
         prism = request.getfixturevalue("prism")
         flags = ["--runner=PrismRunner", f"--prism_location={prism}"]
     process = big_job.start(out, *flags)
-    wait_for(lambda: any(out.glob("_staging/*/_records/*.json")), process)
+    wait_for(lambda: any(out.glob("_runs/*/_records/*.json")), process)
     asked = time.monotonic()
     process.send_signal(number)
     run = big_job.end(process)
@@ -61,7 +61,7 @@ def test_second_job_on_the_same_output_is_refused(
 ) -> None:
     out = tmp_path / "out"
     first = big_job.start(out)
-    lock = out / "_staging" / ".lock"
+    lock = out / "_runs" / ".lock"
     # the file is there before it is locked: its holder's number comes after
     wait_for(lambda: lock.exists() and lock.read_text() == str(first.pid), first)
     first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from jobs import files_of, wait_for
+from outputs import current
 
 Files = Callable[[Path], dict[str, bytes]]
 Undisturbed = tuple[dict[str, bytes], float]
@@ -108,7 +109,7 @@ def test_a_failed_and_a_refused_job_leave_no_temporary_file_but_a_log_that_is_na
     assert small_job.run(tmp_path / "out", env=environment).returncode == 3
     assert list(temp.iterdir()) == []
     (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked" / "_staging").touch()
+    (tmp_path / "blocked" / "_runs").touch()
     run = small_job.run(tmp_path / "blocked", env=environment)
     assert run.returncode in (1, 2)
     assert all(str(path) in run.stderr for path in temp.iterdir())
@@ -171,9 +172,9 @@ def test_unfinished_files_of_a_killed_job_are_removed_by_the_next(
 ) -> None:
     out = tmp_path / "out"
     process = big_job.start(out)
-    wait_for(lambda: any(out.glob("_staging/*/_records/*.json")), process)
+    wait_for(lambda: any(out.glob("_runs/*/_records/*.json")), process)
     kill(process)
-    (run,) = (path.parent for path in out.glob("_staging/*/_plan.json"))
+    (run,) = (path.parent for path in out.glob("_runs/*/_plan.json"))
     mark = f"{'0' * 32}.tmp"
     ours = [
         *(
@@ -181,7 +182,7 @@ def test_unfinished_files_of_a_killed_job_are_removed_by_the_next(
             for folder in (".", "_rejects")
         ),
         run / "_records" / f".part-00000-000000000000.json.{mark}",
-        *(out / f".{name}.{mark}" for name in ("_manifest.json", "_publishing.json", "_SUCCESS")),
+        *(out / f".{name}.{mark}" for name in ("_current.json", "_SUCCESS")),
     ]
     for path in ours:
         path.parent.mkdir(exist_ok=True)
@@ -196,25 +197,25 @@ def test_unfinished_files_of_a_killed_job_are_removed_by_the_next(
     assert files_of(out) == undisturbed[0]
     assert not list(out.rglob(f"*{mark}")) or list(out.rglob(f"*{mark}")) == theirs[:1]
     assert all(path.exists() for path in theirs)
-    assert not (out / "_staging").exists()
+    assert not list(out.rglob("_plan.json"))
 
 
 def test_a_run_that_was_given_up_goes_when_another_is_published(
     tmp_path: Path, other_bundle: Path, small_job: Any, big_job: Any
 ) -> None:
-    """As of an earlier version too, which left no mark in staging."""
+    """Also where something has taken our mark away."""
     out = tmp_path / "out"
     process = big_job.start(out, "--model", other_bundle)
-    wait_for(lambda: any(out.glob("_staging/*/_records/*.json")), process)
+    wait_for(lambda: any(out.glob("_runs/*/_records/*.json")), process)
     kill(process)
-    (mark,) = out.glob("_staging/_glossator.json")
+    (mark,) = out.glob("_runs/_glossator.json")
     mark.unlink()
-    (given_up,) = (path.parent for path in out.glob("_staging/*/_plan.json"))
-    theirs = out / "_staging" / "theirs"
+    (given_up,) = (path.parent for path in out.glob("_runs/*/_plan.json"))
+    theirs = out / "_runs" / "theirs"
     theirs.mkdir()
     run = small_job.run(out)
     assert run.returncode == 0, run.stderr
-    assert f"left alone in {out}/_staging: theirs" in run.stderr
-    assert not given_up.exists() and [p.name for p in (out / "_staging").iterdir()] == ["theirs"]
-    shutil.rmtree(out / "_staging")
+    assert f"left alone in {out}/_runs: theirs" in run.stderr
+    assert not given_up.exists() and theirs.exists() and current(out).exists()
+    shutil.rmtree(theirs)
     assert json.loads(small_job.run(out, "--json").stdout)["state"] == "unchanged"

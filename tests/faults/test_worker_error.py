@@ -95,7 +95,7 @@ def test_input_replaced_in_the_midst_of_the_work(tmp_path: Path, small_job: Any)
     out = tmp_path / "out"
     process = small_job.start(out, "--workers", 1)
     end = time.monotonic() + 100
-    while not any(out.glob("_staging/*/part-*")) and not any(out.glob("_staging/*/.part-*")):
+    while not any(out.glob("_runs/*/part-*")) and not any(out.glob("_runs/*/.part-*")):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.001)
     replacement.replace(path)

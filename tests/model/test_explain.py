@@ -40,7 +40,8 @@ def answers(
 
 
 def labelled(*given: TaskPredictions, cut: bool = False) -> Predictions:
-    return Predictions(tuple(given), np.array([7]), np.array([cut]), padded_tokens=8, seconds={})
+    read = {"padded_tokens": 8, "characters": 20, "lone_bytes": 0}
+    return Predictions(tuple(given), np.array([7]), np.array([cut]), **read, seconds={})
 
 
 MOOD = Task("mood", "single", ("bad", "good"))

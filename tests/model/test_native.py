@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,21 @@ def test_without_the_library_torch_computes(
     assert engines.chosen() == "torch"
     engine = engines.make_engine(bundle.weights, bundle.config, bundle.tasks)
     assert isinstance(engine, TorchEngine)
+
+
+@needs_library
+def test_stages_take_most_of_the_time_and_no_more(
+    tasks: tuple[Task, ...], make_tokens: MakeTokens
+) -> None:
+    network = AttentionRNN(config_of("gru", 500, 12, 64), tasks).eval()
+    tokens = make_tokens([40] * 400, seed=3)
+    tokens = Tokens(tokens.ids % 500, tokens.offsets)
+    engine = NativeEngine(network.weights(), network.config, tasks)
+    started = time.perf_counter()
+    seconds = engine.run(tokens, [task.name for task in tasks]).seconds
+    whole = time.perf_counter() - started
+    assert seconds.keys() == {"recurrence", "attention"} and min(seconds.values()) > 0
+    assert whole / 4 < sum(seconds.values()) <= whole
 
 
 @needs_library

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,6 +110,13 @@ def same_tokens(one: Tokens, other: Tokens) -> None:
     assert one.ids.tolist() == other.ids.tolist()
     assert one.offsets.tolist() == other.offsets.tolist()
     assert (one.ids.dtype, one.offsets.dtype) == (other.ids.dtype, other.offsets.dtype)
+
+
+def test_the_normal_form_takes_a_part_of_the_time(native: Tokenizer) -> None:
+    texts = ["ﬁne café ① " * 50] * 200
+    started = time.perf_counter()
+    spent = native.encode(texts).normalizing
+    assert 0 < spent < time.perf_counter() - started
 
 
 def words_of(

@@ -181,7 +181,7 @@ def test_a_job_on_s3(
     run = shell("-m", "glossator.pipeline", *flags)
     assert run.returncode == 0, run.stderr
     assert "30 rows read = 30 labelled" in run.stdout
-    assert not store.find("there/out/_staging") and store.exists("there/out/_SUCCESS")
+    assert not store.find("there/out/_runs") and store.exists("there/out/_SUCCESS")
 
 
 @pytest.fixture

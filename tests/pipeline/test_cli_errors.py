@@ -55,8 +55,6 @@ BAD: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
         {"input": "two.parquet"},
         ("--text: ", "which column is the text?", "first, second", "name it"),
     ),
-    "no file": ({"input": "nowhere/*.parquet"}, ("no Parquet file is there", "--input")),
-    "no folder": ({"input": "nowhere"}, ("no Parquet file is there", "--input")),
     "unreadable input": ({"input": "broken.parquet"}, ("none of the 1 input files",)),
     "unknown protocol": ({"input": "nosuch://x/y"}, ("nosuch",)),
     "no model": ({"model": "nowhere"}, ("no model at", "`glossator train`")),

@@ -137,7 +137,7 @@ def test_errors_show_hostile_values(flag: str, value: str, tmp_path: Path, bundl
     path = write_comments(tmp_path / "in.parquet", ["good"])
     flags = {"--input": path, "--output": tmp_path / "out", "--model": bundle, flag: value}
     run = glossator("label", *(f"{name}={given}" for name, given in flags.items()))
-    refused(run, "\\x1b[2J\\u202e")
+    ended(run, 4 if flag == "--input" else 2, "\\x1b[2J\\u202e")
     assert harmless(run.stderr)
 
 

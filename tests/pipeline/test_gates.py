@@ -13,13 +13,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from outputs import current, read
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
 from glossator.pipeline import job
 from glossator.pipeline.errors import RefusedError
+from glossator.pipeline.gates.limits import Limits
+from glossator.pipeline.gates.unreadable import check, unreadable
 from glossator.pipeline.options import LabelOptions, beam_options
-from glossator.pipeline.outputs import gates
 
 ROWS = 50
 GOOD_FILES = 3
@@ -51,17 +53,19 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "_manifest.json").read_text())
+    content: dict[str, Any] = json.loads((current(out) / "_manifest.json").read_text())
     return content
+
+
+def check_of(out: Path, name: str) -> tuple[Any, ...]:
+    """Value, limit and whether it passed."""
+    (found,) = (check for check in manifest(out)["checks"] if check["name"] == name)
+    return found["value"], found["limit"], found["passed"]
 
 
 def tree(out: Path) -> dict[str, bytes]:
     """What a reader sees."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in out.rglob("*")
-        if path.is_file() and "_staging" not in path.parts
-    }
+    return read(out) or {}
 
 
 def refused(run: subprocess.CompletedProcess[str]) -> str:
@@ -95,20 +99,19 @@ def test_unreadable_input_is_refused_and_published_at_once_when_allowed(
         ("4", "corrupt"),
         ("5", "unreadable"),
     ]
-    records = {path: path.stat().st_mtime_ns for path in out.glob("_staging/*/_records/*")}
+    records = {path: path.stat().st_mtime_ns for path in out.glob("_runs/*/_records/*")}
 
     line = refused(glossator(*arguments, "--max-unreadable", WHOLE))
     assert f"the {WHOLE} files allowed" in line
-    assert records == {path: path.stat().st_mtime_ns for path in out.glob("_staging/*/_records/*")}
-    assert list(out.glob("_staging/*/_refused.json"))
+    assert records == {path: path.stat().st_mtime_ns for path in out.glob("_runs/*/_records/*")}
+    assert list(out.glob("_runs/*/_refused.json"))
 
     run = glossator(*arguments, "--max-unreadable", "3")
     assert run.returncode == 0, run.stderr
     assert f"resuming: {FILES} are done" in run.stderr  # nothing was labelled anew
     assert "NOT READ: 50 rows and 2 whole files" in run.stdout
-    assert not (out / "_staging").exists()
-    check = {"name": "unreadable", "value": 3, "limit": 3, "passed": True}
-    assert manifest(out)["checks"] == [check]
+    assert not [*out.glob("_runs/*/_records"), *out.glob("_runs/*/_refused.json")]
+    assert check_of(out, "unreadable") == (3, 3, True)
     assert manifest(out)["totals"]["rows_labelled"] == GOOD_FILES * ROWS
     # what is published is published, whatever the next run would allow
     assert "nothing was done" in glossator(*arguments).stdout
@@ -122,11 +125,22 @@ def test_a_good_publication_stays_when_the_next_is_refused(
     arguments = ("label", "--output", out, "--model", bundle, "--key", "id", "--input")
     run = glossator(*arguments, day)
     assert run.returncode == 0, run.stderr
-    check = {"name": "unreadable", "value": 0, "limit": 0, "passed": True}
-    assert manifest(out)["checks"] == [check]
+    assert check_of(out, "unreadable") == (0, 0, True)
     before = tree(out)
     refused(glossator(*arguments, inputs))
     assert tree(out) == before and (out / "_SUCCESS").exists()
+    # beside other checks it is one of them
+    more = tmp_path / "gates.toml"
+    more.write_text("min_rows = 1\none_label = 0.1\n")
+    line = refused(glossator(*arguments, inputs, "--gates", more))
+    assert f"unreadable: {WHOLE} of {FILES} files" in line and "one_label.sentiment is " in line
+    run = glossator(
+        *arguments, inputs, "--gates", more, "--accept=unreadable", "--accept=one_label"
+    )
+    assert run.returncode == 0, run.stderr
+    assert "LET THROUGH: unreadable: 3 of 6 files, at most 0 files" in run.stdout
+    accepted = {c["name"] for c in manifest(out)["checks"] if c["accepted"]}
+    assert accepted == {"unreadable", "one_label.sentiment"}
 
 
 @pytest.mark.parametrize(
@@ -151,8 +165,8 @@ def test_a_count_is_of_files_and_a_share_of_rows_or_files(
     whole: int, pages: int, limit: float, passes: bool, tmp_path: Path, plan_of: Any
 ) -> None:
     plan, records = plan_of(whole, pages)
-    (check,) = gates.check(plan, records, gates.Limits(limit))
-    assert (check.name, check.limit, check.passed) == ("unreadable", limit, passes)
+    made = check(unreadable(plan, records), Limits(limit))
+    assert (made.name, made.limit, made.passed) == ("unreadable", limit, passes)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from outputs import current
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
@@ -23,12 +24,16 @@ from glossator.pipeline.outputs import publish
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / "_manifest.json").read_text())
+    content: dict[str, Any] = json.loads((current(out) / "_manifest.json").read_text())
     return content
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    return [row for part in sorted(out.glob("part-*")) for row in pq.read_table(part).to_pylist()]
+    return [
+        row
+        for part in sorted(current(out).glob("part-*"))
+        for row in pq.read_table(part).to_pylist()
+    ]
 
 
 def good(result: subprocess.CompletedProcess[str]) -> str:
@@ -76,7 +81,7 @@ def test_output_inside_the_input_of_an_object_store(tmp_path: Path, bundle: Path
             for out in ("labels", "labels", "more", "labels")
         ]
         assert states == ["published", "unchanged", "published", "unchanged"]
-        parts = fs.glob("/inside/in/*/part-*")
+        parts = fs.glob("/inside/in/*/_runs/*/part-*")
         assert [pq.read_metadata(fs.open(part)).num_rows for part in parts] == [6, 6]
     finally:
         fs.rm("/inside", recursive=True)
@@ -87,12 +92,11 @@ def test_killed_run_inside_the_input(tmp_path: Path, bundle: Path) -> None:
     write_comments(root / "a.parquet", make_comments(6))
     flags = ("label", "--input", root, "--model", bundle)
     good(glossator(*flags, "--output", root / "killed"))
-    (root / "killed" / "_SUCCESS").unlink()
-    (root / "killed" / "_manifest.json").rename(root / "manifest.json")
-    (root / "killed" / "_publishing.json").write_text('{"run_id": "0123456789abcdef"}')
+    for name in ("_SUCCESS", "_current.json"):
+        (root / "killed" / name).unlink()
     good(glossator(*flags, "--output", root / "labels"))
     assert len(rows(root / "labels")) == 6
-    assert manifest(root / "labels")["skipped"] == {"not Parquet": 1, "output of Glossator": 1}
+    assert manifest(root / "labels")["skipped"] == {"output of Glossator": 1}
 
 
 def test_what_was_skipped_is_told(tmp_path: Path, bundle: Path) -> None:
@@ -157,7 +161,7 @@ def test_secrets_are_written_nowhere(
         assert "nothing was done" in good(glossator(*flags))
         fs.rm_file("/signed/a.parquet?X-Amz-Signature=hush1&token=hush2")
         gone = glossator(*flags)
-        assert gone.returncode == 2 and "token=REDACTED" in gone.stderr
+        assert gone.returncode == 4 and "token=REDACTED" in gone.stderr
         said += gone.stderr + "".join(plans)
         written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
         assert "hush" not in said and b"hush" not in written
@@ -169,14 +173,14 @@ def test_empty_day_is_published(tmp_path: Path, bundle: Path) -> None:
     day, out = tmp_path / "day", tmp_path / "out"
     day.mkdir()
     flags = ("label", "--input", day, "--output", out, "--model", bundle, "--key", "id")
-    assert glossator(*flags).returncode == 2  # a folder without a word that it is whole
+    assert glossator(*flags).returncode == 4  # a folder without a word that it is whole
     (day / "_SUCCESS").touch()
     run = glossator(*flags)
     said = good(run)
     assert f"empty, with _SUCCESS and nothing to read: {day}" in said
     assert "published 1 part" in said and "is an empty day" in run.stderr
     assert (out / "_SUCCESS").exists() and manifest(out)["empty"] == [str(day)]
-    (part,) = out.glob("part-*")
+    (part,) = current(out).glob("part-*")
     table = pq.read_table(part)
     assert (table.num_rows, table.schema.field("id").type) == (0, pa.null())
     assert table.schema.names[:3] == ["id", "source_file", "source_row"]

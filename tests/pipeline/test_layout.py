@@ -11,7 +11,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
+from outputs import NEW, NEW_RUN, OLD, OLD_RUN, manifest, part, read, stage, tree
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
@@ -22,7 +22,7 @@ from glossator.pipeline.outputs.publish import (
     check_output,
     publish,
     published,
-    recover,
+    settle,
     staging,
 )
 from glossator.pipeline.outputs.staging import completed_records, load_plan, save_plan
@@ -54,19 +54,18 @@ def publish_new(out: Path) -> None:
 
 
 LINKS = (
-    "_staging",
-    "_rejects",
-    "_manifest.json",
+    "_runs",
+    "_current.json",
+    "_lease.json",
     "_SUCCESS",
-    "_publishing.json",
-    part(0, "a"),
-    f"_rejects/{part(1, 'a')}",
-    f"_staging/{NEW_RUN}",
-    f"_staging/{NEW_RUN}/_rejects",
-    f"_staging/{NEW_RUN}/_records",
-    f"_staging/{NEW_RUN}/{part(0, 'a')}",
-    f"_staging/{NEW_RUN}/_plan.json",
-    "_staging/_glossator.json",
+    f"_runs/{NEW_RUN}",
+    f"_runs/{NEW_RUN}/_manifest.json",
+    f"_runs/{NEW_RUN}/_rejects/{part(0, 'b')}",
+    f"_runs/{NEW_RUN}/_rejects",
+    f"_runs/{NEW_RUN}/_records",
+    f"_runs/{NEW_RUN}/{part(0, 'a')}",
+    f"_runs/{NEW_RUN}/_plan.json",
+    "_runs/_glossator.json",
 )
 
 
@@ -80,11 +79,11 @@ def test_no_link_is_followed(name: str, target: str, out: Path, victim: Path) ->
     else:
         link.unlink(missing_ok=True)
     link.symlink_to(victim / target)
-    before, others = tree(victim), visible(out)
-    with pytest.raises(UsageError, match=r"is a symbolic link|_publishing\.json"):
+    before, others = tree(victim), tree(out)
+    with pytest.raises(UsageError, match=r"is a symbolic link"):
         publish_new(out)
-    assert tree(victim) == before and visible(out) == others
-    if not name.startswith(f"_staging/{NEW_RUN}"):
+    assert tree(victim) == before and tree(out) == others
+    if not name.startswith(f"_runs/{NEW_RUN}"):
         with pytest.raises(UsageError, match="is a symbolic link") as caught:
             check_output(str(out))
         assert caught.value.parameter == "output" and name in str(caught.value)
@@ -92,15 +91,15 @@ def test_no_link_is_followed(name: str, target: str, out: Path, victim: Path) ->
 
 def test_no_link_is_followed_while_clearing_up(out: Path, victim: Path) -> None:
     """A run's own folder goes with the links in it, and nothing that they lead to."""
-    old = out / "_staging" / ("d" * 16)
+    old = out / "_runs" / ("d" * 16)
     (old / "deep").mkdir(parents=True)
     (old / "_plan.json").write_text(json.dumps({"run_id": "d" * 16}))
-    for link in (old / "link", old / "deep" / "link", out / "_staging" / "link"):
+    for link in (old / "link", old / "deep" / "link", out / "_runs" / "link"):
         link.symlink_to(victim)
     before = tree(victim)
     publish_new(out)
     assert tree(victim) == before
-    assert not old.exists() and (out / "_staging" / "link").is_symlink()
+    assert not old.exists() and (out / "_runs" / "link").is_symlink()
 
 
 def test_the_output_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -110,7 +109,7 @@ def test_the_output_itself_may_be_a_link(tmp_path: Path) -> None:
     with lock(str(out)):
         check_output(str(out))
         publish(str(out), NEW_RUN, stage(str(out), NEW_RUN, NEW))
-    assert tree(tmp_path / "disk") == expected(NEW_RUN, NEW)
+    assert read(tmp_path / "disk") == NEW
 
 
 def hard_link(path: Path, victim: Path) -> None:
@@ -132,9 +131,9 @@ def hard_link(path: Path, victim: Path) -> None:
 def test_the_lock_is_not_written_where_something_else_is(
     put: Callable[[Path, Path], object], out: Path, victim: Path
 ) -> None:
-    put(out / "_staging" / ".lock", victim)
+    put(out / "_runs" / ".lock", victim)
     before = tree(victim)
-    words = r"_staging/\.lock: is not a lock of Glossator's"
+    words = r"_runs/\.lock: is not a lock of Glossator's"
     with pytest.raises(UsageError, match=words), lock(str(out)):
         pass
     assert tree(victim) == before
@@ -150,19 +149,20 @@ def test_what_others_put_into_staging_stays_and_is_reported(out: Path, plan: Any
         f"{'f' * 16}/data.csv": b"mine",
     }
     for name, data in theirs.items():
-        (out / "_staging" / name).parent.mkdir(exist_ok=True)
-        (out / "_staging" / name).write_bytes(data)
+        (out / "_runs" / name).parent.mkdir(exist_ok=True)
+        (out / "_runs" / name).write_bytes(data)
     with lock(str(out)):
         assert begin(str(out), plan) == ["e" * 16, "f" * 16, "notes.txt", "spark"]
         publish_new(out)
-    assert visible(out) == expected(NEW_RUN, NEW)
-    left = {k: v for k, v in tree(out / "_staging").items() if v is not None}
-    assert left == theirs
+    assert read(out) == NEW
+    left = {k: v for k, v in tree(out / "_runs").items() if v is not None}
+    ours = tuple(f"{run}/" for run in (OLD_RUN, NEW_RUN))
+    assert {name: data for name, data in left.items() if not name.startswith(ours)} == theirs
 
 
 def test_a_folder_that_others_made_is_not_an_output(tmp_path: Path) -> None:
-    (tmp_path / "_staging" / ("e" * 16)).mkdir(parents=True)
-    (tmp_path / "_staging" / ("e" * 16) / "data.csv").touch()
+    (tmp_path / "_runs" / ("e" * 16)).mkdir(parents=True)
+    (tmp_path / "_runs" / ("e" * 16) / "data.csv").touch()
     with pytest.raises(UsageError, match="holds files that glossator did not write"):
         check_output(str(tmp_path))
 
@@ -170,7 +170,7 @@ def test_a_folder_that_others_made_is_not_an_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", ["nothing", "plan", "records", "unfinished"])
 def test_what_killed_runs_left_goes_at_the_next_publication(left: str, out: Path) -> None:
     """Whatever they had come to; those of earlier versions have no mark in staging."""
-    run = out / "_staging" / ("d" * 16)
+    run = out / "_runs" / ("d" * 16)
     run.mkdir()
     if left == "plan":
         (run / "_plan.json").write_text(json.dumps({"run_id": "d" * 16}))
@@ -188,7 +188,7 @@ def test_what_killed_runs_left_goes_at_the_next_publication(left: str, out: Path
         (run / f"._plan.json.{'0' * 32}.tmp").touch()
     check_output(str(out))
     publish_new(out)
-    assert tree(out) == expected(NEW_RUN, NEW)
+    assert read(out) == NEW and not run.exists()
 
 
 @pytest.fixture
@@ -200,63 +200,69 @@ def plan(tmp_path: Path) -> Any:
     return make_plan([str(path)], text=None, keys=["id"], identity="x")
 
 
-def test_staging_carries_our_mark_until_it_goes(tmp_path: Path, plan: Any) -> None:
+def test_the_runs_carry_our_mark(tmp_path: Path, plan: Any) -> None:
     for out in (str(tmp_path / "out"), "memory://marked/out"):
         fs, root = fsspec.core.url_to_fs(out)
-        with lock(out):
-            assert begin(out, plan) == []
-        mark = json.loads(fs.cat_file(f"{root}/_staging/_glossator.json"))
-        assert mark == {"format": "glossator-staging-1", "owner": "glossator"}
+        assert begin(out, plan) == []
+        mark = json.loads(fs.cat_file(f"{root}/_runs/_glossator.json"))
+        assert mark == {"format": "glossator-runs-1", "owner": "glossator"}
         assert load_plan(staging(out, plan.run_id)) == plan
         check_output(out)
-        with lock(out):
-            publish(out, plan.run_id, manifest(plan.run_id, {}))
-        fs.invalidate_cache()
-        assert not fs.find(f"{root}/_staging")
+        publish(out, plan.run_id, manifest(plan.run_id, {}))
+        assert {path.rpartition("_runs/")[2] for path in fs.find(f"{root}/_runs")} == {
+            "_glossator.json",
+            f"{plan.run_id}/_manifest.json",
+            f"{plan.run_id}/_records.json",
+        }
     fsspec.filesystem("memory").rm("/marked", recursive=True)
 
 
 def test_a_mark_that_is_not_ours_is_refused(out: Path, plan: Any) -> None:
-    (out / "_staging" / "_glossator.json").write_text('{"format": "glossator-staging-9"}')
+    (out / "_runs" / "_glossator.json").write_text('{"format": "glossator-runs-9"}')
     with pytest.raises(
         UsageError, match=r"_glossator\.json: does not say that this folder is ours"
     ):
         begin(str(out), plan)
 
 
-JOURNALS = {
+def pointer(**changes: Any) -> bytes:
+    """The text of a `_current.json` of the new run, with some fields changed."""
+    return json.dumps({"format": "glossator-current-1", "run": NEW_RUN, **changes}).encode()
+
+
+POINTERS = {
     "empty": b"",
-    "cut": b'{"run_id": "bbbb',
+    "cut": pointer()[:40],
     "list": b"[]",
     "binary": b"\xff\xfe\x00",
     "deep": b"[" * 100_000,
-    "no run": b"{}",
-    "number": b'{"run_id": 7}',
-    "null": b'{"run_id": null}',
-    "escape": b'{"run_id": "../../victim"}',
-    "absolute": b'{"run_id": "/etc"}',
-    "short": b'{"run_id": "bbbb"}',
-    "newline": b'{"run_id": "bbbbbbbbbbbbbbbb\\n"}',
-    "more": b'{"run_id": "bbbbbbbbbbbbbbbb", "then": 1}',
+    "format": pointer(format="glossator-current-9"),
+    "number": pointer(run=7),
+    "escape": pointer(run="../../victim"),
+    "absolute": pointer(run="/etc"),
+    "short": pointer(run="bbbb"),
+    "newline": pointer(run=f"{NEW_RUN}\n"),
+    "token": pointer(token=-1),
+    "more": pointer(then=1),
 }
 
 
-@pytest.mark.parametrize("content", JOURNALS.values(), ids=JOURNALS)
-def test_a_journal_is_validated_before_it_is_believed(
+@pytest.mark.parametrize("content", POINTERS.values(), ids=POINTERS)
+def test_what_is_current_is_validated_before_it_is_believed(
     content: bytes, out: Path, victim: Path
 ) -> None:
     (victim / "_manifest.json").write_text(manifest(NEW_RUN, NEW).to_json())
-    (out / "_publishing.json").write_bytes(content)
+    (out / "_current.json").write_bytes(content)
     before = (tree(out), tree(victim))
-    for action in (lambda: recover(str(out)), lambda: publish_new(out)):
+    for action in (check_output, published, settle, lambda o: publish_new(Path(o))):
         with pytest.raises(
-            UsageError, match=r"out/_publishing\.json: is damaged: .*: remove it and"
+            UsageError, match=r"out/_current\.json: is damaged: .*: put it back .*, or remove it"
         ):
-            action()
+            action(str(out))
     assert (tree(out), tree(victim)) == before
-    (out / "_publishing.json").unlink()  # the remedy
+    (out / "_current.json").unlink()  # the remedy
     publish_new(out)
-    assert visible(out) == expected(NEW_RUN, NEW)
+    assert read(out) == NEW
 
 
 def forged(**changes: Any) -> str:
@@ -290,17 +296,16 @@ MANIFESTS = {
 @pytest.mark.parametrize("text", MANIFESTS.values(), ids=MANIFESTS)
 def test_a_manifest_is_validated_before_it_is_believed(text: str, out: Path, victim: Path) -> None:
     before = tree(victim)
-    (out / "_publishing.json").write_text(json.dumps({"run_id": NEW_RUN}))
-    (out / "_staging" / NEW_RUN / "_manifest.json").write_text(text)
+    (out / "_current.json").write_bytes(pointer())
+    (out / "_runs" / NEW_RUN / "_manifest.json").write_text(text)
     untouched = tree(out)
-    with pytest.raises(UsageError, match=r"_staging/b+/_manifest\.json: is damaged: ") as caught:
-        recover(str(out))
-    assert "\n" not in str(caught.value) and tree(out) == untouched and tree(victim) == before
-    (out / "_publishing.json").unlink()
-    (out / "_manifest.json").write_text(text)
-    for action in (check_output, published):
-        with pytest.raises(UsageError, match=r"out/_manifest\.json: is damaged: .*: put it back"):
+    for action in (check_output, published, settle):
+        with pytest.raises(
+            UsageError, match=r"_runs/b+/_manifest\.json: is damaged: .*: put it back"
+        ) as caught:
             action(str(out))
+        assert "\n" not in str(caught.value)
+    assert tree(out) == untouched and tree(victim) == before
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from glossator.pipeline.inputs import markers
 from glossator.pipeline.inputs.discover import Found, discover
 from glossator.pipeline.inputs.plan import make_plan
 from glossator.pipeline.outputs import publish
-from glossator.pipeline.outputs.layout import JOURNAL
+from glossator.pipeline.outputs.current import CURRENT as CURRENT_NAME
 from glossator.pipeline.outputs.manifest import MANIFEST as MANIFEST_NAME
 
 Put = Callable[[str, bytes], str]
-MANIFEST = b'{\n "format": "glossator-output-1",\n "run_id": "0123456789abcdef"}'
+CURRENT = b'{"format": "glossator-current-1", "run": "0123456789abcdef"}'
+MANIFEST = b'{\n "format": "glossator-output-2",\n "run_id": "0123456789abcdef"}'
 PARQUET = pa.BufferOutputStream()
 pq.write_table(pa.table({"text": ["hello"]}), PARQUET)
 DATA = PARQUET.getvalue().to_pybytes()
@@ -56,9 +57,9 @@ def names(result: Found) -> list[str]:
 
 
 OUTPUTS = {
-    "published": {"part-00000-0123456789ab.parquet": DATA, "_manifest.json": MANIFEST},
-    "killed": {"_publishing.json": b'{"run_id": "0123456789abcdef"}', "part-00000-a.parquet": DATA},
-    "begun": {"_staging/0123456789abcdef/part-00000-a.parquet": DATA},
+    "published": {"_current.json": CURRENT, "_runs/0123456789abcdef/part-00000-a.parquet": DATA},
+    "run": {"part-00000-0123456789ab.parquet": DATA, "_manifest.json": MANIFEST},
+    "begun": {"_runs/0123456789abcdef/part-00000-a.parquet": DATA},
 }
 
 
@@ -128,9 +129,9 @@ def test_output_is_known_through_links(tmp_path: Path) -> None:
     ("name", "content"),
     [
         ("_manifest.json", b'{"format": "of something else"}'),
-        ("_publishing.json", b'{"title": "Publishing"}'),
-        ("_staging/notes.txt", b"mine"),
-        ("_staging/0123456789abcdef/x", b"beside files that anyone can see"),
+        ("_current.json", b'{"title": "Current affairs"}'),
+        ("_runs/notes.txt", b"mine"),
+        ("_runs/0123456789abcdef/x", b"beside files that anyone can see"),
     ],
 )
 def test_names_of_ours_with_other_content_prove_nothing(
@@ -227,4 +228,4 @@ def test_run_that_has_just_begun(tmp_path: Path) -> None:
     assert found(str(tmp_path / "in")).skipped == {"output of Glossator": 1}
     with pytest.raises(UsageError, match="is an output of Glossator"):
         found(str(tmp_path / "in" / "labels"))
-    assert set(markers.CONTENT) == {MANIFEST_NAME, JOURNAL}
+    assert set(markers.CONTENT) == {MANIFEST_NAME, CURRENT_NAME}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from bundle_edits import edit_index
 from command_lines import glossator
+from outputs import current
 from sample_comments import make_comments, write_comments
 
 from glossator.model.errors import UsageError
@@ -24,7 +25,7 @@ def test_the_digest_is_that_of_the_index_and_stands_in_the_manifest(
     arguments = ("label", "--input", source, "--model", bundle, "--model-digest", digest)
     run = glossator(*arguments, "--output", tmp_path / "out")
     assert run.returncode == 0, run.stderr
-    assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["model"] == digest
+    assert json.loads((current(tmp_path / "out") / "_manifest.json").read_text())["model"] == digest
 
 
 def test_another_model_is_refused_before_work(bundle: Path, tmp_path: Path) -> None:

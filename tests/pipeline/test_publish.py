@@ -1,3 +1,5 @@
+"""Publishing: one step from one run to the next, and what stays of the last."""
+
 from __future__ import annotations
 
 import os
@@ -6,24 +8,28 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
-from outputs import NEW, NEW_RUN, OLD, OLD_RUN, expected, manifest, part, stage, tree, visible
+from outputs import NEW, NEW_RUN, OLD, OLD_RUN, manifest, part, read, stage, tree
 
 from glossator.model.errors import UsageError
 from glossator.pipeline.errors import ReconcileError
-from glossator.pipeline.outputs import publish as publishing
 from glossator.pipeline.outputs.lock import lock
+from glossator.pipeline.outputs.manifest import Version
 from glossator.pipeline.outputs.publish import (
     check_output,
+    kept_runs,
     publish,
     published,
-    recover,
+    settle,
     state,
 )
+
+THIRD_RUN = "c" * 16
 
 
 @pytest.fixture
@@ -36,19 +42,69 @@ def out(tmp_path: Path) -> Path:
     return out
 
 
-USERS = {"part-of-the-user.parquet": b"mine"}
+def names(out: Path) -> set[str]:
+    return {path.name for path in out.iterdir()}
 
 
 def test_publish_over_an_earlier_run(out: Path) -> None:
-    assert visible(out) == {**expected(OLD_RUN, OLD), **USERS}
+    assert read(out) == OLD
     assert state(str(out), OLD_RUN) == "published"
     assert state(str(out), NEW_RUN) == "resumable"
-    assert state(str(out), "c" * 16) == "new"
-    publish(str(out), NEW_RUN, manifest(NEW_RUN, NEW))
-    assert tree(out) == {**expected(NEW_RUN, NEW), **USERS}
+    assert state(str(out), THIRD_RUN) == "new"
+    made = publish(str(out), NEW_RUN, manifest(NEW_RUN, NEW))
+    assert read(out) == NEW and published(str(out)) == made
     assert state(str(out), NEW_RUN) == "published"
-    assert state(str(out), OLD_RUN) == "new"
-    assert published(str(out)) == manifest(NEW_RUN, NEW)
+    assert names(out) == {"part-of-the-user.parquet", "_SUCCESS", "_current.json", "_runs"}
+    assert not (out / "_runs" / NEW_RUN / "_records").exists()
+    (before,) = made.history
+    assert (before.run_id, before.rows_labelled) == (OLD_RUN, 0)
+    assert replace(made, published="", history=()) == replace(manifest(NEW_RUN, NEW), published="")
+
+
+def test_what_was_read_before_is_still_there(out: Path) -> None:
+    """A reader who has the old run's folder reads on in it while the new one is published."""
+    publish_new(str(out))
+    folder = out / "_runs" / OLD_RUN
+    assert {name: (folder / name).read_bytes() for name in OLD} == OLD
+
+
+def test_the_run_before_comes_back_without_a_part_being_written(out: Path) -> None:
+    files = manifest(OLD_RUN, OLD)
+    publish_new(str(out))
+    assert state(str(out), OLD_RUN) == "resumable"
+    times = {p: p.stat().st_mtime_ns for p in (out / "_runs" / OLD_RUN).rglob("part-*")}
+    made = publish(str(out), OLD_RUN, files)
+    assert read(out) == OLD and [version.run_id for version in made.history] == [NEW_RUN]
+    assert times == {p: p.stat().st_mtime_ns for p in (out / "_runs" / OLD_RUN).rglob("part-*")}
+
+
+def test_runs_are_kept_for_a_while(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    for run in "abcd":
+        content = {part(0, run): run.encode()}
+        publish(out, run * 16, stage(out, run * 16, content), keep_seconds=3600)
+    runs = [run * 16 for run in "abcd"]
+    assert {path.name for path in (tmp_path / "_runs").glob("????*") if path.is_dir()} == set(runs)
+    now = published(out)
+    assert now and [version.run_id for version in now.history] == runs[2::-1]
+    settle(out, keep_seconds=-1)  # the last one stays in any case
+    left = {path.name for path in (tmp_path / "_runs").iterdir() if path.is_dir()}
+    assert left == set(runs[2:])
+
+
+def test_how_long_a_run_is_kept_counts_from_when_it_was_replaced() -> None:
+    def at(minute: int) -> str:
+        return f"2026-01-01T00:{minute:02}:00Z"
+
+    history = tuple(
+        Version(run * 16, at(minute), "m", None, 0, 0)
+        for run, minute in (("c", 20), ("b", 5), ("a", 0))
+    )
+    now = replace(manifest("d" * 16, {}), published=at(30), history=history)
+    start = 1767225600.0  # at(0)
+    for minute, kept in ((34, "dcba"), (35, "dcb"), (49, "dcb"), (50, "dc"), (90, "dc")):
+        found = kept_runs(now, 29 * 60, start + 60 * minute)
+        assert found == {run * 16 for run in kept}, minute
 
 
 def in_child(action: Callable[[], None], steps: int) -> bool:
@@ -87,7 +143,7 @@ def killed_everywhere(
         copy = tmp_path / f"copy-{steps}"
         shutil.copytree(out, copy)
         if not in_child(lambda copy=copy: action(str(copy)), steps):  # type: ignore[misc]
-            assert steps > 15
+            assert steps > 8
             return
         yield steps, copy
 
@@ -96,52 +152,54 @@ def publish_new(out: str) -> None:
     publish(out, NEW_RUN, manifest(NEW_RUN, NEW))
 
 
-def test_killed_at_every_step_and_recovered(out: Path, tmp_path: Path) -> None:
-    after = {**expected(NEW_RUN, NEW), **USERS}
-    journalled = 0
+def test_killed_at_every_step_and_run_again(out: Path, tmp_path: Path) -> None:
+    """A reader finds one run or the other, whole, at every step; and the next one finishes."""
+    found = []
     for _, copy in killed_everywhere(out, tmp_path, publish_new):
-        if (copy / "_publishing.json").exists():
-            journalled += 1
-            if (copy / "_SUCCESS").exists():  # a reader that honours it sees one run, whole
-                assert visible(copy) in ({**expected(OLD_RUN, OLD), **USERS}, after)
-            assert recover(str(copy)) == NEW_RUN
+        found.append(read(copy))
+        assert found[-1] in (OLD, NEW)
+        check_output(str(copy))
+        if state(str(copy), NEW_RUN) == "published":
+            settle(str(copy))
         else:
-            untouched = {k: v for k, v in visible(copy).items() if not k.endswith(".tmp")}
-            assert untouched in ({**expected(OLD_RUN, OLD), **USERS}, after)
-            assert recover(str(copy)) is None
-            if untouched != after:
-                assert state(str(copy), NEW_RUN) == "resumable"
-                publish_new(str(copy))
-        assert tree(copy) == after
-        assert recover(str(copy)) is None
-    assert journalled > 10
+            publish_new(str(copy))
+        assert read(copy) == NEW and (copy / "_SUCCESS").exists()
+        assert not (copy / "_runs" / NEW_RUN / "_records").exists()
+        assert (copy / "part-of-the-user.parquet").read_bytes() == b"mine"
+    switched = found.index(NEW)
+    assert OLD not in found[switched:] and NEW not in found[:switched]
+    assert switched > 5 and len(found) - switched > 2
 
 
-def test_killed_again_while_it_recovers(out: Path, tmp_path: Path) -> None:
-    after = {**expected(NEW_RUN, NEW), **USERS}
-    for steps, copy in killed_everywhere(out, tmp_path, publish_new):
-        if steps % 4 or not (copy / "_publishing.json").exists():
-            continue
-        again = 0
-        while in_child(lambda copy=copy: recover(str(copy)), again):  # type: ignore[misc]
-            again += 1
-        recover(str(copy))
-        assert tree(copy) == after
+def test_killed_while_it_settles(out: Path, tmp_path: Path) -> None:
+    """What is of no more use is removed in steps, each of which may be the last."""
+    stage(str(out), THIRD_RUN, NEW)
+    publish_new(str(out))
+    (out / "_SUCCESS").unlink()
+    for number, name in enumerate("def0"):
+        stage(str(out), name * 16, {part(number, name): b"given up"})
+    for _, copy in killed_everywhere(out, tmp_path, settle):
+        assert read(copy) == NEW
+        settle(str(copy))
+        runs = {path.name for path in (copy / "_runs").iterdir() if path.is_dir()}
+        assert runs == {OLD_RUN, NEW_RUN} and (copy / "_SUCCESS").exists()
 
 
-def test_first_publication_killed_has_no_success(tmp_path: Path) -> None:
+def test_first_publication_killed(tmp_path: Path) -> None:
     first = tmp_path / "first"
     stage(str(first), NEW_RUN, NEW)
+    found = []
     for _, copy in killed_everywhere(first, tmp_path, publish_new):
-        assert (published(str(copy)) is None) == (not (copy / "_SUCCESS").exists())
-        if (copy / "_SUCCESS").exists():
-            assert visible(copy) == expected(NEW_RUN, NEW)
+        found.append(read(copy))
+        assert (published(str(copy)) is None) == (found[-1] is None)
+        if (copy / "_SUCCESS").exists():  # which is only ever there with a publication
+            assert found[-1] == NEW
         check_output(str(copy))
+    assert None in found and NEW in found
 
 
 def test_run_that_is_not_whole_is_not_published(out: Path) -> None:
-    (out / "_staging" / NEW_RUN / part(1, "b")).write_bytes(b"shorter")
-    (out / "_staging" / NEW_RUN / part(1, "b")).write_bytes(b"short")
+    (out / "_runs" / NEW_RUN / part(1, "b")).write_bytes(b"short")
     before = tree(out)
     with pytest.raises(ReconcileError, match=rf"{part(1, 'b')} is not whole in staging"):
         publish_new(str(out))
@@ -149,34 +207,10 @@ def test_run_that_is_not_whole_is_not_published(out: Path) -> None:
 
 
 def test_damaged_publication_is_not_published(out: Path) -> None:
-    (out / part(2, "a")).unlink()
-    assert state(str(out), OLD_RUN) == "new"
+    (out / "_runs" / OLD_RUN / part(2, "a")).unlink()
+    assert state(str(out), OLD_RUN) != "published"
     publish(str(out), OLD_RUN, stage(str(out), OLD_RUN, OLD))
-    assert tree(out) == {**expected(OLD_RUN, OLD), **USERS}
-
-
-def test_same_run_published_again_after_a_kill_takes_the_new_files(out: Path) -> None:
-    """`_SUCCESS` and the manifest of the run stand there already: they prove nothing."""
-    (out / part(2, "a")).write_bytes(b"damage")
-    files = stage(str(out), OLD_RUN, OLD)
-    journalled = 0
-    for _, copy in killed_everywhere(out, out.parent, lambda o: publish(o, OLD_RUN, files)):
-        if recover(str(copy)):
-            journalled += 1
-            assert visible(copy) == {**expected(OLD_RUN, OLD), **USERS}
-    assert journalled > 10
-
-
-def test_lost_file_is_reported_and_not_published(out: Path) -> None:
-    publishing.put_bytes(
-        fsspec.filesystem("file"), f"{out}/_publishing.json", b'{"run_id": "%s"}' % NEW_RUN.encode()
-    )
-    text = manifest(NEW_RUN, NEW).to_json()
-    (out / "_staging" / NEW_RUN / "_manifest.json").write_text(text)
-    (out / "_staging" / NEW_RUN / part(1, "b")).unlink()
-    with pytest.raises(ReconcileError, match=r"is lost: remove .*_publishing\.json and run again"):
-        recover(str(out))
-    assert published(str(out)) is None
+    assert read(out) == OLD and state(str(out), OLD_RUN) == "published"
 
 
 class Killed(BaseException):
@@ -197,15 +231,22 @@ def kill_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return change_or_die
 
-    for name in ("put_file", "cp_file", "rm_file", "rm"):
+    for name in ("put_file", "pipe_file", "cp_file", "rm_file", "rm"):
         monkeypatch.setattr(kind, name, guarded(getattr(kind, name)))
+
+
+def read_in_memory(target: str) -> dict[str, bytes]:
+    fs = fsspec.filesystem("memory")
+    now = published(target)
+    assert now is not None
+    folder = f"{target.removeprefix('memory:/')}/_runs/{now.run_id}"
+    return {file.name: fs.cat_file(f"{folder}/{file.name}") for file in now.files}
 
 
 def test_object_store_that_cannot_rename(monkeypatch: pytest.MonkeyPatch) -> None:
     fs = fsspec.filesystem("memory")
     target = "memory://publish/out"
-    after = {k: v for k, v in expected(NEW_RUN, NEW).items() if v is not None}
-    killed, steps = True, 0
+    killed, steps, seen = True, 0, set()
     while killed:
         publish(target, OLD_RUN, stage(target, OLD_RUN, OLD))
         files = stage(target, NEW_RUN, NEW)
@@ -216,14 +257,16 @@ def test_object_store_that_cannot_rename(monkeypatch: pytest.MonkeyPatch) -> Non
         except Killed:
             steps += 1
         monkeypatch.undo()
-        recover(target)
+        found = read_in_memory(target)
+        assert found in (OLD, NEW)
+        seen.add(found == NEW)
         if state(target, NEW_RUN) != "published":
             publish(target, NEW_RUN, files)
-        assert after == {
-            name.removeprefix("/publish/out/"): fs.cat_file(name) for name in fs.find("/publish")
-        }
+        assert read_in_memory(target) == NEW
+        settle(target)
+        assert not fs.find(f"/publish/out/_runs/{NEW_RUN}/_records")
         fs.rm("/publish", recursive=True)
-    assert steps > 15
+    assert steps > 4 and seen == {True, False}
 
 
 def test_output_that_is_not_ours_is_refused(tmp_path: Path) -> None:
@@ -235,22 +278,20 @@ def test_output_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a file: name a folder"):
         check_output(str(tmp_path / "data.csv"))
     (tmp_path / "data.csv").unlink()
-    (tmp_path / "_staging").mkdir()
+    (tmp_path / "_runs").mkdir()
     check_output(str(tmp_path))
-    (tmp_path / "_staging" / "theirs").mkdir()
-    with pytest.raises(UsageError, match=r"holds files .*\(_staging, "):
+    (tmp_path / "_runs" / "theirs").mkdir()
+    with pytest.raises(UsageError, match=r"holds files .*\(_runs, "):
         check_output(str(tmp_path))
     (tmp_path / "_SUCCESS").touch()  # of another program, over what a killed run of ours left
-    (tmp_path / "_staging" / ".lock").touch()
+    (tmp_path / "_runs" / ".lock").touch()
     with pytest.raises(UsageError, match=r"holds files .*\(_SUCCESS, "):
         check_output(str(tmp_path))
     (tmp_path / "_SUCCESS").unlink()
     check_output(str(tmp_path))
-    (tmp_path / "_manifest.json").write_text('{"format": "something else"}')
-    with pytest.raises(UsageError, match=r"_manifest\.json: its format is 'something else', not"):
-        check_output(str(tmp_path))
     (tmp_path / "_manifest.json").write_text(manifest(NEW_RUN, NEW).to_json())
-    check_output(str(tmp_path))
+    with pytest.raises(UsageError, match=r"an earlier version of Glossator.*: name another folder"):
+        check_output(str(tmp_path))
 
 
 HOLD = """
@@ -275,19 +316,19 @@ def test_two_runs_lock_each_other_out(tmp_path: Path) -> None:
         pass
     process.kill()
     process.wait()
-    assert (held / "_staging" / ".lock").exists()
+    assert (held / "_runs" / ".lock").exists()
     with lock(str(held)):  # the kernel let go of it
-        assert (held / "_staging" / ".lock").read_text() == str(os.getpid())
+        assert (held / "_runs" / ".lock").read_text() == str(os.getpid())
         with pytest.raises(UsageError, match=f"process {os.getpid()} is writing"), lock(str(held)):
             pass
-    assert not (held / "_staging").exists()
+    assert not (held / "_runs").exists()
 
 
 def test_publish_under_the_lock_leaves_only_the_output(out: Path) -> None:
     with lock(str(out)):
         publish_new(str(out))
-        assert (out / "_staging" / ".lock").exists()
-    assert tree(out) == {**expected(NEW_RUN, NEW), **USERS}
+        assert (out / "_runs" / ".lock").exists()
+    assert not (out / "_runs" / ".lock").exists() and read(out) == NEW
 
 
 def test_lock_keeps_what_can_be_resumed(out: Path) -> None:
@@ -302,7 +343,7 @@ def test_lock_file_that_was_removed_meanwhile_is_not_trusted(
     """The last holder tidies up between our opening of the file and our locking of it."""
     import fcntl
 
-    flock, path, calls = fcntl.flock, tmp_path / "_staging" / ".lock", []
+    flock, path, calls = fcntl.flock, tmp_path / "_runs" / ".lock", []
 
     def slow(file: object, how: int) -> None:
         if not calls:
@@ -313,8 +354,3 @@ def test_lock_file_that_was_removed_meanwhile_is_not_trusted(
     monkeypatch.setattr(fcntl, "flock", slow)
     with lock(str(tmp_path)):
         assert len(calls) == 2 and path.read_text() == str(os.getpid())
-
-
-def test_lock_elsewhere_does_nothing() -> None:
-    with lock("memory://locked/out"), lock("memory://locked/out"):
-        assert not fsspec.filesystem("memory").exists("/locked")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from column_runs import why
 from command_lines import glossator
+from outputs import current
 from sample_comments import make_comments
 
 from glossator.pipeline.inputs import plan as planning
@@ -177,7 +178,7 @@ def test_what_is_wrong_with_a_file_harms_no_other(tmp_path: Path, bundle: Path) 
         "label", *given, "--key=id", "--tasks=sentiment", "--max-unreadable=2", "--json"
     )
     assert done.returncode == 0, done.stderr
-    parts = str(tmp_path / "out" / "part-*.parquet")
+    parts = str(current(tmp_path / "out") / "part-*.parquet")
     query = "SELECT id, source_file, source_row FROM read_parquet(?) ORDER BY id"
     found = duckdb.execute(query, [parts]).fetchall()
     odd = {i for name in (10, 20, 30, 40, 50) for i in (2 * name, 2 * name + 1)}
@@ -186,7 +187,7 @@ def test_what_is_wrong_with_a_file_harms_no_other(tmp_path: Path, bundle: Path) 
         for i in range(len(texts))
         if i not in odd
     ]
-    rejects = pq.read_table(tmp_path / "out" / "_rejects").to_pylist()
+    rejects = pq.read_table(current(tmp_path / "out") / "_rejects").to_pylist()
     assert sorted(why(rejects), key=str) == sorted(DAMAGED, key=str)
 
 
@@ -201,10 +202,10 @@ def test_shared_parts_say_what_single_ones_do(
         out = tmp_path / f"out-{few}"
         given = ("--input", tmp_path / "in", "--output", out, "--model", bundle, "--key=id")
         assert glossator("label", *given, "--max-unreadable=2").returncode == 0
-        for folder in (out, out / "_rejects"):
+        for folder in (current(out), current(out) / "_rejects"):
             parts = [pq.read_table(path) for path in sorted(folder.glob("part-*.parquet"))]
             table = pa.concat_tables(parts).to_pylist()
             tables.append(sorted(table, key=lambda row: (row["source_file"], str(row))))
-        counts.append(len(list(out.glob("part-*.parquet"))))
+        counts.append(len(list(current(out).glob("part-*.parquet"))))
     assert tables[0] == tables[2] and tables[1] == tables[3]
     assert counts[0] < 40 and counts[1] == FILES

@@ -60,7 +60,7 @@ def seen(big_job: Any, out: Path, wait_for: Wait, *flags: str) -> set[str]:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for pid in (process.pid, *map(int, children)):
             found.update(listening(pid))
-        return len(list(out.glob("_staging/*/_records/*.json"))) > 20
+        return len(list(out.glob("_runs/*/_records/*.json"))) > 20
 
     wait_for(done, process)
     run = big_job.end(process)
@@ -130,7 +130,7 @@ def test_another_user_gets_no_file_from_beams_artifact_service(
     )
     assert caller.stdout is not None and caller.stdout.readline() == "ready\n"
     process = big_job.start(tmp_path / "out", "--direct_running_mode=multi_threading")
-    wait_for(lambda: any((tmp_path / "out").glob("_staging/*/_records/*.json")), process)
+    wait_for(lambda: any((tmp_path / "out").glob("_runs/*/_records/*.json")), process)
     ports = {str(int(place.rpartition(":")[2], 16)) for place in listening(process.pid)}
     answers = caller.communicate(" ".join(ports) + "\n", timeout=90)[0].split()
     big_job.end(process)

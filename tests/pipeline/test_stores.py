@@ -17,7 +17,7 @@ from real_stores import READER, S3, Bucket
 from sample_comments import make_comments, write_comments
 from store_proxy import Proxy
 
-from glossator.model.store import put_if_absent
+from glossator.model.conditional import put_if_absent
 from glossator.pipeline.inputs import decode
 
 pytestmark = pytest.mark.stores

@@ -101,6 +101,21 @@ def test_how_a_table_is_chunked_leaves_no_trace(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+def test_only_what_repeats_has_a_dictionary_and_every_engine_knows_the_encodings(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path)
+    group = pq.read_metadata(tmp_path / f"{SPLIT.name}.parquet").row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    found = {chunk.path_in_schema: chunk.has_dictionary_page for chunk in chunks}
+    assert found == {"id": True, "sentiment.label": True, "sentiment.score": False}
+    assert {name for chunk in chunks for name in chunk.encodings} <= {
+        "PLAIN",
+        "RLE",
+        "RLE_DICTIONARY",
+    }
+
+
 def test_split_without_rows_has_a_part(tmp_path: Path) -> None:
     with SplitWriter(str(tmp_path), SPLIT, SCHEMA, KEYS) as writer:
         pass

@@ -16,6 +16,7 @@ from apache_beam.typehints.schemas import schema_from_element_type
 from command_lines import glossator
 from composed import NAMES, Seen, of, plain, rows_of
 from experts import with_expert
+from outputs import current
 from sample_comments import TASKS, answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import Bundle, save
@@ -69,7 +70,7 @@ def test_the_job_writes_it(folder: Path, answers: list[dict[str, Any]], tmp_path
     arguments = ("label", "--input", source, "--model", folder, "--key", "id", "--output", out)
     run = glossator(*arguments)
     assert run.returncode == 0, run.stderr
-    labels = pq.read_table(next(out.glob("part-*.parquet")))
+    labels = pq.read_table(next(current(out).glob("part-*.parquet")))
     assert with_share(labels.schema) == EXPERTS
     assert labels.select(NAMES).to_pylist() == answers
 

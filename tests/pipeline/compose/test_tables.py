@@ -17,6 +17,7 @@ from command_lines import glossator
 from composed import BROKEN, NAMES, Seen, of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from outputs import current
 from sample_comments import answer_alone
 
 from glossator.model.labeller import Labeller
@@ -64,14 +65,13 @@ def test_labels_are_those_of_the_job(
     done = glossator("label", *where, "--key", "id", "--top", "3")
     assert done.returncode == 0, done.stderr
     names = ["id", *NAMES]
-    job = pa.concat_tables(
-        [pq.read_table(p, partitioning=None) for p in sorted((tmp_path / "job").glob("*.parquet"))]
-    )
+    parts = sorted(current(tmp_path / "job").glob("*.parquet"))
+    job = pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
     seen = outputs([table], LabelComments(str(bundle), top=3))
     assert pa.concat_tables(of(seen, "labelled")).select(names).to_pylist() == (
         job.select(names).to_pylist()
     )
-    rejects = pq.read_table(tmp_path / "job" / "_rejects", partitioning=None)
+    rejects = pq.read_table(current(tmp_path / "job") / "_rejects", partitioning=None)
     assert pa.concat_tables(of(seen, "rejected")).select(
         ["id", "reason", "detail"]
     ).to_pylist() == (rejects.select(["id", "reason", "detail"]).to_pylist())

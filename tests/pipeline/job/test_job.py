@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator, shell
 from labelled_outputs import data, expected_rows, good, manifest, rejects, rows
+from outputs import current
 from sample_comments import answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import load
@@ -57,11 +59,10 @@ def test_every_row_comes_out_once_with_its_own_labels(
     labels = Counter(row["sentiment"]["label"] for row in rows(out))
     assert said["labels"]["sentiment"] == {k: n / labels.total() for k, n in sorted(labels.items())}
     assert (out / "_SUCCESS").read_bytes() == b""
-    assert {p.name for p in out.iterdir() if p.name.startswith("_")} == {
-        "_SUCCESS",
-        "_manifest.json",
-        "_rejects",
-    }
+    assert {path.name for path in out.iterdir()} == {"_SUCCESS", "_current.json", "_runs"}
+    assert {p.name for p in (out / "_runs").iterdir()} == {said["run_id"], "_glossator.json"}
+    beside_parts = {p.name for p in current(out).iterdir() if not p.name.startswith("part-")}
+    assert beside_parts == {"_canary.json", "_manifest.json", "_records.json", "_rejects"}
 
 
 def test_manifest_names_every_file_and_its_digest(
@@ -76,7 +77,7 @@ def test_manifest_names_every_file_and_its_digest(
     for name, content in data(out).items():
         assert listed[name]["bytes"] == len(content)
         assert listed[name]["sha256"] == hashlib.sha256(content).hexdigest()
-        assert listed[name]["rows"] == pq.read_metadata(out / name).num_rows
+        assert listed[name]["rows"] == pq.read_metadata(current(out) / name).num_rows
 
 
 def test_one_huge_row_group_is_cut_into_splits(
@@ -101,8 +102,8 @@ def test_more_rows_than_a_split_holds(tmp_path: Path, bundle: Path) -> None:
     out = tmp_path / "out"
     arguments = ("--input", path, "--output", out, "--model", bundle, "--key", "id")
     good(glossator("label", *arguments))
-    table = pa.concat_tables(pq.read_table(part) for part in sorted(out.glob("part-*")))
-    assert len(list(out.glob("part-*"))) == 3
+    table = pa.concat_tables(pq.read_table(part) for part in sorted(current(out).glob("part-*")))
+    assert len(list(current(out).glob("part-*"))) == 3
     assert table["id"].to_pylist() == list(range(160_000))
     once = table.slice(0, 5_000).to_pylist()
     last = table.slice(155_000).to_pylist()
@@ -216,19 +217,21 @@ def test_output_is_one_table_for_every_reader(
     ]
     words = [[word["text"] for word in row["sentiment"]["attention"]] for row in want]
 
-    # what a reader does with the folder, not with a list of its files
-    arrow = ds.dataset(out, format="parquet").to_table().sort_by("id").to_pylist()
+    # what a reader does with a folder and a glob, not with a list of its files
+    pointer = json.loads((out / "_current.json").read_text())
+    glob, folder_of_run = f"{out}/{pointer['parts']}", current(out)
+    arrow = ds.dataset(folder_of_run, format="parquet").to_table().sort_by("id").to_pylist()
     assert arrow == want
     query = (
         "SELECT id, sentiment.label, themes.labels, stars.value,"
         " list_transform(sentiment.attention, lambda w: w.text)"
-        f" FROM read_parquet('{out}/*.parquet') ORDER BY id"
+        f" FROM read_parquet('{glob}') ORDER BY id"
     )
     duck = duckdb.sql(query).fetchall()
     assert [row[:4] for row in duck] == short and [row[4] for row in duck] == words
-    polars = pl.read_parquet(f"{out}/*.parquet").sort("id").to_dicts()
+    polars = pl.read_parquet(glob).sort("id").to_dicts()
     assert polars == want
-    frame = pd.read_parquet(out).sort_values("id")
+    frame = pd.read_parquet(folder_of_run).sort_values("id")
     assert [
         (i, s["label"], list(t["labels"]), v["value"])
         for i, s, t, v in zip(

@@ -32,7 +32,7 @@ def publication(folder: dict[Path, list[str | None]], tmp_path: Path, bundle: Pa
     assert folder
     digest, out = load(bundle).digest, tmp_path / "out"
     plan = make_plan([str(tmp_path / "in")], text=None, keys=["id"], identity="x")
-    staging = f"{out}/_staging/{plan.run_id}"
+    staging = f"{out}/_runs/{plan.run_id}"
     tasks = select_tasks(load(bundle).tasks, PUBLIC)
     labelling = SplitLabelling(str(bundle), digest, tasks, "text", 5, plan.columns, staging)
     save_plan(plan, staging)
@@ -103,7 +103,7 @@ def test_the_engine_and_the_manifest_count_alike(
     assert distinct["count"] == len(shares) and distinct["sum"] == sum(shares)
     assert (distinct["min"], distinct["max"]) == (min(shares), max(shares))
     assert 0 < distributions["batch_fill_percent"]["max"] <= 100
-    for stage in ("read", "tokenize", "ngrams", "network", "attention", "arrow", "write"):
+    for stage in ("read", "tokenize", "ngrams", "network", "summarise", "arrow", "write"):
         assert distributions[f"{stage}_ms"]["count"] == len(shares)  # none of a file without rows
 
 
@@ -175,7 +175,7 @@ def test_input_output_and_model_may_lie_in_another_store(
     try:
         there = tmp_path / "fetched"
         memory.get("/job/out", str(there), recursive=True)
-        assert (there / "_SUCCESS").exists() and not memory.find("/job/out/_staging")
+        assert (there / "_SUCCESS").exists() and not memory.exists("/job/out/_lease.json")
         for ours, theirs in ((rows(here), rows(there)), (rejects(here), rejects(there))):
             assert {row.pop("source_file").split(":")[0] for row in theirs} == {"memory"}
             assert theirs == [{k: v for k, v in row.items() if k != "source_file"} for row in ours]

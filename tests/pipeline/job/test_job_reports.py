@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
 from labelled_outputs import PUBLIC, data, good, manifest, rows
+from outputs import current
 from sample_comments import make_comments, write_comments
 
 
@@ -23,7 +24,7 @@ def test_sensitive_tasks_only_when_named(tmp_path: Path, bundle: Path) -> None:
         out = tmp_path / f"out-{tasks}"
         chosen = () if tasks is None else ("--tasks", tasks)
         good(glossator("label", "--input", path, "--output", out, "--model", bundle, *chosen))
-        (part,) = out.glob("part-*")
+        (part,) = current(out).glob("part-*")
         assert pq.read_schema(part).names == ["source_file", "source_row", *columns]
     assert data(tmp_path / "out-stars,gender,sentiment") == data(
         tmp_path / "out-sentiment,stars,gender"
