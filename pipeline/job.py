@@ -28,7 +28,6 @@ from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
-from glossator.pipeline.exits import code_of
 from glossator.pipeline.gates.audit import Gates
 from glossator.pipeline.gates.canary import below
 from glossator.pipeline.gates.limits import Limits
@@ -42,7 +41,7 @@ from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
-from glossator.pipeline.options import LabelOptions, identity
+from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
 from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
@@ -160,7 +159,7 @@ def prepare(
         _versions(),
         started,
         Gates(limits, options.accept, before, labelling.references),
-        options.keep_seconds,
+        seconds_of(options.keep),
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
     told = Told(
@@ -198,7 +197,7 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     try:
         outcome = _locked(prepared, report)
     except GlossatorError as error:
-        tell.fail(str(error), code_of(error))
+        tell.fail(error)
         raise
     if outcome.manifest is not None:  # else the job goes on, and nobody waits for it
         tell.complete(outcome.manifest)
