@@ -155,7 +155,8 @@ def acquire(
             continue
         if put_if_unchanged(_uri(out), _bytes(mine), found.version if found else None):
             break
-    if put_if_unchanged(_uri(out), _bytes(mine), _NO_VERSION):
+    probe = replace(mine, beat=mine.beat + 1)  # the same content would be taken for written
+    if put_if_unchanged(_uri(out), _bytes(probe), _NO_VERSION):
         report(f"{out}: the store ignores conditions of writing: nothing keeps other runs out")
     mine = replace(mine, token=take_token(out))
     taken = read_versioned(_uri(out))

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_lines import DEADLINE_SECS, glossator
 from encrypted_parquet import write_encrypted
+from labelled_outputs import rejects
 from sample_comments import make_comments, write_comments
 
 ROWS = 40
@@ -94,12 +95,12 @@ def test_each_is_told_and_allowed_by_number(tmp_path: Path, bundle: Path) -> Non
     assert totals["rows_read"] == totals["rows_labelled"] == ROWS
     assert totals["rows_unreadable"] == ROWS * len(CORRUPT)
     assert totals["rejects"] == {"corrupt": len(CORRUPT), "unreadable": len(UNREADABLE)}
-    rejects = pq.read_table(out / "_rejects").to_pylist()
-    assert {(Path(row["source_file"]).stem, row["reason"]) for row in rejects} == {
+    found = rejects(out)
+    assert {(Path(row["source_file"]).stem, row["reason"]) for row in found} == {
         *((name, "unreadable") for name in UNREADABLE),
         *((name, "corrupt") for name in CORRUPT),
     }
-    assert all(row["source_row"] is None and row["detail"] for row in rejects)
+    assert all(row["source_row"] is None and row["detail"] for row in found)
 
 
 def test_what_is_not_encrypted_of_a_file_is_read(tmp_path: Path, bundle: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from command_lines import glossator
+from outputs import current
 from sample_comments import make_comments
 
 ROWS = 300
@@ -164,7 +165,7 @@ def test_rows_are_the_same_whoever_wrote_them(tmp_path: Path, bundle: Path) -> N
     found = duckdb.execute(
         "SELECT source_file, list(id ORDER BY id), list(copy ORDER BY id),"
         " list(sentiment.confidence ORDER BY id) FROM read_parquet(?) GROUP BY ALL",
-        [str(out / "part-*.parquet")],
+        [str(current(out) / "part-*.parquet")],
     ).fetchall()
     assert {Path(row[0]).stem for row in found} == set(WRITERS)
     ids = [i for i, text in enumerate(TEXTS) if text is not None]
