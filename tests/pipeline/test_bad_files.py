@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_lines import DEADLINE_SECS, glossator
 from encrypted_parquet import write_encrypted
-from labelled_outputs import rejects
+from labelled_outputs import rejects, rows
 from sample_comments import make_comments, write_comments
 
 ROWS = 40
@@ -186,6 +186,25 @@ def test_flipped_bits_are_found_or_do_not_matter(tmp_path: Path, writer: str) ->
     outcomes = child.stdout.splitlines()
     assert len(outcomes) == len(folders)
     assert {"corrupt", "[]"} == {*outcomes[:FLIPS]} and "unreadable" in outcomes
+
+
+@pytest.mark.slow
+def test_twenty_thousand_tiny_files(tmp_path: Path, bundle: Path) -> None:
+    """Each is there once, a few bad ones among them too."""
+    folder, count = tmp_path / "in", 20_000
+    folder.mkdir()
+    for i in range(count):
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"id": [i], "text": [f"good {i}"]}), sink)
+        whole = sink.getvalue().to_pybytes()
+        (folder / f"{i:05d}.parquet").write_bytes(whole[:-9] if i % 5000 == 17 else whole)
+    flags = ("label", "--input", folder, "--output", tmp_path / "out", "--model", bundle)
+    run = glossator(*flags, "--key", "id", "--max-unreadable", 4, "--json")
+    assert run.returncode == 0, run.stderr
+    totals = json.loads(run.stdout)["totals"]
+    assert totals["rows_labelled"] == count - 4 and totals["files_unreadable"] == 4
+    ids = [row["id"] for row in rows(tmp_path / "out")]
+    assert ids == [i for i in range(count) if i % 5000 != 17]
 
 
 @pytest.mark.slow
