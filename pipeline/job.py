@@ -43,7 +43,7 @@ from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
-from glossator.pipeline.outputs.current import RUNS
+from glossator.pipeline.outputs.current import RUNS, read_current
 from glossator.pipeline.outputs.lease import Lease
 from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
@@ -154,7 +154,7 @@ def prepare(
     publication = Publication(
         output,
         plan.run_id,
-        _of_splits(labelling, plan, publish.staging(output, plan.run_id), limits.canary),
+        _of_splits(labelling, plan, output, limits.canary),
         _described(options, labelling, plan),
         _versions(),
         started,
@@ -309,7 +309,9 @@ def _limits(options: LabelOptions) -> Limits:
     return limits
 
 
-def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) -> SplitLabelling:
+def _of_splits(labelling: Labelling, plan: Plan, output: str, canaries: int) -> SplitLabelling:
+    current = read_current(output)[0].run
+    other = current is not None and current != plan.run_id
     return SplitLabelling(
         labelling.model,
         labelling.digest,
@@ -318,8 +320,9 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) ->
         labelling.top,
         experts=labelling.experts,
         columns=plan.columns,
-        staging=staging,
+        staging=publish.staging(output, plan.run_id),
         locations=plan.locations,
+        before=publish.staging(output, current) if current and other else "",
         canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 
