@@ -193,9 +193,9 @@ def test_twenty_thousand_tiny_files(tmp_path: Path, bundle: Path) -> None:
     """Each is there once, a few bad ones among them too."""
     folder, count = tmp_path / "in", 20_000
     folder.mkdir()
-    for i in range(count):
+    for i, text in enumerate(make_comments(count)):
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table({"id": [i], "text": [f"good {i}"]}), sink)
+        pq.write_table(pa.table({"id": [i], "text": [text]}), sink)
         whole = sink.getvalue().to_pybytes()
         (folder / f"{i:05d}.parquet").write_bytes(whole[:-9] if i % 5000 == 17 else whole)
     flags = ("label", "--input", folder, "--output", tmp_path / "out", "--model", bundle)
