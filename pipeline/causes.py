@@ -164,11 +164,21 @@ def cause(error: BaseException) -> str:
         return said
     if kind in _NEW_RUN:
         return f"{said}; {_NOTHING}"
+    return f"{with_remedy(kind, said)}; {_NOTHING}, run it again to resume"
+
+
+def with_remedy(kind: str, said: str) -> str:
+    """What an error says, and what to do where the machine gives a process too little.
+
+    Args:
+        kind: the name of its class.
+        said: its text.
+    """
     if kind == "MemoryError" or "can't allocate memory" in said or "bad_alloc" in said:
-        said = f"out of memory ({said}): take fewer workers, or give it more"
-    elif "can't start new thread" in said:
-        said = f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
-    return f"{said}; {_NOTHING}, run it again to resume"
+        return f"out of memory ({said}): take fewer workers, or give it more"
+    if "can't start new thread" in said:
+        return f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
+    return said
 
 
 def _innermost(error: BaseException) -> tuple[str, str]:
