@@ -337,7 +337,8 @@ def _check_table(
 ) -> None:
     from glossator.pipeline.outputs.tables.commit import check
 
-    check(table, output, day, output_schema(labelling.tasks, plan.columns.keys, labelling.experts))
+    schema = output_schema(labelling.tasks, plan.columns.keys, labelling.experts)
+    check(table, output, day, schema, empty=not plan.sources)
 
 
 def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[str, Any]:

@@ -18,18 +18,21 @@ OURS = ("source_file", "source_row")
 """A table that has not these is none of labels."""
 
 
-def of_table(parts: pa.Schema, date: str | None) -> pa.Schema:
+def of_table(parts: pa.Schema, date: str | None, *, empty: bool = False) -> pa.Schema:
     """The columns that a table needs to have for parts of this schema.
 
     Args:
         parts: the schema of the parts.
         date: of the run; without one the table has no column for it.
+        empty: whether it is an empty day: then keys, of which no type is known, are left out.
 
     Raises:
         UsageError: tables have no such type, or a column is called as the partition is.
     """
     fields = []
     for field in parts:
+        if empty and pa.types.is_null(field.type):
+            continue
         if date is not None and field.name.lower() == DATE:
             raise UsageError(
                 f"column {field.name!r} is called as the column of the table that holds the date of"

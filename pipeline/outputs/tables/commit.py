@@ -45,7 +45,7 @@ def open_table(name: str) -> Table:
         ) from error
 
 
-def check(name: str, out: str, date: str | None, parts: pa.Schema) -> None:
+def check(name: str, out: str, date: str | None, parts: pa.Schema, *, empty: bool = False) -> None:
     """Refuse a table into which a run could not be put; writes nothing.
 
     Args:
@@ -53,6 +53,7 @@ def check(name: str, out: str, date: str | None, parts: pa.Schema) -> None:
         out: the output of the run.
         date: of the run.
         parts: the schema of its parts.
+        empty: whether it is an empty day, with no file that tells the types of keys.
 
     Raises:
         UsageError: says why it could not.
@@ -60,7 +61,7 @@ def check(name: str, out: str, date: str | None, parts: pa.Schema) -> None:
     """
     table = open_table(name)
     table.require_place(out.rstrip("/"), date)
-    _columns(table, date, parts)
+    _columns(table, date, parts, empty)
 
 
 def commit(
@@ -88,7 +89,7 @@ def commit(
     before: Held | None = None
     for attempt in range(_TRIES):
         table = open_table(name)
-        schema = _columns(table, date, parts)
+        schema = _columns(table, date, parts, not manifest.inputs)
         rows = _rows(table, out, manifest)
         held = table.held(date)
         if held is not None and _holds(held, rows):
@@ -122,13 +123,13 @@ def _rows(table: Table, out: str, manifest: Manifest) -> Rows:
     return Rows(manifest.run_id, manifest.options.get("date"), files)
 
 
-def _columns(table: Table, date: str | None, parts: pa.Schema) -> pa.Schema:
+def _columns(table: Table, date: str | None, parts: pa.Schema, empty: bool) -> pa.Schema:
     """The columns that the table is to have.
 
     Raises:
         UsageError: the parts do not fit into it.
     """
-    needed = of_table(parts, date)
+    needed = of_table(parts, date, empty=empty)
     if table.schema is None:
         return needed
     if table.partitions != ([DATE] if date is not None else []):

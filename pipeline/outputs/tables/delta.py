@@ -57,6 +57,11 @@ class DeltaLabels:
         deltalake reads no files but those below the table's folder, and Polars takes the value of
         a partition from the names of folders: of other names it makes null.
         """
+        if "%" in self.name.place:
+            raise UsageError(
+                f"{self.name}: deltalake does not find a folder with '%' in its name: name another",
+                parameter="table",
+            )
         place = self.name.place if date is None else f"{self.name.place}/{DATE}={date}"
         if out != place and not out.startswith(f"{place}/"):
             example = f"{self.name.place}/{DATE}={{date}}" if date else self.name.place
