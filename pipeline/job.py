@@ -28,12 +28,11 @@ from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
-from glossator.pipeline.exits import code_of
+from glossator.pipeline.gates import nights
 from glossator.pipeline.gates.audit import Gates
 from glossator.pipeline.gates.canary import below
 from glossator.pipeline.gates.limits import Limits
 from glossator.pipeline.gates.limits import load as load_limits
-from glossator.pipeline.gates.nights import outputs_before
 from glossator.pipeline.gates.refusal import known_refusals
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
@@ -42,7 +41,7 @@ from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
-from glossator.pipeline.options import LabelOptions, identity
+from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
 from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
@@ -121,7 +120,7 @@ def prepare(
     lineage.require(options.lineage)
     limits, template = _limits(options), options.output
     name, options = shown(options.output), options.resolved()
-    before = tuple(map(absolute_uri, outputs_before(template, options.date)))
+    before = tuple(map(absolute_uri, nights.outputs_before(template, options.date)))
     output = absolute_uri(options.output)
     labelling = Labelling.of(
         options.model,
@@ -159,12 +158,14 @@ def prepare(
     publication = Publication(
         output,
         plan.run_id,
-        _of_splits(labelling, plan, publish.staging(output, plan.run_id), limits.canary),
+        _of_splits(
+            labelling, plan, output, (output, *(before if options.reuse else ())), limits.canary
+        ),
         _described(options, labelling, plan),
         _versions(),
         started,
         Gates(limits, options.accept, before, labelling.references),
-        options.keep_seconds,
+        seconds_of(options.keep),
         table=options.table,
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
@@ -203,7 +204,7 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     try:
         outcome = _locked(prepared, report)
     except GlossatorError as error:
-        tell.fail(str(error), code_of(error))
+        tell.fail(error)
         raise
     if outcome.manifest is not None:  # else the job goes on, and nobody waits for it
         tell.complete(outcome.manifest)
@@ -317,7 +318,11 @@ def _limits(options: LabelOptions) -> Limits:
     return limits
 
 
-def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) -> SplitLabelling:
+def _of_splits(
+    labelling: Labelling, plan: Plan, output: str, alike: Sequence[str], canaries: int
+) -> SplitLabelling:
+    """How splits are labelled; `alike` are outputs that may have some of them already."""
+    staging = publish.staging(output, plan.run_id)
     return SplitLabelling(
         labelling.model,
         labelling.digest,
@@ -328,6 +333,7 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) ->
         columns=plan.columns,
         staging=staging,
         locations=plan.locations,
+        before=tuple(folder for folder in nights.folders(alike) if folder != staging),
         canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 

@@ -35,6 +35,7 @@ def require_passed(audited: Manifest, found: Unreadable, staging: str) -> None:
         error = _unreadable(failed[0], found, staging)
     else:
         error = _of_checks(failed, found, staging)
+    error.checks = audited.checks
     _save(error, audited, staging)
     raise error
 
@@ -102,7 +103,9 @@ def refusal_in(staging: str) -> RefusedError | None:
         found = from_json(_Refusal, loads(text))
     except TypedJsonError:  # the job has failed, whatever this is
         return None
-    return RefusedError(found.message, parameter=found.parameter)
+    error = RefusedError(found.message, parameter=found.parameter)
+    error.checks = found.checks
+    return error
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
+from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes, sync
 from glossator.model.typed_json import TypedJsonError, dumps, from_json, loads
-from glossator.pipeline.errors import JobError
+from glossator.pipeline.errors import JobError, ReconcileError
 from glossator.pipeline.inputs.discover import shown
 from glossator.pipeline.outputs import layout
 from glossator.pipeline.outputs.current import RUNS, require_token
 from glossator.pipeline.outputs.manifest import Manifest
+from glossator.pipeline.outputs.publish import missing_files
 from glossator.pipeline.outputs.staging import TABLE
 from glossator.pipeline.outputs.tables.commit import commit, open_table
 
@@ -35,11 +36,16 @@ def put(table: str, out: str, manifest: Manifest, parts: pa.Schema, token: int |
 
     Raises:
         JobError: another writer was quicker; nothing was committed.
+        ReconcileError: a file of the manifest is not whole; nothing was committed.
         FencedError: another run has taken the output over; nothing was committed.
     """
     fs, root = open_store(out)
     require_token(out, manifest.run_id, token)
     folder = f"{root}/{RUNS}/{manifest.run_id}"
+    if missing := missing_files(out, manifest):
+        raise ReconcileError(f"{out}: {missing[0]} is not whole in staging: run again")
+    # what a table names has to be there even if the power fails
+    sync(fs, [*(f"{folder}/{part.name}" for part in manifest.parts), folder])
     _mark(fs, folder, {*_tables(fs, folder), shown(table)})
     commit(table, out, manifest, parts, lambda: require_token(out, manifest.run_id, token))
     _release(table, out, manifest.run_id)
