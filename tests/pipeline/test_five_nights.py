@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from label_tables import IcebergAt
 from labelled_outputs import good
 from sample_comments import GOOD, make_comments, write_comments
 
@@ -28,6 +29,9 @@ FILES, ROWS = 4, 280
 
 class Place:
     """Where the nights' input and output lie, by date."""
+
+    flags: tuple[object, ...] = ()
+    """More of a run."""
 
     def __init__(self, root: str, folder: Path) -> None:
         self.input, self.output = f"{root}/in/{{date}}", f"{root}/out/{{date}}"
@@ -71,11 +75,38 @@ class Place:
         return found
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.stores)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """On each kind of store."""
-    root = str(tmp_path) if request.param == "local" else request.getfixturevalue("s3").uri
-    yield Place(root, tmp_path / "delivered")
+class Table(Place):
+    """On this machine, and in an Iceberg table of all dates, which has to say the same."""
+
+    def __init__(self, root: str, folder: Path) -> None:
+        super().__init__(root, folder)
+        self._table = IcebergAt(Path(root), f"n{uuid.uuid4().hex}.labels")
+        self.flags = ("--table", self._table.name)
+
+    def published(self, day: str) -> dict[int, str] | None:
+        labels = super().published(day)
+        rows = self._table.rows() if self._table.exists() else []
+        found = {row["id"]: row["sentiment"]["label"] for row in rows if str(row["date"]) == day}
+        assert found == (labels or {})
+        return labels
+
+
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("s3", marks=pytest.mark.stores),
+        pytest.param("iceberg", marks=pytest.mark.tables),
+    ]
+)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Of each kind."""
+    if request.param == "s3":
+        return Place(request.getfixturevalue("s3").uri, tmp_path / "delivered")
+    if request.param == "local":
+        return Place(str(tmp_path), tmp_path / "delivered")
+    request.getfixturevalue("iceberg_catalog")
+    pytest.importorskip("pyiceberg")
+    return Table(str(tmp_path), tmp_path / "delivered")
 
 
 @pytest.fixture
@@ -104,7 +135,7 @@ def test_five_nights(place: Place, bundle: Path, other_bundle: Path, stubborn: P
     def night(day: str, model: Path, code: int, *more: object) -> Any:
         """Runs it; no other day may have changed, nor this one unless it ended well."""
         given = ("--input", place.input, "--output", place.output, "--date", day, "--key", "id")
-        run = glossator("label", *given, "--model", model, *more)
+        run = glossator("label", *given, "--model", model, *place.flags, *more)
         assert run.returncode == code, run.stderr
         before = stand.get(day)
         now = place.published(day)
@@ -182,6 +213,7 @@ def test_five_nights(place: Place, bundle: Path, other_bundle: Path, stubborn: P
 def backfill(place: Place, model: Path, days: list[str]) -> None:
     """What is published by that model is skipped; the day after has not come."""
     given = ("--input", place.input, "--output", place.output, "--key", "id", "--model", model)
+    given = (*given, *place.flags)
     run = glossator("label", *given, "--from", days[1], "--to", "2026-11-06", "--json")
     said = json.loads(run.stdout)
     assert run.returncode == said["exit_code"] == 4, run.stderr
