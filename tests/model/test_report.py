@@ -25,6 +25,7 @@ from glossator.model.evaluation.evaluate import evaluate, predict
 from glossator.model.labelled import overview
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
+from glossator.model.report import frame
 from glossator.model.report import page as report
 
 EVIL = '<img src=x onerror="alert(1)">&amp;\u202e\x1b[31m'
@@ -316,7 +317,7 @@ def test_what_is_missing_is_said(
     trained: Bundle, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert not report.available()
+    assert not frame.available()
     with pytest.raises(UsageError, match=r"pip install 'glossator\[report\]'"):
         report.render(trained, data)
 
