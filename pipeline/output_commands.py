@@ -1,4 +1,4 @@
-"""The verbs that look at an output: `status` and `verify`."""
+"""The verbs that look at an output: `status`, `verify` and `report`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import rich_click as click
 from glossator.model import terminal
 from glossator.model.commands import Command
 from glossator.model.reporting import TerminalReporter
-from glossator.model.store import absolute_uri
+from glossator.model.store import absolute_uri, open_store
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
@@ -56,3 +56,38 @@ def verify(output: str, deep: bool, as_json: bool) -> None:
         terminal.echo(*verifying.lines(verdict))
     if not verdict.whole:
         raise JobError(f"{output}: what is published is not whole")
+
+
+@click.command(cls=Command)
+@click.argument("output", metavar="OUT")
+@click.option("--write", "target", metavar="FILE", help="Write it there; a URI of a store, too.")
+@click.option(
+    "--texts",
+    "characters",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Quote some texts with their labels, and keys that could not be kept, up to N characters"
+    " of each; 0 quotes none.",
+)
+def report(output: str, target: str | None, characters: int) -> None:
+    """Print the page of what is published: rows, checks, labels, rejects, time; as HTML.
+
+    The one that was written when it was published lies beside its manifest, as _report.html.
+    """
+    from glossator.model.store import put_bytes
+    from glossator.pipeline.causes import reaching
+    from glossator.pipeline.night_report import facts, page
+    from glossator.pipeline.outputs.publish import current_run
+
+    output = absolute_uri(output)
+    with reaching("output", output, begun=False):
+        told = facts.of_output(output, current_run(output), characters=characters)
+    made = page.render(told)
+    if target is None:
+        terminal.echo_file(made)
+        return
+    fs, path = open_store(absolute_uri(target))
+    put_bytes(fs, path, made.encode("utf-8", "replace"))
+    terminal.echo(f"wrote {target}")
