@@ -86,7 +86,7 @@ def _card(check: Check, days: Sequence[Day]) -> Card | None:
         return None
     read = partial(figure, check.name)
     points = [Point(day.at, day.name, one.value, one.limit, outcome_of(one)) for day, one in found]
-    said = check.against
+    said = check.against.removeprefix("skipped: ")
     if check.value is not None:
         said = f"{read(check.value)} {check.against}, at {check.bound} {read(check.limit)}"
     outcome = outcome_of(check)

@@ -105,7 +105,7 @@ def of_run(
         else _by_publication(manifest, earlier, refused),
         next(iter(earlier), None),
         history,
-        tuple(records),
+        tuple(sorted(records, key=lambda record: record.index)),
         some_rejects(folder, records, characters),
         canary.load(output, manifest)[:_TEXTS] if characters else (),
         characters,
@@ -127,8 +127,7 @@ def of_output(output: str, run_id: str, *, characters: int = 0) -> Facts:
     manifest = manifest_of(output, run_id)
     if manifest is None:
         raise UsageError(f"{staging(output, run_id)}: has no manifest", parameter="output")
-    found = completed_records(staging(output, run_id)).values()
-    records = sorted(found, key=lambda record: record.index)
+    records = tuple(completed_records(staging(output, run_id)).values())
     day = _date(manifest)
     name = day.isoformat() if day else ""
     before = nights.outputs_before(output.replace(name, "{date}"), name) if day else ()

@@ -42,7 +42,8 @@ class Flips(NamedTuple):
 
     task: str
     said: str
-    texts: Heat | Table
+    texts: Heat | Table | None
+    """None where nothing changed."""
 
 
 def shares(facts: Facts) -> list[Shares]:
@@ -99,6 +100,8 @@ def _flips(facts: Facts, task: str, matrix: Mapping[str, Mapping[str, int]]) -> 
     texts, same = int(counts.sum()), int(np.trace(counts))
     of = f" of {facts.last.name}" if facts.last is not None else ""
     said = f"{texts - same:,} of {texts:,} texts{of} ({1 - same / max(1, texts):.2%}) changed."
+    if same == texts:
+        return Flips(task, said, None)
     if len(names) <= _HEAT:
         return Flips(task, said, heat((name or "(none)" for name in names), counts))
     moved = [

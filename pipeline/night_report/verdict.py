@@ -75,7 +75,7 @@ def figures(facts: Facts) -> list[Figure]:
             "rows not read",
             f"and {totals.files_unreadable:,} whole file{'s' * (totals.files_unreadable != 1)}",
         ),
-        Figure(_duration(seconds), "from begin to end", _speed(facts)),
+        Figure(_duration(seconds), "from start to end", _speed(facts)),
     ]
 
 

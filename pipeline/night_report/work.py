@@ -51,6 +51,7 @@ def stages(facts: Facts) -> Table | None:
             *(one["sum"] / max(1, one["count"]) / 1000, one["max"] / 1000),
         ]
         for stage, one in sums
+        if one["sum"]
     ]
     head = ("stage", "seconds of all threads", "share", "a split", "slowest split")
     return Table(head, rows) if rows else None
