@@ -15,6 +15,7 @@ import rich_click as click
 from glossator.model import cli as verbs
 from glossator.model import temporary, terminal
 from glossator.model.commands import Command, Group, flags
+from glossator.model.errors import UsageError
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits, output_commands
 from glossator.pipeline.flags import telling_flags
@@ -38,13 +39,6 @@ def _allowance(
         if share <= 1:
             return share
     raise click.BadParameter(f"{value!r} is not a number of files or a share, e.g. 0.01 or 1%")
-
-
-def _seconds(context: click.Context, option: click.Parameter, value: str) -> float:
-    """A duration in seconds, minutes, hours or days."""
-    if match := re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", value, re.ASCII):
-        return int(match[1]) * {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}[match[2]]
-    raise click.BadParameter(f"{value!r} is not a duration, e.g. 90min, 36h or 7d")
 
 
 @click.group(cls=Group)
@@ -100,6 +94,21 @@ def _input_flags(command: _Function) -> _Function:
                 panel="Input",
             ),
             click.option(
+                "--from",
+                "first_date",
+                metavar="YYYY-MM-DD",
+                help="Label each date from this one on, the oldest first; what is published with"
+                " the same input and model is skipped, and a bad date does not stop the others.",
+                panel="Input",
+            ),
+            click.option(
+                "--to",
+                "last_date",
+                metavar="YYYY-MM-DD",
+                help="The last of these dates; by default yesterday.",
+                panel="Input",
+            ),
+            click.option(
                 "--strict",
                 is_flag=True,
                 help="Refuse to begin where a file can't be read or its columns don't fit.",
@@ -151,8 +160,6 @@ def _input_flags(command: _Function) -> _Function:
 )
 @click.option(
     "--keep",
-    "keep_seconds",
-    callback=_seconds,
     default="1d",
     show_default=True,
     metavar="DURATION",
@@ -240,6 +247,9 @@ def label(
     as_json: bool,
     metrics_file: str | None,
     metrics_push: str | None,
+    date: str | None,
+    first_date: str | None,
+    last_date: str | None,
     beam_arguments: tuple[str, ...],
     **given: Any,
 ) -> None:
@@ -248,7 +258,7 @@ def label(
     Exit codes: 0 published; 1 failed, run it again; 2 invalid request; 3 refused by a check; 4 the
     input is not there yet.
     """
-    from glossator.pipeline import job, summary
+    from glossator.pipeline import backfill, job, summary
     from glossator.pipeline.engines.runners import cores
     from glossator.pipeline.options import LabelOptions, beam_options
     from glossator.pipeline.prometheus import Meter
@@ -262,29 +272,59 @@ def label(
         report.close()
         _stopped(signal.Signals(number).name, meter)
 
-    try:
-        options = LabelOptions(
-            inputs=inputs, output=output, keys=keys, tasks=_named(tasks), workers=workers, **given
-        )
-        engine = beam_options(beam_arguments, workers or cores(), flags(label))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        with temporary.everything():
-            outcome = job.run(options, engine, report)
-    except BaseException as error:
+    def label_day(day: str | None) -> job.Outcome:
+        try:
+            options = LabelOptions(
+                inputs=inputs,
+                output=output,
+                keys=keys,
+                tasks=_named(tasks),
+                workers=workers,
+                date=day,
+                **given,
+            )
+            engine = beam_options(beam_arguments, workers or cores(), flags(label))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, stop)
+            with temporary.everything():
+                outcome = job.run(options, engine, report)
+        except BaseException as error:
+            report.close()
+            meter.failed(error)
+            raise
         report.close()
-        meter.failed(error)
-        raise
-    report.close()
+        meter.done(outcome)
+        return outcome
+
+    if first_date is not None or last_date is not None:
+        days = backfill.label_days(_dates(first_date, last_date, date), label_day, report)
+        report.close()
+        if as_json:
+            said = {"exit_code": backfill.code(days), "days": [day.to_json() for day in days]}
+            terminal.echo_json(terminal.without_secrets(said))
+        else:
+            terminal.echo(*backfill.lines(days))
+        exits.leave(backfill.code(days))
+    outcome = label_day(date)
     for number in (signal.SIGTERM, signal.SIGINT):  # it is done, whatever is still to be printed
         signal.signal(number, lambda *_: exits.leave(0))
-    meter.done(outcome)
     if as_json:
         terminal.echo_json(terminal.without_secrets(summary.account(outcome)))
         return
     terminal.echo(*summary.lines(outcome))
     if show:
         _show(outcome, show)
+
+
+def _dates(first: str | None, last: str | None, one: str | None) -> list[str]:
+    """The dates of a backfill."""
+    from glossator.pipeline.backfill import dates
+
+    if one is not None:
+        raise UsageError("names one date, and others are asked for: leave it out", parameter="date")
+    if first is None:
+        raise UsageError("comes with the first date: give it too", parameter="last_date")
+    return dates(first, last or "yesterday")
 
 
 @cli.command(cls=Command)

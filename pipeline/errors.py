@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glossator.model.errors import GlossatorError, UsageError
 
@@ -42,6 +42,8 @@ class RefusedError(JobError):
         """
         super().__init__(message)
         self.parameter = parameter
+        self.checks: tuple[Any, ...] = ()
+        """All checks of the run, as the manifest would have them, where they are known."""
 
 
 class FencedError(JobError):

@@ -28,7 +28,6 @@ from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
-from glossator.pipeline.exits import code_of
 from glossator.pipeline.gates.audit import Gates
 from glossator.pipeline.gates.canary import below
 from glossator.pipeline.gates.limits import Limits
@@ -42,9 +41,9 @@ from glossator.pipeline.label import SplitLabelling
 from glossator.pipeline.labelling import Labelling
 from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
-from glossator.pipeline.options import LabelOptions, identity
+from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
-from glossator.pipeline.outputs.current import RUNS
+from glossator.pipeline.outputs.current import RUNS, read_current
 from glossator.pipeline.outputs.lease import Lease
 from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
@@ -155,12 +154,12 @@ def prepare(
     publication = Publication(
         output,
         plan.run_id,
-        _of_splits(labelling, plan, publish.staging(output, plan.run_id), limits.canary),
+        _of_splits(labelling, plan, output, limits.canary),
         _described(options, labelling, plan),
         _versions(),
         started,
         Gates(limits, options.accept, before, labelling.references),
-        options.keep_seconds,
+        seconds_of(options.keep),
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
     told = Told(
@@ -198,7 +197,7 @@ def execute(prepared: Prepared, report: Reporter) -> Outcome:
     try:
         outcome = _locked(prepared, report)
     except GlossatorError as error:
-        tell.fail(str(error), code_of(error))
+        tell.fail(error)
         raise
     if outcome.manifest is not None:  # else the job goes on, and nobody waits for it
         tell.complete(outcome.manifest)
@@ -310,7 +309,9 @@ def _limits(options: LabelOptions) -> Limits:
     return limits
 
 
-def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) -> SplitLabelling:
+def _of_splits(labelling: Labelling, plan: Plan, output: str, canaries: int) -> SplitLabelling:
+    current = read_current(output)[0].run
+    other = current is not None and current != plan.run_id
     return SplitLabelling(
         labelling.model,
         labelling.digest,
@@ -319,8 +320,9 @@ def _of_splits(labelling: Labelling, plan: Plan, staging: str, canaries: int) ->
         labelling.top,
         experts=labelling.experts,
         columns=plan.columns,
-        staging=staging,
+        staging=publish.staging(output, plan.run_id),
         locations=plan.locations,
+        before=publish.staging(output, current) if current and other else "",
         canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 

@@ -19,6 +19,7 @@ from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.gates import canary
 from glossator.pipeline.inputs.columns import Columns
+from glossator.pipeline.inputs.content import Content
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread, read
 from glossator.pipeline.labelling import LOADED, Labelling
@@ -37,6 +38,8 @@ class SplitLabelling(Labelling):
     """Where parts, rejects and records go."""
     locations: Mapping[str, str] = field(default_factory=dict)
     """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
+    before: str = ""
+    """The folder of the run before, which may have the same splits; see `carry`."""
     canaries_below: int = 0
     """Rows whose hash is smaller are drawn as canaries; see `canary.below`."""
 
@@ -166,7 +169,7 @@ def _label_pieces(
     given_up: Mapping[Range, Unread],
     on_rows: OnRows,
 ) -> SplitRecord:
-    tally, writer = Tally(), _writer(split, labelling, model)
+    tally, writer, content = Tally(), _writer(split, labelling, model), Content()
     canaries: list[Canary] = []
     if (loading := LOADED.take_seconds(labelling)) is not None:  # booked on the first split
         tally.metrics["model_load_seconds"] = loading  # type: ignore[assignment]
@@ -178,6 +181,7 @@ def _label_pieces(
             if isinstance(piece, Unread):
                 writer.unread(piece)
                 continue
+            content.add(piece)
             clock = tally.since(clock, "read")
             before = tally.model_seconds
             after = partial(_on_rows_after, tally.rows, on_rows)
@@ -194,6 +198,7 @@ def _label_pieces(
         metrics=tally.metrics,
         sums=tally.sums,
         canaries=canary.smallest(canaries),
+        content="" if given_up else content.hexdigest(),
     )
 
 

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from glossator.model.errors import UsageError
+from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.store import absolute_uri
 from glossator.model.terminal import reason
+from glossator.pipeline.exits import code_of
 from glossator.pipeline.inputs.discover import shown
 from glossator.pipeline.inputs.globs import split_glob
 from glossator.pipeline.inputs.plan import Source
 
 if TYPE_CHECKING:
-    from glossator.pipeline.outputs.manifest import Manifest
+    from glossator.pipeline.outputs.manifest import Check, Manifest
 
 NAMESPACE = "OPENLINEAGE_NAMESPACE"
 PARENT = "OPENLINEAGE_PARENT_ID"
@@ -100,23 +101,23 @@ class Lineage:
 
     def begin(self) -> None:
         """The run has begun."""
-        self._emit("START", {}, None)
+        self._emit("START")
 
     def complete(self, manifest: Manifest) -> None:
         """It has published what this manifest says, or found it published."""
-        self._emit("COMPLETE", {}, manifest)
+        self._emit("COMPLETE", manifest=manifest, checks=manifest.checks)
 
-    def fail(self, message: str, code: int) -> None:
+    def fail(self, error: GlossatorError) -> None:
         """It has failed; what was published before stays."""
-        self._emit("FAIL", {"message": shown(message), "code": code}, None)
+        self._emit("FAIL", error=error, checks=getattr(error, "checks", ()))
 
-    def _emit(self, kind: str, failure: Mapping[str, Any], manifest: Manifest | None) -> None:
+    def _emit(self, kind: str, **end: Any) -> None:
         if not self._works:
             return
         try:
             if self._client is None:
                 self._client = _client(self._where)
-            self._client.emit(_event(kind, self._run, self._told, failure, manifest))
+            self._client.emit(_event(kind, self._run, self._told, **end))
             if kind != "START":
                 self._client.close(5.0)
         except Exception as error:  # whatever it is, labels are worth more
@@ -141,7 +142,13 @@ def _client(where: str | None) -> Any:
 
 
 def _event(
-    kind: str, run: str, told: Told, failure: Mapping[str, Any], manifest: Manifest | None
+    kind: str,
+    run: str,
+    told: Told,
+    *,
+    manifest: Manifest | None = None,
+    error: GlossatorError | None = None,
+    checks: Sequence[Check] = (),
 ) -> Any:
     from openlineage.client import event_v2 as events
 
@@ -149,15 +156,18 @@ def _event(
         eventType=events.RunState[kind],
         eventTime=datetime.now(timezone.utc).isoformat(),
         producer=f"urn:glossator:{version('glossator')}",
-        run=events.Run(run, _run_facets(told, failure, manifest)),
+        run=events.Run(run, _run_facets(told, manifest, error, checks)),
         job=events.Job(os.environ.get(NAMESPACE) or "glossator", told.job, _job_facets()),
-        inputs=_inputs(told, manifest),
+        inputs=_inputs(told, checks),
         outputs=[_output(told, manifest)],
     )
 
 
 def _run_facets(
-    told: Told, failure: Mapping[str, Any], manifest: Manifest | None
+    told: Told,
+    manifest: Manifest | None,
+    error: GlossatorError | None,
+    checks: Sequence[Check],
 ) -> dict[str, Any]:
     from openlineage.client import facet_v2 as facets
 
@@ -170,17 +180,18 @@ def _run_facets(
             run_id=told.run_id,
             model_digest=told.model,
             tasks=list(told.tasks),
-            **({"exit_code": failure["code"]} if failure else {}),
-            **_counts(manifest),
+            **({"exit_code": code_of(error)} if error is not None else {}),
+            **(asdict(manifest.totals) if manifest is not None else {}),
+            checks=[asdict(check) for check in checks],
         ),
     }
     if told.date is not None:
         day = date.fromisoformat(told.date)
         begins, ends = (f"{d.isoformat()}T00:00:00Z" for d in (day, day + timedelta(days=1)))
         found["nominalTime"] = facets.nominal_time_run.NominalTimeRunFacet(begins, ends)
-    if failure:
+    if error is not None:
         found["errorMessage"] = facets.error_message_run.ErrorMessageRunFacet(
-            message=failure["message"], programmingLanguage="python"
+            message=shown(str(error)), programmingLanguage="python"
         )
     if (parent := os.environ.get(PARENT, "").rsplit("/", 2)) and len(parent) == 3:
         found["parent"] = facets.parent_run.ParentRunFacet(
@@ -188,12 +199,6 @@ def _run_facets(
             job=facets.parent_run.Job(parent[0], parent[1]),
         )
     return found
-
-
-def _counts(manifest: Manifest | None) -> dict[str, Any]:
-    if manifest is None:
-        return {}
-    return {**asdict(manifest.totals), "checks": [asdict(check) for check in manifest.checks]}
 
 
 def _job_facets() -> dict[str, Any]:
@@ -206,7 +211,7 @@ def _job_facets() -> dict[str, Any]:
     }
 
 
-def _inputs(told: Told, manifest: Manifest | None) -> list[Any]:
+def _inputs(told: Told, checks: Sequence[Check]) -> list[Any]:
     """A data set for each folder or file that was named, with what of the files lies there."""
     from openlineage.client import event_v2 as events
     from openlineage.client import facet_v2 as facets
@@ -221,24 +226,24 @@ def _inputs(told: Told, manifest: Manifest | None) -> list[Any]:
             size=sum(source.size for source in here),
             fileCount=len(here),
         )
-        told_of = {"inputStatistics": statistics, **_assertions(manifest)}
+        told_of = {"inputStatistics": statistics, **_assertions(checks)}
         found.append(events.InputDataset(*_names(place), inputFacets=told_of))
     return found
 
 
-def _assertions(manifest: Manifest | None) -> dict[str, Any]:
+def _assertions(checks: Sequence[Check]) -> dict[str, Any]:
     from openlineage.client.facet_v2 import data_quality_assertions_dataset as quality
 
-    if manifest is None or not manifest.checks:
+    if not checks:
         return {}
     assertions = [
         quality.Assertion(
             assertion=check.name,
             success=check.passed,
             expected=str(check.limit),
-            actual=str(check.value),
+            actual=None if check.value is None else str(check.value),
         )
-        for check in manifest.checks
+        for check in checks
     ]
     return {"dataQualityAssertions": quality.DataQualityAssertionsDatasetFacet(assertions)}
 

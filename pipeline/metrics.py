@@ -38,8 +38,8 @@ def measures(
         rows: `rows_read`, `rows_labelled` and the like.
         rejects: how many by reason.
         amounts: what labelling added up: `tokens`, `distinct_texts`, `truncated_texts`,
-            `padded_tokens` (computed, padding included), `characters`, `lone_bytes` and
-            `<stage>_seconds`.
+            `padded_tokens` (computed, padding included), `characters`, `lone_bytes`,
+            `carried_rows` (of splits that the run before had alike) and `<stage>_seconds`.
     """
     sums = (
         "distinct_texts",
@@ -48,6 +48,7 @@ def measures(
         "padded_tokens",
         "characters",
         "lone_bytes",
+        "carried_rows",
     )
     counters = {
         **rows,

@@ -19,10 +19,10 @@ from glossator.model.store import redacted
 from glossator.pipeline.engines import runners
 from glossator.pipeline.gates.limits import require_known
 from glossator.pipeline.inputs.discover import shown
-from glossator.pipeline.outputs.publish import KEEP_SECS
 
 FORMAT = 2
 """Raised when the same input and model give other bytes than before."""
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
@@ -63,8 +63,9 @@ class LabelOptions:
     """So long an input that names nothing is looked for again."""
     lineage: str | None = None
     """A file or an http address for OpenLineage events; None for what its environment says."""
-    keep_seconds: float = KEEP_SECS
-    """So long what was published before in the same place is kept, for those who read it."""
+    keep: str = "1d"
+    """So long what was published before in the same place is kept, for those who read it: a number
+    and `s`, `min`, `h` or `d`."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
@@ -83,6 +84,7 @@ class LabelOptions:
         require_known(self.accept)
         if self.date is not None and self.date not in _DAYS_AGO:
             _require_date(self.date)
+        seconds_of(self.keep)
         for name, value in (("inputs", " ".join(self.inputs)), ("output", self.output)):
             if fields := sorted(set(re.findall(r"\{(\w+)\}", value)) - {"date"}):
                 raise UsageError(
@@ -104,16 +106,37 @@ class LabelOptions:
         """The same with `{date}` filled in."""
         if self.date is None:
             return self
-        day = self.date
-        if day in _DAYS_AGO:
-            now = datetime.now(timezone.utc)
-            day = (now - timedelta(days=_DAYS_AGO[day])).date().isoformat()
+        day = day_of(self.date)
         return replace(
             self,
             date=day,
             inputs=tuple(uri.replace("{date}", day) for uri in self.inputs),
             output=self.output.replace("{date}", day),
         )
+
+
+def seconds_of(duration: str) -> float:
+    """A duration such as `90min`, `36h` or `7d`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if match := re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", duration):
+        return int(match[1]) * _SECONDS[match[2]]
+    raise UsageError(f"{duration} is not a duration: write e.g. 90min, 36h or 7d", parameter="keep")
+
+
+def day_of(word: str) -> str:
+    """A date as YYYY-MM-DD; also of `today` and `yesterday`, in UTC.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if word in _DAYS_AGO:
+        now = datetime.now(timezone.utc)
+        return (now - timedelta(days=_DAYS_AGO[word])).date().isoformat()
+    _require_date(word)
+    return word
 
 
 def identity(model_digest: str, tasks: Iterable[str], top: int) -> str:

@@ -7,7 +7,6 @@ import rich_click as click
 from glossator.model import terminal
 from glossator.model.commands import Command
 from glossator.model.reporting import TerminalReporter
-from glossator.model.store import absolute_uri, open_store
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
@@ -17,6 +16,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON."
 @_json
 def status(output: str, as_json: bool) -> None:
     """Say what state an output is in: published, staged, being written, and what to do next."""
+    from glossator.model.store import absolute_uri
     from glossator.pipeline import status as statuses
     from glossator.pipeline.causes import reaching
 
@@ -35,6 +35,7 @@ def status(output: str, as_json: bool) -> None:
 @_json
 def verify(output: str, deep: bool, as_json: bool) -> None:
     """Hold what is published against its manifest and its inputs; 1 if it is not whole."""
+    from glossator.model.store import absolute_uri
     from glossator.pipeline import verify as verifying
     from glossator.pipeline.causes import reaching
     from glossator.pipeline.errors import JobError
@@ -76,7 +77,7 @@ def report(output: str, target: str | None, characters: int) -> None:
 
     The one that was written when it was published lies beside its manifest, as _report.html.
     """
-    from glossator.model.store import put_bytes
+    from glossator.model.store import absolute_uri, open_store, put_bytes
     from glossator.pipeline.causes import reaching
     from glossator.pipeline.night_report import facts, page
     from glossator.pipeline.outputs.publish import current_run

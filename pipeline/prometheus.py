@@ -7,7 +7,7 @@ https://github.com/prometheus/pushgateway
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +20,7 @@ from glossator.pipeline.inputs.discover import shown
 
 if TYPE_CHECKING:
     from glossator.pipeline.job import Outcome
-    from glossator.pipeline.outputs.manifest import Manifest
+    from glossator.pipeline.outputs.manifest import Check, Manifest
 
 _PUSH_SECS = 5.0
 _SUCCESS = "glossator_last_success_timestamp_seconds"
@@ -82,7 +82,8 @@ class Meter:
 
     def failed(self, error: BaseException | None) -> None:
         """It failed; None where it was stopped."""
-        self._tell(self._ended(FAILED if error is None else code_of(error)))
+        code = FAILED if error is None else code_of(error)
+        self._tell(self._ended(code) + self._checks(getattr(error, "checks", ())))
 
     def _ended(self, code: int) -> list[_Gauge]:
         now = time.time()
@@ -116,16 +117,19 @@ class Meter:
                     "last_success_date_seconds", "The date that was last published.", begins
                 )
             )
-        for check in manifest.checks:
-            if check.value is None:  # there was nothing to check
-                continue
+        return found + self._checks(manifest.checks)
+
+    def _checks(self, checks: Sequence[Check]) -> list[_Gauge]:
+        return [
+            self._gauge(name, help_, value, check=check.name)
+            for check in checks
             for name, help_, value in (
                 ("check_value", "The figure of a check.", check.value),
                 ("check_limit", "The limit of a check.", check.limit),
                 ("check_passed", "Whether a check passed.", check.passed),
-            ):
-                found.append(self._gauge(name, help_, value, check=check.name))
-        return found
+            )
+            if value is not None  # there was nothing to check
+        ]
 
     def _gauge(self, name: str, help_: str, value: float, **labels: str) -> _Gauge:
         labels = {"output": self._output, **labels}

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
+from glossator.pipeline.carry import carried
 from glossator.pipeline.engines.workers import Heartbeat
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.ranges import Split
@@ -74,7 +75,10 @@ class RunningSplit:
             if completed_record(self._labelling.staging, name) is not None:
                 self.record.set_result(None)
             else:
-                self.record.set_result(label_split(self.split, self._labelling, self._on_rows))
+                record = carried(self.split, self._labelling, self._on_rows)
+                if record is None:
+                    record = label_split(self.split, self._labelling, self._on_rows)
+                self.record.set_result(record)
         except BaseException as error:  # raised again where the engine sees it
             self.record.set_exception(error)
         finally:

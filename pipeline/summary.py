@@ -51,6 +51,8 @@ def lines(outcome: Outcome) -> list[str]:
         f"{totals.rows_rejected:,} rejected, in {outcome.seconds:.1f} s",
         *(f"  rejected: {count:,} {reason}" for reason, count in totals.rejects.items()),
     ]
+    if same := manifest.metrics["counters"].get("carried_rows"):
+        result.append(f"  not labelled anew: {same:,} rows of splits that did not change")
     if manifest.skipped:
         result.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:

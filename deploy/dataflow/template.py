@@ -17,6 +17,8 @@ LEFT_OUT = {
     "workers": "threads of a local run",
     "strict": "a parameter has a value",
     "table_files": "a parameter has a value",
+    "first_date": "a job labels one date",
+    "last_date": "a job labels one date",
     "show": "nobody reads the launcher's output",
     "as_json": "nobody reads the launcher's output",
     "start_minutes": "the launcher does not wait",
@@ -80,7 +82,7 @@ _FORMS = {
         "^[a-z_]+([.][^, ]+)?(,[a-z_]+([.][^, ]+)?)*$",
         "names, with commas between them",
     ),
-    "keep_seconds": _Form(
+    "keep": _Form(
         "Time that replaced labels are kept", "^[0-9]{1,6}(s|min|h|d)$", "e.g. 90min, 36h or 7d"
     ),
     "top": _Form("Marked words", "^([0-9]|[1-9][0-9]|100)$", "0 to 100", "NUMBER"),

@@ -115,19 +115,22 @@ def _timer(nightly: Nightly) -> str:
 
 
 def _written(nightly: Nightly) -> list[str]:
-    """The folder that each night's folder is made in, where that is on the machine."""
-    options = nightly.options()
-    for flag, values in (("--input", options.inputs), ("--output", (options.output,))):
+    """The folders that are written to: that which each night's is made in, and of what is told."""
+    options, given = nightly.options(), nightly.given()
+    told = {"--metrics-file": given["metrics_file"], "--lineage": given["lineage"]}
+    files = {flag: (value,) for flag, value in told.items() if value is not None}
+    places = {"--input": options.inputs, "--output": (options.output,), **files}
+    for flag, values in places.items():
         for value in values:
             path = local_path(value)
             if path is not None and not PurePosixPath(path).is_absolute():
                 raise UsageError(f"{flag} {value} is relative: a service stands in no folder")
-    path = local_path(options.output)
-    if path is None:
-        return []
+    folders = [str(PurePosixPath(p).parent) for (f,) in files.values() if (p := local_path(f))]
+    if (path := local_path(options.output)) is None:
+        return folders
     output = PurePosixPath(path)
     dated = [folder for folder in (output, *output.parents) if "{date}" in folder.name]
-    return [str(dated[-1].parent)]
+    return [str(dated[-1].parent), *folders]
 
 
 def _argument(word: str) -> str:

@@ -74,7 +74,7 @@ def compare(now: Manifest, last: Night | None, answer: Answer) -> Flips | None:
     """How a new model answers to the last night's canaries; None where it is the same model."""
     if last is None or last.manifest.model == now.model:
         return None
-    kept = canary.load(last.output, last.manifest)
+    kept = canary.load(last.output, last.manifest.run_id)
     if not kept:
         return {}
     given = answer(pa.array([one.text for one in kept], pa.large_string()))

@@ -21,7 +21,6 @@ from glossator.model.tasks import Task
 from glossator.model.typed_json import Matches, TypedJsonError, dumps, from_json, loads
 from glossator.pipeline.gates.limits import MOST_CANARIES
 from glossator.pipeline.outputs.kinds import SHAPES
-from glossator.pipeline.outputs.manifest import Manifest
 from glossator.pipeline.outputs.publish import staging
 from glossator.pipeline.outputs.staging import CANARY, RUN_ID, Canary, SplitRecord
 
@@ -112,7 +111,10 @@ class _Kept:
 
 def save(output: str, run_id: str, records: Iterable[SplitRecord], most: int) -> None:
     """Keep a run's canaries, so many at most; with 0, none."""
-    kept = smallest((one for record in records for one in record.canaries), most)
+    # the records of a run that was published before, and is done in part anew, have them no more
+    known = {one.hash: one for one in load(output, run_id)} if most else {}
+    known |= {one.hash: one for record in records for one in record.canaries}
+    kept = smallest(known.values(), most)
     if not kept:
         return
     texts = [vars(one) for one in kept]
@@ -121,9 +123,9 @@ def save(output: str, run_id: str, records: Iterable[SplitRecord], most: int) ->
     put_bytes(fs, f"{root}/{CANARY}", content.encode(), durable=True)
 
 
-def load(output: str, manifest: Manifest) -> tuple[Canary, ...]:
-    """The canaries of a publication; none where there are none, or they are another run's."""
-    fs, root = open_store(staging(output, manifest.run_id))
+def load(output: str, run_id: str) -> tuple[Canary, ...]:
+    """The canaries of a run; none where there are none, or they are another run's."""
+    fs, root = open_store(staging(output, run_id))
     content = read_bytes(fs, f"{root}/{CANARY}")
     if content is None:
         return ()
@@ -131,4 +133,4 @@ def load(output: str, manifest: Manifest) -> tuple[Canary, ...]:
         kept = from_json(_Kept, loads(content))
     except TypedJsonError:  # damaged: of no use, and of no harm
         return ()
-    return kept.texts if kept.run_id == manifest.run_id else ()
+    return kept.texts if kept.run_id == run_id else ()

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from glossator.model.errors import UsageError
+from glossator.pipeline.outputs.current import read_current
 from glossator.pipeline.outputs.manifest import Manifest
-from glossator.pipeline.outputs.publish import published
+from glossator.pipeline.outputs.publish import manifest_of
 
 DAYS, NIGHTS = 14, 7
 """Days before a date that are looked at, and published nights among them that are compared with."""
@@ -57,13 +58,25 @@ def outputs_before(template: str, day: str | None) -> tuple[str, ...]:
 def read(output: str, before: Sequence[str]) -> Nights:
     """What is published in an output, and in the first `NIGHTS` of others that hold anything."""
     with ThreadPoolExecutor(1 + DAYS) as pool:
-        here, *others = pool.map(_night, (output, *before))
-    return Nights(here, tuple(night for night in others if night is not None)[:NIGHTS])
+        # manifests may be large: those that are not needed are not read
+        run_here, *runs = pool.map(_run, (output, *before))
+        held = [(out, run) for out, run in zip(before, runs, strict=True) if run is not None]
+        chosen = [(output, run_here), *held[:NIGHTS]]
+        here, *others = pool.map(lambda one: _night(*one), chosen)
+    return Nights(here, tuple(night for night in others if night is not None))
 
 
-def _night(output: str) -> Night | None:
+def _run(output: str) -> str | None:
+    """The run that is published in an output."""
     try:
-        manifest = published(output)
+        return read_current(output)[0].run
     except UsageError:  # damaged, or another version's: there is nothing to compare with
+        return None
+
+
+def _night(output: str, run: str | None) -> Night | None:
+    try:
+        manifest = None if run is None else manifest_of(output, run)
+    except UsageError:
         return None
     return None if manifest is None else Night(output, manifest)

@@ -42,6 +42,7 @@ def require_passed(
         error = _unreadable(failed[0], found, staging, page)
     else:
         error = _of_checks(failed, found, page or staging)
+    error.checks = audited.checks
     _save(error, audited, staging)
     raise error
 
@@ -102,25 +103,17 @@ def known_refusals(staging: str) -> Iterator[None]:
 
 def refusal_in(staging: str) -> RefusedError | None:
     """Why the run in a staging folder was refused; None if it was not."""
-    found = _read(staging)
-    return RefusedError(found.message, parameter=found.parameter) if found else None
-
-
-def refused_checks(staging: str) -> tuple[Check, ...]:
-    """All checks of a run that was refused; none where it was not."""
-    found = _read(staging)
-    return found.checks if found else ()
-
-
-def _read(staging: str) -> _Refusal | None:
     fs, root = open_store(staging)
     text = read_bytes(fs, f"{root}/{REFUSAL}")
     if text is None:
         return None
     try:
-        return from_json(_Refusal, loads(text))
+        found = from_json(_Refusal, loads(text))
     except TypedJsonError:  # the job has failed, whatever this is
         return None
+    error = RefusedError(found.message, parameter=found.parameter)
+    error.checks = found.checks
+    return error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from glossator.model.errors import GlossatorError, UsageError
 from glossator.model.store import open_store, redacted
 from glossator.pipeline.gates import canary, nights
 from glossator.pipeline.gates.nights import NIGHTS, Night, Nights
-from glossator.pipeline.gates.refusal import refused_checks
+from glossator.pipeline.gates.refusal import refusal_in
 from glossator.pipeline.night_report.rejects import Reject, some_rejects
 from glossator.pipeline.outputs import layout
 from glossator.pipeline.outputs.manifest import Check, Manifest, Version
@@ -107,7 +107,7 @@ def of_run(
         history,
         tuple(sorted(records, key=lambda record: record.index)),
         some_rejects(folder, records, characters),
-        canary.load(output, manifest)[:_TEXTS] if characters else (),
+        canary.load(output, manifest.run_id)[:_TEXTS] if characters else (),
         characters,
     )
 
@@ -191,6 +191,6 @@ def _refusal(output: str) -> tuple[Check, ...]:
     with suppress(OSError, GlossatorError):
         fs, root = open_store(output)
         for run in sorted(layout.runs(fs, root)):
-            if re.fullmatch(RUN_ID, run) and (found := refused_checks(staging(output, run))):
-                return found
+            if re.fullmatch(RUN_ID, run) and (error := refusal_in(staging(output, run))):
+                return tuple(error.checks)
     return ()

@@ -91,6 +91,8 @@ def came_in(facts: Facts) -> list[tuple[str, str]]:
         ("text column", str(manifest.options.get("text", ""))),
         ("key columns", ", ".join(manifest.options.get("keys", ())) or "none"),
     ]
+    if same := manifest.metrics.get("counters", {}).get("carried_rows"):
+        found.append(("not labelled anew", f"{same:,} rows of splits that did not change"))
     if manifest.empty:
         found.append(("empty, with _SUCCESS", ", ".join(manifest.empty)))
     return found

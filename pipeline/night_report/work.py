@@ -16,13 +16,17 @@ _FILES = 20
 
 
 def slowest(facts: Facts) -> Table | None:
-    """The splits that took longest, without the loading of the model."""
-    timed = sorted(((_seconds(r), r) for r in facts.records), key=lambda one: -one[0])
+    """The splits that took longest, without the loading of the model.
+
+    One that was carried over from an earlier run took none.
+    """
+    seconds = ((_seconds(record), record) for record in facts.records)
+    timed = sorted((one for one in seconds if one[0]), key=lambda one: -one[0])
     if not timed:
         return None
     rows: list[list[Cell]] = []
     for seconds, record in timed[:_SPLITS]:
-        speed = record.rows_read / seconds if seconds else 0.0
+        speed = record.rows_read / seconds
         rows.append([_files(record), record.rows_read, seconds, f"{speed:,.0f}", record.part])
     head = ("split", "rows", "seconds", "rows a second", "part")
     return Table(head, rows, len(timed) - len(rows))
@@ -30,10 +34,10 @@ def slowest(facts: Facts) -> Table | None:
 
 def remark(facts: Facts) -> str:
     """The slowest split beside a usual one."""
-    seconds = [_seconds(record) for record in facts.records]
-    median = statistics.median(seconds) if seconds else 0.0
-    if len(seconds) < 2 or not median:
+    seconds = list(filter(None, map(_seconds, facts.records)))
+    if len(seconds) < 2:
         return ""
+    median = statistics.median(seconds)
     return (
         f"{len(seconds):,} splits; the slowest took {max(seconds) / median:.1f} times as long as"
         f" the median's {median:.3f} s."

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -101,6 +101,8 @@ class SplitRecord:
     sums: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of each task that has them: its accepted labels, and its confidences in millionths."""
     canaries: tuple[Canary, ...] = ()
+    content: str = ""
+    """The digest of what was read; empty where something could not be."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""
@@ -212,9 +214,9 @@ def completed_records(staging: str) -> dict[str, SplitRecord]:
 
 
 def pack_records(staging: str, records: Iterable[SplitRecord]) -> None:
-    """Write the records of a run that is whole into one file."""
+    """Write the records of a run that is whole into one file, but for texts in them."""
     fs, root = open_store(staging)
-    content = {"records": [record.to_json() for record in records]}
+    content = {"records": [replace(record, canaries=()).to_json() for record in records]}
     put_bytes(fs, f"{root}/{PACKED}", dumps(content).encode())
 
 

@@ -144,6 +144,7 @@ class SplitWriter:
         metrics: Mapping[str, float],
         sums: Mapping[str, Mapping[str, int]] | None = None,
         canaries: Sequence[Canary] = (),
+        content: str = "",
     ) -> SplitRecord:
         """Write the record, which makes the split done; call it after the context."""
         split = self._split
@@ -166,6 +167,7 @@ class SplitWriter:
             metrics=dict(metrics),
             sums={task: dict(counts) for task, counts in (sums or {}).items()},
             canaries=tuple(canaries),
+            content=content,
         )
         text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
         put_bytes(self._fs, f"{self._staging}/{RECORDS}/{split.name}.json", text.encode())

@@ -295,12 +295,23 @@ def test_service_may_write_where_the_output_goes_and_nowhere_else(
     assert re.findall(r"^ReadWritePaths=(.*)$", text, re.MULTILINE) == ([folder] if folder else [])
 
 
+def test_service_may_write_what_it_tells() -> None:
+    told = ("--metrics-file=/var/lib/node/glossator.prom", "--lineage=/var/log/lineage/events")
+    text = render(nightly, "systemd", *JOB, *told, "--output=/data/labels/{date}")
+    written = re.findall(r"^ReadWritePaths=(.*)$", text, re.MULTILINE)
+    assert written == ["/data/labels", "/var/lib/node", "/var/log/lineage"]
+    text = render(nightly, "systemd", *JOB, "--lineage=http://marquez:5000")
+    assert "ReadWritePaths" not in text
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--program=glossator"], "--program glossator is no absolute path"),
         (["--input=comments/{date}.parquet"], "--input comments/{date}.parquet is relative"),
         (["--output=labels/{date}"], "--output labels/{date} is relative"),
+        (["--metrics-file=glossator.prom"], "--metrics-file glossator.prom is relative"),
+        (["--lineage=events.jsonl"], "--lineage events.jsonl is relative"),
         (["--output=/data/labels"], "each day would replace the one before"),
         (["--output=file://labels/{date}"], "--output file://labels/{date} is relative"),
         *(

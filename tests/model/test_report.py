@@ -28,11 +28,6 @@ from glossator.model.labeller import Labeller
 from glossator.model.report import frame
 from glossator.model.report import page as report
 
-EVIL = '<img src=x onerror="alert(1)">&amp;\u202e\x1b[31m'
-"""What a page must neither run nor be led astray by."""
-VOID = {"meta", "br", "img", "link", "input"}
-
-
 def dataset(count: int, prefix: str = "") -> Dataset:
     """Made-up comments, half of them test rows, of two languages; every third without stars."""
     made = labelled_rows(count, seed=4)
@@ -80,36 +75,6 @@ def measured(bundle: Bundle, data: Dataset) -> Bundle:
     return replace(
         bundle, metrics=metrics, provenance={**bundle.provenance, "labels_overview": found}
     )
-
-
-class Page(HTMLParser):
-    """What a page is made of."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -323,32 +288,6 @@ def test_what_is_missing_is_said(
 
 
 # ---------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser; `GLOSSATOR_CHROMIUM` says which, where none is on the path."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser-tests")
-    names = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome")
-    found = os.environ.get("GLOSSATOR_CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
-    if not found:
-        pytest.skip("needs Chromium: install it, or name its program in GLOSSATOR_CHROMIUM")
-    options = [] if os.geteuid() else ["--no-sandbox"]  # which root does not have
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=options)
-        yield browser
-        browser.close()
-
-
-VISIBLE_BOXES = """() => [...document.querySelectorAll("svg")].map(svg => {
-    const own = svg.getBoundingClientRect(), inside = [...svg.children].filter(c => c.getBBox);
-    const boxes = inside.map(c => c.getBoundingClientRect());
-    return {area: own.width * own.height, shapes: inside.length, out: inside.filter((_, i) =>
-        boxes[i].left < own.left - 1 || boxes[i].right > own.right + 1
-        || boxes[i].top < own.top - 1 || boxes[i].bottom > own.bottom + 1
-    ).map(c => svg.ariaLabel + ": " + c.outerHTML)};
-})"""
-WIDER = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.mark.browser

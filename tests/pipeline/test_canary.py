@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from labelled_outputs import manifest, rows
 from outputs import current
 from sample_comments import make_comments, write_comments
 
@@ -25,6 +27,7 @@ from glossator.pipeline.outputs.manifest import Manifest, build
 from glossator.pipeline.outputs.staging import Canary, SplitRecord
 
 ROWS = 600
+RUN = "0" * 16
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +47,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def comments() -> list[str]:
     return make_comments(ROWS, seed=3)
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((current(out) / "_manifest.json").read_text())
-    return found
 
 
 def test_a_new_model_within_the_flip_budget_and_one_beyond_it(
@@ -74,11 +72,11 @@ def test_a_new_model_within_the_flip_budget_and_one_beyond_it(
     assert "another model" in of["confidence_night.sentiment"]["against"]
 
     # what the text of each canary was labelled is in the part, by the row where it stands
-    kept = json.loads(next(second.rglob("_canary.json")).read_text())["texts"]
+    kept = json.loads((current(second) / "_canary.json").read_text())["texts"]
     texts = pq.read_table(source)["text"].to_pylist()
-    rows = pq.read_table(second / next(second.glob("part-*")).name).to_pylist()
-    labels = {texts[row["source_row"]]: row["sentiment"]["label"] for row in rows}
+    labels = {texts[row["source_row"]]: row["sentiment"]["label"] for row in rows(second)}
     assert {one["text"]: one["answers"]["sentiment"] for one in kept}.items() <= labels.items()
+    assert kept[0]["text"] not in (current(second) / "_records.json").read_text()
     before = Counter(one["answers"]["sentiment"] for one in kept)
 
     run = label(stubborn, 3)
@@ -152,6 +150,21 @@ def test_any_splits_add_up_to_the_same(source: Path, bundle: Path, tmp_path: Pat
 
     assert drawn(few) == drawn(many) and len(drawn(few)) == 100
     assert len({c.hash for c in drawn(few)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"run_id": "0', '"run_id": "1'), ('"hash": 7', '"hash": "7"'), ("{", "")]
+)
+def test_what_is_another_runs_or_damaged_is_not_compared(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    record = SimpleNamespace(canaries=(Canary(7, "text", {"sentiment": "pos"}),))
+    canary.save(str(tmp_path), RUN, [record], 10)  # type: ignore[list-item]
+    assert canary.load(str(tmp_path), RUN) == record.canaries
+    (file,) = tmp_path.glob("_runs/*/_canary.json")
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    assert canary.load(str(tmp_path), RUN) == ()
 
 
 def test_next_to_nothing_is_kept_of_many_rows() -> None:

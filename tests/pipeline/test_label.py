@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,24 @@ def test_more_distinct_texts_than_one_call_takes(
     monkeypatch.setattr(labeller, "max_texts", 7)
     texts = [*make_comments(30, seed=7), *ODD] * 2
     assert label(labeller, large(texts)) == [answer_alone(labeller, text) for text in texts]
+
+
+def test_characters_and_lone_bytes_add_up(
+    labeller: Labeller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labeller, "max_texts", 3)
+    whole = [text for text in ODD if len(text) < 60]  # the tokens stand for all of them
+    texts, tally = [*make_comments(10, seed=8), *whole, *whole], Tally()
+    label_texts(labeller, large(texts), 0, tally)
+    label_texts(labeller, large(["ราคา"]), 0, tally)
+    normal = [unicodedata.normalize("NFKC", text) for text in {*texts}] + ["ราคา"]
+    assert tally.metrics["characters"] == sum(map(len, normal))
+    # of letters that the vocabulary has not in part, each byte is a token
+    before = tally.metrics["lone_bytes"]
+    label_texts(labeller, large(["ราคา"]), 0, tally)
+    assert tally.metrics["lone_bytes"] - before == len("ราคา".encode())
+    label_texts(labeller, large(["plain"]), 0, tally)
+    assert tally.metrics["lone_bytes"] - before == len("ราคา".encode())
 
 
 def check_words(text: str, row: dict[str, Any]) -> None:

@@ -85,6 +85,12 @@ def check(found: dict[str, Any]) -> None:
             assert facet["_schemaURL"] == KNOWN[name](**values)._schemaURL
 
 
+def told_of(event: dict[str, Any]) -> dict[str, tuple[bool, str, str | None]]:
+    """The checks: whether each passed, its limit and its figure, which some have not."""
+    assertions = event["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
+    return {a["assertion"]: (a["success"], a["expected"], a.get("actual")) for a in assertions}
+
+
 def test_run_is_told_from_beginning_to_end(tmp_path: Path, bundle: Path, flags: list[str]) -> None:
     events = tmp_path / "events.jsonl"
     run = glossator(*flags, "--lineage", events)
@@ -101,12 +107,7 @@ def test_run_is_told_from_beginning_to_end(tmp_path: Path, bundle: Path, flags: 
     statistics = input_["inputFacets"]["inputStatistics"]
     assert statistics["rowCount"] == 18 and statistics["fileCount"] == 2
     assert statistics["size"] == sum(file.stat().st_size for file in files)
-    (checked,) = (
-        assertion
-        for assertion in input_["inputFacets"]["dataQualityAssertions"]["assertions"]
-        if assertion["assertion"] == "unreadable"
-    )
-    assert checked["success"] and checked["expected"] == checked["actual"] == "0"
+    assert told_of(end)["unreadable"] == (True, "0", "0")
     written = output["outputFacets"]["outputStatistics"]
     parts = f"{tmp_path}/out/{DAY}/**/part-*.parquet"
     labelled = duckdb.sql(
@@ -133,6 +134,7 @@ def test_refused_run_is_told_as_failed(tmp_path: Path, flags: list[str]) -> None
     message = end["run"]["facets"]["errorMessage"]["message"]
     assert "could not be read" in message and message in run.stderr
     assert end["run"]["facets"]["glossator_run"]["exit_code"] == 3
+    assert told_of(end)["unreadable"] == (False, "0", "1")
 
 
 def test_run_that_finds_all_done_is_told(tmp_path: Path, flags: list[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from labelled_outputs import manifest, rows
 from outputs import current
 from sample_comments import make_comments, write_comments
 
@@ -66,14 +67,9 @@ def refused(run: Any, *words: str) -> None:
 
 
 def checks(out: Path) -> dict[str, dict[str, Any]]:
-    found = json.loads((current(out) / "_manifest.json").read_text())["checks"]
+    found = manifest(out)["checks"]
     assert len({check["name"] for check in found}) == len(found)
     return {check["name"]: check for check in found}
-
-
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(current(out)).to_pylist()
-    return rows
 
 
 def psi(now: dict[str, float], before: dict[str, float]) -> float:
@@ -86,7 +82,7 @@ def test_nights_alike_pass_with_figures_that_arithmetic_gives(nights: Path) -> N
     assert all(check["passed"] and not check["accepted"] for check in found.values())
     assert found["rows_few"]["value"] == (ROWS + 40) / (ROWS + 20)  # of 10, 20 and 30 more
     assert "median of 3 nights" in found["rows_few"]["against"]
-    answers = [[row["sentiment"] for row in rows_of(folder)] for folder in (out, before)]
+    answers = [[row["sentiment"] for row in rows(folder)] for folder in (out, before)]
     shares = [
         {k: n / len(rows) for k, n in Counter(row["label"] for row in rows).items()}
         for rows in answers
@@ -184,11 +180,11 @@ def test_fewer_rows_over_more(bundle: Path, tmp_path: Path) -> None:
         return glossator("label", "--input", source, "--output", out, "--model", bundle, *more)
 
     assert label(50).returncode == 0
-    before = rows_of(out)
+    before = rows(out)
     refused(label(40), "rows_replaced is 0.8 of 50 labelled rows that are published here")
-    assert rows_of(out) == before and (out / "_SUCCESS").exists()
+    assert rows(out) == before and (out / "_SUCCESS").exists()
     assert label(40, "--accept", "rows_replaced").returncode == 0
-    assert len(rows_of(out)) == 40 and checks(out)["rows_replaced"]["accepted"]
+    assert len(rows(out)) == 40 and checks(out)["rows_replaced"]["accepted"]
     assert label(41).returncode == 0
 
 

@@ -75,6 +75,7 @@ def test_file_tells_how_each_run_ended(tmp_path: Path, flags: list[str]) -> None
         assert bad[kept, ""] == good[kept, ""]
     assert bad["last_run_timestamp_seconds", ""] > good["last_run_timestamp_seconds", ""]
     assert ("rows_read", "") not in bad
+    assert (bad["check_passed", "unreadable"], bad["check_value", "unreadable"]) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""Splits that the publication before has alike: copied into the new run, not labelled again.
+
+A late file changes some splits of a day and leaves the others. Whether a split is alike is decided
+by what is read of it, not by names or times of change: its text and keys are digested, which takes
+a small part of the time that labelling does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from glossator.model.store import copy, open_store, put_bytes
+from glossator.pipeline.errors import CorruptRange
+from glossator.pipeline.inputs.content import Content
+from glossator.pipeline.inputs.ranges import Split
+from glossator.pipeline.inputs.read import Unread, read
+from glossator.pipeline.label import OnRows, SplitLabelling
+from glossator.pipeline.outputs.staging import RECORDS, REJECTS, SplitRecord, completed_records
+
+
+def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRecord | None:
+    """Copies a split from the publication before; None if that has not the same.
+
+    Args:
+        split: which.
+        labelling: how it would be labelled; `before` is the folder of the run before.
+        on_rows: hears of the split's rows.
+    """
+    if not labelling.before:
+        return None
+    old = _earlier(labelling.before).get(_digest_of(split.name))
+    if old is None or not old.content or not _same_ranges(old, split):
+        return None
+    if _content(split, labelling, on_rows) != old.content:
+        return None
+    names = [f"{old.part}.parquet"]
+    if old.rejects:
+        names.append(f"{REJECTS}/{old.part}.parquet")
+    fs, before = open_store(labelling.before)
+    _, staging = open_store(labelling.staging)
+    for name in names:
+        copy(fs, f"{before}/{name}", f"{staging}/{name.replace(old.part, split.name)}")
+    facts = {name: value for name, value in old.metrics.items() if "seconds" not in name}
+    record = replace(
+        old,
+        index=split.index,
+        part=split.name,
+        metrics={**facts, "carried_rows": old.rows_read},
+    )
+    text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
+    put_bytes(fs, f"{staging}/{RECORDS}/{split.name}.json", text.encode())
+    return record
+
+
+def _content(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> str | None:
+    """The digest of what is read of a split; None if not all of it can be read."""
+    content, rows = Content(), 0
+    try:
+        for piece in read(split, labelling.columns, locations=labelling.locations):
+            if isinstance(piece, Unread):
+                return None
+            content.add(piece)
+            rows += len(piece.text)
+            on_rows(rows)
+    except CorruptRange:
+        return None
+    return content.hexdigest()
+
+
+@functools.lru_cache(maxsize=2)
+def _earlier(folder: str) -> Mapping[str, SplitRecord]:
+    """The records of a run by what their splits' names say of them."""
+    return {_digest_of(part): record for part, record in completed_records(folder).items()}
+
+
+def _digest_of(part: str) -> str:
+    """Of a split's name, without its place in the run."""
+    return part.rpartition("-")[2]
+
+
+def _same_ranges(old: SplitRecord, split: Split) -> bool:
+    return [(r.source, r.start, r.stop) for r in old.ranges] == [
+        (r.source, r.start, r.stop) for r in split.ranges
+    ]
