@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 EVIL = '<img src=x onerror="alert(1)">&amp;\u202e\x1b[31m'
 """What a page must neither run nor be led astray by."""
-VOID = {"meta", "br", "img", "link", "input"}
+VOID = {"meta", "br", "img", "link", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -45,6 +49,37 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
+def tables(content: str) -> dict[str, list[list[str]]]:
+    """The cells of each table, by its name; of charts in them, nothing."""
+    content = re.sub(r"<svg.*?</svg>", "", content, flags=re.DOTALL)
+    found = {}
+    for name, inside in re.findall(
+        r'<table[^>]* aria-label="([^"]*)"[^>]*>(.*?)</table>', content, re.DOTALL
+    ):
+        rows = re.findall(r"<tr>(.*?)</tr>", inside, re.DOTALL)
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+        found[unescape(name)] = [[unescape(cell) for cell in row] for row in cells]
+    return found
+
+
+def offline(content: str) -> Page:
+    """The page, of which nothing runs and nothing is fetched."""
+    page = Page(content)
+    assert not page.open
+    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    for _, attrs in page.tags:
+        assert "src" not in attrs
+        assert not [name for name in attrs if name.startswith("on")]
+        assert (attrs.get("href") or "#").startswith("#")
+    assert "url(" not in content
+    assert "@import" not in content
+    policies = [a["content"] for a in page.all("meta") if "http-equiv" in a]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+    targets = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {(a["href"] or "")[1:] for a in page.all("a")} <= targets
+    return page
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A browser; `GLOSSATOR_CHROMIUM` says which, where none is on the path."""
@@ -60,6 +95,31 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@contextmanager
+def opened(chromium: Any, file: Path, width: int, scheme: str) -> Iterator[Any]:
+    """A tab with a page in it that asks for nothing, says nothing and is not too wide."""
+    tab = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("dialog", lambda dialog: said.append(dialog.message))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(file.as_uri())
+    assert asked == [file.as_uri()]
+    assert said == []
+    assert tab.evaluate(WIDER) <= 0, "the page is wider than its window"
+    ink, paper = tab.evaluate(
+        "() => [getComputedStyle(document.body).color, getComputedStyle(document.body)"
+        ".backgroundColor].map(c => c.match(/\\d+/g).reduce((a, b) => a + +b, 0))"
+    )
+    assert (ink > paper) == (scheme == "dark")
+    for chart in tab.evaluate(VISIBLE_BOXES):
+        assert chart["out"] == [], "something is drawn outside of its chart"
+    yield tab
+    tab.close()
+
+
 VISIBLE_BOXES = """() => [...document.querySelectorAll("svg")].map(svg => {
     const own = svg.getBoundingClientRect(), inside = [...svg.children].filter(c => c.getBBox);
     const boxes = inside.map(c => c.getBoundingClientRect());
@@ -69,5 +129,3 @@ VISIBLE_BOXES = """() => [...document.querySelectorAll("svg")].map(svg => {
     ).map(c => svg.ariaLabel + ": " + c.outerHTML)};
 })"""
 WIDER = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import EVIL, VISIBLE_BOXES, Page, offline, opened
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model import bundle as bundles
@@ -27,6 +24,7 @@ from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.report import frame
 from glossator.model.report import page as report
+
 
 def dataset(count: int, prefix: str = "") -> Dataset:
     """Made-up comments, half of them test rows, of two languages; every third without stars."""
@@ -93,19 +91,7 @@ def content(whole: Bundle, data: Dataset) -> str:
 
 
 def test_it_is_one_page_that_fetches_nothing(content: str) -> None:
-    page = Page(content)
-    assert not page.open
-    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
-    for _, attrs in page.tags:
-        assert "src" not in attrs
-        assert not [name for name in attrs if name.startswith("on")]
-        assert (attrs.get("href") or "#").startswith("#")
-    assert "url(" not in content
-    assert "@import" not in content
-    policies = [a["content"] for a in page.all("meta") if "http-equiv" in a]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-    targets = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    assert {(a["href"] or "")[1:] for a in page.all("a")} <= targets
+    offline(content)
 
 
 def test_every_chart_has_a_name_and_its_figures_beside_it(content: str) -> None:
@@ -298,28 +284,12 @@ def test_a_browser_shows_it_without_asking_for_anything(
 ) -> None:
     file = tmp_path / report.NAME
     file.write_text(content, encoding="utf-8")
-    tab = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.goto(file.as_uri())
-    assert asked == [file.as_uri()]
-    assert said == []
-    charts = tab.evaluate(VISIBLE_BOXES)
-    assert len(charts) == content.count("<svg")
-    for chart in charts:
-        assert chart["area"] > 10_000
-        assert chart["shapes"] > 4
-        assert chart["out"] == [], "something is drawn outside of its chart"
-    assert tab.evaluate(WIDER) <= 0, "the page is wider than its window"
-    ink, paper = tab.evaluate(
-        "() => [getComputedStyle(document.body).color, getComputedStyle(document.body)"
-        ".backgroundColor].map(c => c.match(/\\d+/g).reduce((a, b) => a + +b, 0))"
-    )
-    assert (ink > paper) == (scheme == "dark")
-    tab.close()
+    with opened(chromium, file, width, scheme) as tab:
+        charts = tab.evaluate(VISIBLE_BOXES)
+        assert len(charts) == content.count("<svg")
+        for chart in charts:
+            assert chart["area"] > 10_000
+            assert chart["shapes"] > 4
 
 
 @pytest.mark.browser
