@@ -164,13 +164,19 @@ def _precondition_failed(error: BaseException) -> bool:
 def _read_s3(fs: Any, path: str) -> Versioned:
     bucket, key, _ = fs.split_path(path)
 
-    async def get() -> Versioned:
+    async def get() -> Versioned | str:
         response = await fs._call_s3("get_object", Bucket=bucket, Key=key)
-        async with response["Body"] as body:
-            return Versioned(await body.read(), response["ETag"])
+        try:
+            async with response["Body"] as body:
+                return Versioned(await body.read(), response["ETag"])
+        except Exception as error:  # an answer that broke off, after which nobody else tries again
+            return f"{type(error).__name__}: {error}"
 
-    found: Versioned = fsspec.asyn.sync(fs.loop, get)
-    return found
+    for _ in range(_LOOKS):
+        found: Versioned | str = fsspec.asyn.sync(fs.loop, get)
+        if isinstance(found, Versioned):
+            return found
+    raise OSError(errno.EIO, f"the store's answer broke off ({found})", path)
 
 
 def _put_s3(fs: Any, path: str, data: bytes, version: str) -> None:

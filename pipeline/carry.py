@@ -1,6 +1,7 @@
-"""Splits that the publication before has alike: copied into the new run, not labelled again.
+"""Splits that an earlier publication has alike: copied into the new run, not labelled again.
 
-A late file changes some splits of a day and leaves the others. Whether a split is alike is decided
+A late file changes some splits of a day and leaves the others; a corpus that grows from night to
+night has most of them as it had them the night before. Whether a split is alike is decided
 by what is read of it, not by names or times of change: its text and keys are digested, which takes
 a small part of the time that labelling does.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from glossator.model.store import copy, open_store, put_bytes
@@ -22,16 +23,16 @@ from glossator.pipeline.outputs.staging import RECORDS, REJECTS, SplitRecord, co
 
 
 def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRecord | None:
-    """Copies a split from the publication before; None if that has not the same.
+    """Copies a split from an earlier publication; None if none has the same.
 
     Args:
         split: which.
-        labelling: how it would be labelled; `before` is the folder of the run before.
+        labelling: how it would be labelled; `before` says which publications there are.
         on_rows: hears of the split's rows.
     """
     if not labelling.before:
         return None
-    old = _earlier(labelling.before).get(_digest_of(split.name))
+    folder, old = _earlier(labelling.before).get(_digest_of(split.name), ("", None))
     if old is None or not old.content or not _same_ranges(old, split):
         return None
     if _content(split, labelling, on_rows) != old.content:
@@ -39,7 +40,7 @@ def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRe
     names = [f"{old.part}.parquet"]
     if old.rejects:
         names.append(f"{REJECTS}/{old.part}.parquet")
-    fs, before = open_store(labelling.before)
+    fs, before = open_store(folder)
     _, staging = open_store(labelling.staging)
     for name in names:
         copy(fs, f"{before}/{name}", f"{staging}/{name.replace(old.part, split.name)}")
@@ -71,9 +72,13 @@ def _content(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> str | 
 
 
 @functools.lru_cache(maxsize=2)
-def _earlier(folder: str) -> Mapping[str, SplitRecord]:
-    """The records of a run by what their splits' names say of them."""
-    return {_digest_of(part): record for part, record in completed_records(folder).items()}
+def _earlier(folders: Sequence[str]) -> Mapping[str, tuple[str, SplitRecord]]:
+    """The records of runs and their folders, by what their splits' names say of their input."""
+    return {
+        _digest_of(part): (folder, record)
+        for folder in reversed(folders)  # the last one, which comes first, wins
+        for part, record in completed_records(folder).items()
+    }
 
 
 def _digest_of(part: str) -> str:

@@ -159,6 +159,13 @@ def _input_flags(command: _Function) -> _Function:
     "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
 )
 @click.option(
+    "--reuse",
+    is_flag=True,
+    help="Take what the last nights have published of the same files with the same model, where"
+    " what is read of them is still the same; of this output itself that is always taken.",
+    panel="Output",
+)
+@click.option(
     "--keep",
     default="1d",
     show_default=True,

@@ -28,11 +28,11 @@ from glossator.pipeline.engines.runners import Runner, cores, runner_of
 from glossator.pipeline.engines.submit import Deadlines, Submission, wait_for_earlier
 from glossator.pipeline.engines.workers import heartbeats
 from glossator.pipeline.errors import JobError, RefusedError
+from glossator.pipeline.gates import nights
 from glossator.pipeline.gates.audit import Gates
 from glossator.pipeline.gates.canary import below
 from glossator.pipeline.gates.limits import Limits
 from glossator.pipeline.gates.limits import load as load_limits
-from glossator.pipeline.gates.nights import outputs_before
 from glossator.pipeline.gates.refusal import known_refusals
 from glossator.pipeline.inputs.discover import counted, shown
 from glossator.pipeline.inputs.names import refuse_collisions
@@ -43,7 +43,7 @@ from glossator.pipeline.lineage import Told
 from glossator.pipeline.metrics import of_engine
 from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
-from glossator.pipeline.outputs.current import RUNS, read_current
+from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
 from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
@@ -118,7 +118,7 @@ def prepare(
     lineage.require(options.lineage)
     limits, template = _limits(options), options.output
     name, options = shown(options.output), options.resolved()
-    before = tuple(map(absolute_uri, outputs_before(template, options.date)))
+    before = tuple(map(absolute_uri, nights.outputs_before(template, options.date)))
     output = absolute_uri(options.output)
     labelling = Labelling.of(
         options.model,
@@ -154,7 +154,9 @@ def prepare(
     publication = Publication(
         output,
         plan.run_id,
-        _of_splits(labelling, plan, output, limits.canary),
+        _of_splits(
+            labelling, plan, output, (output, *(before if options.reuse else ())), limits.canary
+        ),
         _described(options, labelling, plan),
         _versions(),
         started,
@@ -309,9 +311,11 @@ def _limits(options: LabelOptions) -> Limits:
     return limits
 
 
-def _of_splits(labelling: Labelling, plan: Plan, output: str, canaries: int) -> SplitLabelling:
-    current = read_current(output)[0].run
-    other = current is not None and current != plan.run_id
+def _of_splits(
+    labelling: Labelling, plan: Plan, output: str, alike: Sequence[str], canaries: int
+) -> SplitLabelling:
+    """How splits are labelled; `alike` are outputs that may have some of them already."""
+    staging = publish.staging(output, plan.run_id)
     return SplitLabelling(
         labelling.model,
         labelling.digest,
@@ -320,9 +324,9 @@ def _of_splits(labelling: Labelling, plan: Plan, output: str, canaries: int) -> 
         labelling.top,
         experts=labelling.experts,
         columns=plan.columns,
-        staging=publish.staging(output, plan.run_id),
+        staging=staging,
         locations=plan.locations,
-        before=publish.staging(output, current) if current and other else "",
+        before=tuple(folder for folder in nights.folders(alike) if folder != staging),
         canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 

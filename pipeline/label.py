@@ -38,8 +38,8 @@ class SplitLabelling(Labelling):
     """Where parts, rejects and records go."""
     locations: Mapping[str, str] = field(default_factory=dict)
     """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
-    before: str = ""
-    """The folder of the run before, which may have the same splits; see `carry`."""
+    before: tuple[str, ...] = ()
+    """The folders of runs that may have some of the same splits, the last first; see `carry`."""
     canaries_below: int = 0
     """Rows whose hash is smaller are drawn as canaries; see `canary.below`."""
 

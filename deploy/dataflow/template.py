@@ -17,6 +17,7 @@ LEFT_OUT = {
     "workers": "threads of a local run",
     "strict": "a parameter has a value",
     "table_files": "a parameter has a value",
+    "reuse": "a parameter has a value",
     "first_date": "a job labels one date",
     "last_date": "a job labels one date",
     "show": "nobody reads the launcher's output",

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from glossator.model.store import file_sizes, is_local, open_store, put_bytes
+from glossator.model.store import fetch, file_sizes, is_local, open_store, put_bytes
 from glossator.pipeline.outputs.staging import PLAN, WORKERS
 
 BEAT_SECS = 1.0
@@ -105,7 +105,7 @@ def heartbeats(staging: str) -> dict[str, bytes]:
 
     def text(name: str) -> bytes:
         try:
-            content: bytes = fs.cat_file(f"{root}/{WORKERS}/{name}")
+            content = fetch(fs, f"{root}/{WORKERS}/{name}")
         except FileNotFoundError:  # a run that published meanwhile has cleared its staging
             return b""
         return content

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from glossator.model.errors import UsageError
 from glossator.pipeline.outputs.current import read_current
 from glossator.pipeline.outputs.manifest import Manifest
-from glossator.pipeline.outputs.publish import manifest_of
+from glossator.pipeline.outputs.publish import manifest_of, staging
 
 DAYS, NIGHTS = 14, 7
 """Days before a date that are looked at, and published nights among them that are compared with."""
@@ -64,6 +64,14 @@ def read(output: str, before: Sequence[str]) -> Nights:
         chosen = [(output, run_here), *held[:NIGHTS]]
         here, *others = pool.map(lambda one: _night(*one), chosen)
     return Nights(here, tuple(night for night in others if night is not None))
+
+
+def folders(outputs: Sequence[str]) -> list[str]:
+    """The folders of the runs that are published in the first `NIGHTS` outputs that hold any."""
+    with ThreadPoolExecutor(1 + DAYS) as pool:
+        runs = pool.map(_run, outputs)
+        found = [staging(out, run) for out, run in zip(outputs, runs, strict=True) if run]
+    return found[:NIGHTS]
 
 
 def _run(output: str) -> str | None:

@@ -25,6 +25,7 @@ from glossator.pipeline.inputs.bounds import (
     SmallerBatches,
     TooLarge,
 )
+from glossator.pipeline.inputs.chunks import require_sound
 from glossator.pipeline.inputs.columns import Binding, Reader, aligned, reading_options
 from glossator.pipeline.inputs.footer import parse_footer, read_footer
 from glossator.pipeline.inputs.pages import Chunk
@@ -195,7 +196,7 @@ class SmallFiles:
         rows, metadata = opened.range_.rows, opened.metadata
         if opened.content is None or self._reader is None or not 0 < rows <= MAX_BATCH_ROWS:
             return None
-        if rows != metadata.num_rows or not self._is_harmless(opened.content, metadata):
+        if rows != metadata.num_rows or not self._is_harmless(opened.content, opened):
             return None
         if opened.small is None or self._reader.options != _OPTIONS:
             return None
@@ -206,18 +207,24 @@ class SmallFiles:
         batches = table.combine_chunks().to_batches()
         return batches[0] if len(batches) == 1 and table.num_rows == rows else None
 
-    def _is_harmless(self, content: bytes, metadata: pq.FileMetaData) -> bool:
+    def _is_harmless(self, content: bytes, opened: Opened) -> bool:
         """Whether it can't take much memory even if its pages say what is not so.
 
         A value is no longer than what a page decompresses to, and each row may have it. What a
         page says beyond that is reserved and never touched.
         """
+        metadata, reader = opened.metadata, self._reader
         rows = metadata.num_rows
-        if self._repeated or rows * self._width > _HARMLESS_BYTES:
+        if reader is None or self._repeated or rows * self._width > _HARMLESS_BYTES:
             return False
         if (rows + 4) * _MAX_RATIO * len(content) > _HARMLESS_BYTES:
             return False
-        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        numbers = range(metadata.num_row_groups)
+        try:
+            require_sound(opened.footer, metadata, numbers, reader.projection)
+        except (pa.ArrowException, OSError):
+            return False
+        groups = (metadata.row_group(i) for i in numbers)
         return all(
             group.column(leaf.number).compression in _BOUNDED_CODECS
             for group in groups
@@ -269,7 +276,7 @@ class _Attempt:
         meter = Meter(MAX_BATCH_ROWS)
         groups, _ = _overlapping(self._opened.metadata, range_.start, range_.stop)
         for number, reader in enumerate(self._readers):
-            for chunk in _chunks(self._opened.metadata, groups, reader, number, meter):
+            for chunk in _chunks(self._opened, groups, reader, number, meter):
                 chunk.see(chunk.at, content[chunk.at : chunk.end])
         return meter.fitting_rows()
 
@@ -300,7 +307,7 @@ class _Attempt:
         if opened.content is not None:
             source = pa.BufferReader(opened.content)
         else:
-            chunks = _chunks(opened.metadata, groups, reader, number, meter)
+            chunks = _chunks(opened, groups, reader, number, meter)
             source = _Metered(opened, chunks, meter)
             files.callback(self._leave, source)
         parquet = pq.ParquetFile(
@@ -417,9 +424,15 @@ def _leaves(metadata: pq.FileMetaData, reader: Reader) -> list[Leaf]:
 
 
 def _chunks(
-    metadata: pq.FileMetaData, groups: list[int], reader: Reader, number: int, meter: Meter
+    opened: Opened, groups: list[int], reader: Reader, number: int, meter: Meter
 ) -> Iterator[_MeteredChunk]:
-    """The column chunks that a reader reads of these row groups."""
+    """The column chunks that a reader reads of these row groups.
+
+    Raises:
+        pa.ArrowException, OSError: they are damaged, or encrypted.
+    """
+    metadata = opened.metadata
+    require_sound(opened.footer, metadata, groups, reader.projection)
     for leaf in _leaves(metadata, reader):
         column = meter.column(number, leaf)
         for group in groups:

@@ -8,7 +8,7 @@ apache/parquet-format. Where one could be read in two ways, it is read as Arrow 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ DICTIONARY = (2, 8)
 _RLE = 3
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 """Types of pages; there are index pages as well, which nobody writes."""
-_I32, _BINARY, _STRUCT = 5, 8, 12
+_I32, _BINARY, _LIST, _STRUCT = 5, 8, 9, 12
 """Types of fields, beside others that a header may hold and that say nothing here."""
 _MAX_DEPTH = 32
 _CODECS = {
@@ -122,6 +122,10 @@ def header(data: bytes, at: int) -> tuple[Page, int]:
     fields, at = _struct(data, at, 0)
     kind = fields.get(1, -1)
     about = fields.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, 0), {1: 0})
+    numbers = (1, 2, 3, 4, 5, 6, 7) if kind == _DATA_V2 else (1, 2, 3, 4)
+    said = [fields.get(2), fields.get(3)]
+    if not isinstance(about, dict) or dict in map(type, [*said, *map(about.get, numbers)]):
+        raise ValueError("a struct stands in the place of a number, or a number in that of one")
     size, stored, values = fields.get(2, -1), fields.get(3, -1), about.get(1, -1)
     if 1 not in fields or min(size, stored, values) < 0:
         raise ValueError(f"a page of {values} values in {size} bytes, which are stored in {stored}")
@@ -237,6 +241,62 @@ def _decompressed(page: Page, content: memoryview, codec: str) -> bytes | None:
     except (pa.ArrowException, OSError, ValueError):  # Arrow will say so when it reads the page
         return None
     return data
+
+
+def walk(data: bytes, wanted: Mapping[int, tuple[str, Any]], seen: list[tuple[str, int]]) -> None:
+    """Goes once through a struct in Thrift's compact protocol.
+
+    Args:
+        data: begins with it.
+        wanted: names of fields by their numbers, and what is wanted of those below, None for
+            nothing; all others are passed over.
+        seen: gets the names in order, each with the length of a list, else with 1; a struct in a
+            list is seen by its fields.
+
+    Raises:
+        IndexError: the bytes end before it does.
+        ValueError: it is no such struct.
+    """
+    _walk(data, 0, wanted, seen, 0)
+
+
+def _walk(
+    data: bytes,
+    at: int,
+    wanted: Mapping[int, tuple[str, Any]],
+    seen: list[tuple[str, int]],
+    depth: int,
+) -> int:
+    number = 0
+    while head := data[at]:
+        at += 1
+        if head >> 4:
+            number += head >> 4
+        else:
+            raw, at = _varint(data, at)
+            number = _signed(raw, 16)
+        kind = head & 15
+        if number not in wanted:
+            at = _passed(kind, data, at, depth)
+            continue
+        name, below = wanted[number]
+        count, start = 1, at
+        if kind == _LIST:
+            head, start = data[at], at + 1
+            count = head >> 4
+            if count == 15:
+                count, start = _varint(data, start)
+            kind = head & 15 if below else kind
+        seen.append((name, count))
+        if below and kind == _STRUCT:
+            for _ in range(count):
+                start = _walk(data, start, below, seen, depth + 1)
+            at = start
+        elif below:
+            raise ValueError(f"a field of type {kind} in the place of a struct")
+        else:
+            at = _passed(kind, data, at, depth)
+    return at + 1
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[Fields, int]:

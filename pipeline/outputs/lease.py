@@ -103,7 +103,7 @@ class Lease:
     def release(self) -> None:
         """Let others write."""
         self._end()
-        with contextlib.suppress(OSError, UsageError):  # it ends by itself too
+        with contextlib.suppress(Exception):  # it ends by itself too
             _remove(self._out, lambda holder: holder.id == self._holder.id and not holder.left)
 
     def leave(self, seconds: float) -> None:
@@ -120,7 +120,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECS / _BEATS):
-            with contextlib.suppress(OSError):  # the work itself will say what is wrong
+            with contextlib.suppress(Exception):  # of any store: the work will say what is wrong
                 found = read_versioned(_uri(self._out))
                 if found is None or _parse(self._out, found).id != self._holder.id:
                     self._lost = True
@@ -155,7 +155,7 @@ def acquire(
             continue
         if put_if_unchanged(_uri(out), _bytes(mine), found.version if found else None):
             break
-    if put_if_unchanged(_uri(out), _bytes(mine), _NO_VERSION):
+    if put_if_unchanged(_uri(out), _bytes(replace(mine, beat=1)), _NO_VERSION):
         report(f"{out}: the store ignores conditions of writing: nothing keeps other runs out")
     mine = replace(mine, token=take_token(out))
     taken = read_versioned(_uri(out))

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes
+from glossator.model.store import fetch, file_sizes, open_store, put_bytes, read_bytes
 from glossator.model.typed_json import Count, Matches, TypedJsonError, dumps, from_json, loads
 from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.columns import Columns
@@ -203,7 +203,7 @@ def completed_records(staging: str) -> dict[str, SplitRecord]:
     fs, root = open_store(staging)
     names = [name for name in file_sizes(fs, f"{root}/{RECORDS}") if name.endswith(".json")]
     with ThreadPoolExecutor(_THREADS) as pool:
-        texts = list(pool.map(lambda name: fs.cat_file(f"{root}/{RECORDS}/{name}"), names))
+        texts = list(pool.map(lambda name: fetch(fs, f"{root}/{RECORDS}/{name}"), names))
     sizes = {
         **file_sizes(fs, root),
         **{f"{REJECTS}/{name}": s for name, s in file_sizes(fs, f"{root}/{REJECTS}").items()},
@@ -234,11 +234,10 @@ def _packed(fs: Any, root: str, sizes: Mapping[str, int]) -> Iterator[tuple[str,
 def completed_record(staging: str, part: str) -> SplitRecord | None:
     """The record of one split if it need not be done again: another attempt may have done it."""
     fs, root = open_store(staging)
-    fs.invalidate_cache()
-    try:
-        text = fs.cat_file(f"{root}/{RECORDS}/{part}.json")
-    except FileNotFoundError:
+    text = read_bytes(fs, f"{root}/{RECORDS}/{part}.json")
+    if text is None:
         return None
+    fs.invalidate_cache()
     sizes = {}
     for name in (f"{part}.parquet", f"{REJECTS}/{part}.parquet"):
         with suppress(FileNotFoundError):

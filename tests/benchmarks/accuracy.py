@@ -60,7 +60,9 @@ def main() -> None:
     for name, share in found.items():
         print(f"| {name} | {share:.3f} |")
     if given.output:
-        Path(given.output).write_text(json.dumps({"rows": about, "right": found}, indent=1))
+        path = Path(given.output)
+        before = json.loads(path.read_text())["right"] if path.exists() else {}
+        path.write_text(json.dumps({"rows": about, "right": before | found}, indent=1))
 
 
 def _number(value: float | Sequence[float]) -> float:

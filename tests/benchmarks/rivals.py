@@ -64,10 +64,13 @@ def main() -> None:
         by_cpu = _median([b.cpu_seconds / a.cpu_seconds for a, b in pairs], ".2f")
         print(f"| {name} | {rates} | {beside} | {'' if name == 'ray' else by_cpu} |")
     if given.output:
-        kept = {name: [asdict(one) for one in found] for name, found in speeds.items()}
+        kept = {
+            name: [{"comments": given.rows, **asdict(one)} for one in found]
+            for name, found in speeds.items()
+        }
         path = Path(given.output)
         before = json.loads(path.read_text())["speeds"] if path.exists() else {}
-        account = {"machine": machine, "rows": given.rows, "speeds": before | kept}
+        account = {"machine": processor(), "speeds": before | kept}
         path.write_text(json.dumps(account, indent=1))
 
 

@@ -127,3 +127,22 @@ def test_in_a_store(source: Path, tmp_path: Path, bundle: Path) -> None:
         alike(tmp_path / "out", source, bundle, tmp_path / "fresh")
     finally:
         fsspec.filesystem("memory").rm("/late", recursive=True)
+
+
+def test_a_corpus_that_grows_from_night_to_night(
+    source: Path, tmp_path: Path, bundle: Path
+) -> None:
+    """With --reuse, what one of the last nights has published is taken from there."""
+    template = tmp_path / "nights" / "{date}"
+    night = tmp_path / "nights"
+    label(source, template, bundle, "--date", "2026-03-01")
+    write_comments(source / "4.parquet", make_comments(ROWS, seed=4))
+    assert carried(label(source, template, bundle, "--date", "2026-03-03")) == 0
+    write_comments(source / "5.parquet", make_comments(ROWS, seed=5))
+    said = label(source, template, bundle, "--date", "2026-03-05", "--reuse")
+    assert carried(said) == (FILES + 1) * ROWS  # of the night before last and the one before
+    alike(night / "2026-03-05", source, bundle, tmp_path / "fresh")
+    (source / "0.parquet").unlink()  # what is taken is the night's own
+    again = ("--date", "2026-03-06", "--reuse", "--accept", "rows_few")
+    assert carried(label(source, template, bundle, *again)) == (FILES + 1) * ROWS
+    alike(night / "2026-03-06", source, bundle, tmp_path / "fresh-again")

@@ -13,12 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
+from outputs import NEW, NEW_RUN, OLD, OLD_RUN, stage
+from polling import PUBLICATIONS, by_fsspec, poll
 from real_stores import READER, S3, Bucket
 from sample_comments import make_comments, write_comments
 from store_proxy import Proxy
 
-from glossator.model.conditional import put_if_absent
+from glossator.model.conditional import put_if_absent, put_if_unchanged, read_versioned
+from glossator.pipeline.errors import FencedError, JobError
 from glossator.pipeline.inputs import decode
+from glossator.pipeline.outputs import lease as leases
+from glossator.pipeline.outputs.publish import publish, published
 
 pytestmark = pytest.mark.stores
 
@@ -124,9 +129,9 @@ def here(comments: Path, bundle: Path, tmp_path: Path) -> dict[str, object]:
     return {"--input": comments, "--output": tmp_path / "out", "--model": bundle}
 
 
-def refused(run: subprocess.CompletedProcess[str], *words: str) -> None:
+def refused(run: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
     """One line that says why, at the end."""
-    assert run.returncode == 2 and run.stdout == "" and "Traceback" not in run.stderr, run.stderr
+    assert run.returncode == code and run.stdout == "" and "Traceback" not in run.stderr, run.stderr
     *before, line = run.stderr.splitlines()
     assert line.startswith("glossator: ") and all(one.startswith("labelling ") for one in before)
     for word in words:
@@ -165,7 +170,8 @@ def test_a_bucket_that_is_not_there(
 ) -> None:
     scheme = request.getfixturevalue(store).uri.partition("://")[0]
     run = labelled(here, **{flag.strip("-"): f"{scheme}://not-there/x"})
-    refused(run, flag, f"{scheme}://not-there/x")
+    # of an input that is nowhere it is not known that it will never come
+    refused(run, flag, f"{scheme}://not-there/x", code=4 if flag == "--input" else 2)
     if flag == "--output":
         assert "there is no such bucket: create it" in run.stderr
 
@@ -203,3 +209,57 @@ def test_one_of_many_writes_where_nothing_is(store: str, request: pytest.Fixture
             won = list(pool.map(lambda i: put_if_absent(uri, b"%d" % i), range(8)))  # noqa: B023
         assert won.count(True) == 1 and not put_if_absent(uri, b"late")
         assert bucket.files("marks")[f"{race}.json"] == b"%d" % won.index(True)
+
+
+@pytest.mark.parametrize("store", ["s3", "gcs"])
+def test_one_of_many_replaces(store: str, request: pytest.FixtureRequest) -> None:
+    bucket = request.getfixturevalue(store)
+    uri = f"{bucket.uri}/marks/current.json"
+    assert read_versioned(uri) is None and put_if_unchanged(uri, b"first", None)
+    for race in range(3):
+        before = read_versioned(uri)
+        assert before is not None
+
+        def write(number: int, race: int = race, version: str = before.version) -> bool:
+            return put_if_unchanged(uri, b"%d %d" % (race, number), version)
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(write, range(8)))
+        now = read_versioned(uri)
+        assert now is not None and won.count(True) == 1
+        assert now.data == b"%d %d" % (race, won.index(True)) and now.version != before.version
+        assert not put_if_unchanged(uri, b"late", before.version)
+
+
+@pytest.mark.parametrize("store", ["s3", "gcs"])
+def test_a_reader_polls_while_publications_replace_each_other(
+    store: str, request: pytest.FixtureRequest
+) -> None:
+    bucket = request.getfixturevalue(store)
+    seen = poll(f"{bucket.uri}/out", by_fsspec)
+    assert seen == sorted(seen) and seen[-1] == PUBLICATIONS - 1
+    assert len(set(seen)) > 5
+
+
+@pytest.mark.parametrize("store", ["s3", "gcs"])
+def test_one_writer(
+    store: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The living keeps others out, the dead does not, and the woken can't publish."""
+    bucket = request.getfixturevalue(store)
+    monkeypatch.setattr(leases, "LEASE_SECS", 2.0)
+    out = f"{bucket.uri}/out"
+    said: list[str] = []
+    first = leases.acquire(out, OLD_RUN, said.append)
+    with pytest.raises(JobError, match=rf"run {OLD_RUN} .* is writing this output"):
+        leases.acquire(out, NEW_RUN, said.append)
+    first._stop.set()  # as a machine that is suspended
+    first._thread.join()
+    second = leases.acquire(out, NEW_RUN, said.append)
+    assert said[-1].endswith("is dead: taking over") and second.token > first.token
+    with pytest.raises(FencedError):
+        publish(out, OLD_RUN, stage(out, OLD_RUN, OLD), token=first.token)
+    publish(out, NEW_RUN, stage(out, NEW_RUN, NEW), token=second.token)
+    second.release()
+    now = published(out)
+    assert now is not None and now.run_id == NEW_RUN and leases.read_lease(out) is None
