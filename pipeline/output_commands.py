@@ -73,9 +73,10 @@ def verify(output: str, deep: bool, as_json: bool) -> None:
     " of each; 0 quotes none.",
 )
 def report(output: str, target: str | None, characters: int) -> None:
-    """Print the page of what is published: rows, checks, labels, rejects, time; as HTML.
+    """Print a night as a page of HTML: rows, checks, labels, rejects, time.
 
-    The one that was written when it was published lies beside its manifest, as _report.html.
+    Of what is published; where nothing is, of what was refused. Each run has its page beside its
+    manifest, too, as _report.html.
     """
     from glossator.model.store import absolute_uri, open_store, put_bytes
     from glossator.pipeline.causes import reaching
@@ -84,8 +85,10 @@ def report(output: str, target: str | None, characters: int) -> None:
 
     output = absolute_uri(output)
     with reaching("output", output, begun=False):
-        told = facts.of_output(output, current_run(output), characters=characters)
-    made = page.render(told)
+        made = None if characters else page.of_refused(output)
+        if made is None:
+            told = facts.of_output(output, current_run(output), characters=characters)
+            made = page.render(told)
     if target is None:
         terminal.echo_file(made)
         return

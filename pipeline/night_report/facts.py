@@ -186,11 +186,20 @@ def _date(manifest: Manifest) -> date | None:
         return None
 
 
+def refused_runs(output: str) -> dict[str, tuple[Check, ...]]:
+    """The runs of an output that wait refused, with their checks.
+
+    Raises:
+        OSError: the store does not answer.
+    """
+    fs, root = open_store(output)
+    waiting = (run for run in sorted(layout.runs(fs, root)) if re.fullmatch(RUN_ID, run))
+    found = ((run, refusal_in(staging(output, run))) for run in waiting)
+    return {run: tuple(error.checks) for run, error in found if error is not None}
+
+
 def _refusal(output: str) -> tuple[Check, ...]:
     """The checks of a run that was refused; none where none was."""
     with suppress(OSError, GlossatorError):
-        fs, root = open_store(output)
-        for run in sorted(layout.runs(fs, root)):
-            if re.fullmatch(RUN_ID, run) and (error := refusal_in(staging(output, run))):
-                return tuple(error.checks)
+        return next(iter(refused_runs(output).values()), ())
     return ()

@@ -14,11 +14,12 @@ from pathlib import Path, PurePosixPath
 from glossator.model.errors import GlossatorError
 from glossator.model.report.blocks import Cell, Table
 from glossator.model.report.frame import rendered
-from glossator.model.store import open_store, put_bytes
+from glossator.model.store import open_store, put_bytes, read_bytes
 from glossator.model.terminal import reason, without_secrets
 from glossator.pipeline.gates.nights import Nights
 from glossator.pipeline.night_report import checks, labels, verdict, work
-from glossator.pipeline.night_report.facts import Facts, of_run
+from glossator.pipeline.night_report.facts import Facts, of_run, refused_runs
+from glossator.pipeline.outputs.current import read_current
 from glossator.pipeline.outputs.manifest import Manifest
 from glossator.pipeline.outputs.publish import staging
 from glossator.pipeline.outputs.staging import REPORT, SplitRecord
@@ -99,6 +100,22 @@ def left(output: str, run_id: str) -> str | None:
         fs.invalidate_cache()
         if fs.isfile(path):
             return where
+    return None
+
+
+def of_refused(output: str) -> str | None:
+    """The page that a refused run has left in an output where nothing is published.
+
+    Raises:
+        UsageError: what says which run is current is damaged.
+        OSError: the store does not answer.
+    """
+    if read_current(output)[0].run is not None:
+        return None
+    for run in refused_runs(output):
+        fs, path = open_store(f"{staging(output, run)}/{REPORT}")
+        if (page := read_bytes(fs, path)) is not None:
+            return page.decode("utf-8", "replace")
     return None
 
 

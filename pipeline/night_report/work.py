@@ -20,8 +20,8 @@ def slowest(facts: Facts) -> Table | None:
 
     One that was carried over from an earlier run took none.
     """
-    seconds = ((_seconds(record), record) for record in facts.records)
-    timed = sorted((one for one in seconds if one[0]), key=lambda one: -one[0])
+    spent = ((_seconds(record), record) for record in facts.records)
+    timed = sorted((one for one in spent if one[0]), key=lambda one: -one[0])
     if not timed:
         return None
     rows: list[list[Cell]] = []

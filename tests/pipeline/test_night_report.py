@@ -142,7 +142,10 @@ def test_the_verb_gives_the_page_that_was_left(nights: dict[str, Night], tmp_pat
     file = tmp_path / "page.html"
     run = glossator("report", night.out, "--write", file)
     assert run.stdout == f"wrote {file}\n" and file.read_text(encoding="utf-8") == night.page
-    refused(glossator("report", nights["drifted"].out), "nothing is published there")
+    drifted = nights["drifted"]
+    assert glossator("report", drifted.out).stdout == drifted.page
+    refused(glossator("report", drifted.out, "--texts", 9), "nothing is published there")
+    refused(glossator("report", tmp_path / "nowhere"), "nothing is published there")
 
 
 def test_the_nights_are_those_that_were_published_and_refused(nights: dict[str, Night]) -> None:
