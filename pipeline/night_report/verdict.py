@@ -36,10 +36,12 @@ def verdict(facts: Facts) -> Verdict:
     failed = [check for check in facts.manifest.checks if not check.passed]
     why = [in_words(check) for check in failed]
     if not facts.refused:
+        others = f"{_passed(facts)}."
         if not failed:
-            return Verdict("passed", "Published", (), ())
-        said = f"Published: {_checks(len(failed))} let through by --accept or --max-unreadable"
-        return Verdict("through", said, why, ())
+            return Verdict("passed", "Published", (), (others,))
+        return Verdict(
+            "through", f"Published: {_checks(len(failed))} let through by --accept", why, (others,)
+        )
     stays = "Nothing was published here before: readers find nothing."
     if facts.history:
         now = facts.history[0]
@@ -47,11 +49,7 @@ def verdict(facts: Facts) -> Verdict:
             f"Readers still find run {now.run_id} of {now.published}:"
             f" {now.rows_labelled:,} labelled rows."
         )
-    accepted = " ".join(
-        "--max-unreadable N" if check.name == "unreadable" else f"--accept {check.name}"
-        for check in failed
-        if not check.accepted
-    )
+    accepted = " ".join(f"--accept {check.name}" for check in failed if not check.accepted)
     remedy = (
         "Repair the input or the model and run the same command again; or, once it is understood,"
         f" add {accepted} to it: what is labelled is kept, and is published at once."
@@ -113,6 +111,14 @@ def went_out(facts: Facts) -> list[tuple[str, str]]:
             else "none",
         ),
     ]
+
+
+def _passed(facts: Facts) -> str:
+    """How many checks have passed, and how many there was nothing for."""
+    checks = facts.manifest.checks
+    nothing = sum(check.value is None for check in checks)
+    passed = sum(check.passed for check in checks) - nothing
+    return f"{_checks(passed)} passed" + (f", {nothing} had nothing to check" if nothing else "")
 
 
 def _beside(facts: Facts) -> str:

@@ -105,6 +105,11 @@ def test_a_first_glance_says_published_or_refused_and_why(nights: dict[str, Nigh
         assert nights[name].run.returncode == 0, nights[name].run.stderr
         day = nights[name].out.name
         assert heading(nights[name].page) == f"{day} Published"
+        figures = [check["value"] is not None for check in nights[name].checks.values()]
+        passed, nothing = figures.count(True), figures.count(False)
+        assert f"<p>{passed} checks passed, {nothing} had nothing to check.</p>" in (
+            nights[name].page
+        )
         assert f"its report: {nights[name].folder}/_report.html" in nights[name].run.stdout
     new = nights["new"]
     assert new.run.returncode == 0, new.run.stderr
