@@ -159,6 +159,13 @@ def _input_flags(command: _Function) -> _Function:
     "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
 )
 @click.option(
+    "--table",
+    metavar="TABLE",
+    help="A table that is to name the parts too: iceberg:CATALOG.NAMESPACE.TABLE or delta:URI; with"
+    " --date its partition of that date is replaced.",
+    panel="Output",
+)
+@click.option(
     "--reuse",
     is_flag=True,
     help="Take what the last nights have published of the same files with the same model, where"

@@ -47,12 +47,14 @@ from glossator.pipeline.outputs.current import RUNS
 from glossator.pipeline.outputs.lease import Lease
 from glossator.pipeline.outputs.lock import sole_writer
 from glossator.pipeline.outputs.manifest import Manifest
+from glossator.pipeline.outputs.schema import output_schema
 from glossator.pipeline.outputs.staging import completed_records
 from glossator.pipeline.transforms import (
     LabelSplits,
     ListSplits,
     Publication,
     Publish,
+    into_table,
     publish_run,
 )
 from glossator.pipeline.waiting import when_there
@@ -146,6 +148,8 @@ def prepare(
             report or Silent(),
         )
     refuse_collisions(options.keys, (), labelling.names, what="column", parameter="keys")
+    if options.table is not None:
+        _check_table(options.table, output, options.date, labelling, plan)
     workers = options.workers or cores()
     runner = runner_of(beam_options, plan.run_id, workers)
     if runner.remote:
@@ -162,6 +166,7 @@ def prepare(
         started,
         Gates(limits, options.accept, before, labelling.references),
         seconds_of(options.keep),
+        table=options.table,
     )
     start = runner.start_minutes if options.start_minutes is None else options.start_minutes
     told = Told(
@@ -239,8 +244,10 @@ def _execute(prepared: Prepared, lease: Lease | None, report: Reporter) -> Outco
         wait_for_earlier(runner, deadlines.check_stall, report)
     # where a template is asked for, a job has to be made even if it will find nothing to do
     if not runner.template and publish.state(output, plan.run_id) == "published":
-        publish.settle(output, publication.keep_seconds, publication.token)
         published = publish.published(output)
+        if published is not None:
+            into_table(publication, published)
+        publish.settle(output, publication.keep_seconds, publication.token)
         return Outcome("unchanged", output, published, locations=plan.locations)
     done = completed_records(staging)
     report(_announcement(plan, done, publication.labelling.names))
@@ -331,6 +338,15 @@ def _of_splits(
     )
 
 
+def _check_table(
+    table: str, output: str, day: str | None, labelling: Labelling, plan: Plan
+) -> None:
+    from glossator.pipeline.outputs.tables.commit import check
+
+    schema = output_schema(labelling.tasks, plan.columns.keys, labelling.experts)
+    check(table, output, day, schema, empty=not plan.sources)
+
+
 def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[str, Any]:
     """What was asked for, as the manifest says it."""
     return {
@@ -341,6 +357,7 @@ def _described(options: LabelOptions, labelling: Labelling, plan: Plan) -> dict[
         "keys": list(options.keys),
         "tasks": list(labelling.names),
         "top": options.top,
+        **({"table": shown(options.table)} if options.table else {}),
     }
 
 

@@ -19,6 +19,7 @@ from glossator.model.store import redacted
 from glossator.pipeline.engines import runners
 from glossator.pipeline.gates.limits import require_known
 from glossator.pipeline.inputs.discover import shown
+from glossator.pipeline.outputs.tables.names import parse as parse_table
 
 FORMAT = 2
 """Raised when the same input and model give other bytes than before."""
@@ -68,6 +69,8 @@ class LabelOptions:
     keep: str = "1d"
     """So long what was published before in the same place is kept, for those who read it: a number
     and `s`, `min`, `h` or `d`."""
+    table: str | None = None
+    """A table that is to hold the labels too: see `outputs.tables.names`."""
     workers: int | None = None
     """Splits labelled at once on this machine; None for one for each core."""
     start_minutes: float | None = None
@@ -86,6 +89,8 @@ class LabelOptions:
         require_known(self.accept)
         if self.date is not None and self.date not in _DAYS_AGO:
             _require_date(self.date)
+        if self.table is not None:
+            parse_table(self.table)
         seconds_of(self.keep)
         for name, value in (("inputs", " ".join(self.inputs)), ("output", self.output)):
             if fields := sorted(set(re.findall(r"\{(\w+)\}", value)) - {"date"}):

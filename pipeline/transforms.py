@@ -24,6 +24,7 @@ from glossator.pipeline.night_report import page
 from glossator.pipeline.outputs import manifest
 from glossator.pipeline.outputs.lease import end_left_lease
 from glossator.pipeline.outputs.publish import KEEP_SECS, publish, published, settle, state
+from glossator.pipeline.outputs.schema import output_schema
 from glossator.pipeline.outputs.staging import completed_records, load_plan, pending_splits
 from glossator.pipeline.running import RunningSplit, wait_for_one
 
@@ -45,6 +46,8 @@ class Publication:
     """So long what was current before is kept."""
     token: int | None = None
     """Of the lease; None where there is none."""
+    table: str | None = None
+    """The name of a table that is to hold the run too; see `outputs.tables.names`."""
 
 
 class ListSplits(beam.DoFn):
@@ -152,6 +155,7 @@ def publish_run(publication: Publication) -> manifest.Manifest:
     """
     earlier = published(publication.output)
     if earlier is not None and state(publication.output, publication.run_id) == "published":
+        into_table(publication, earlier)
         settle(publication.output, publication.keep_seconds, publication.token)
         return earlier
     staging = publication.labelling.staging
@@ -188,6 +192,7 @@ def publish_run(publication: Publication) -> manifest.Manifest:
     require_passed(built, found, staging, lambda refused: leave(refused, refused=True))
     kept = publication.gates.limits.canary
     canary.save(publication.output, publication.run_id, records, kept)
+    into_table(publication, built)
     made = publish(
         publication.output,
         publication.run_id,
@@ -198,3 +203,21 @@ def publish_run(publication: Publication) -> manifest.Manifest:
     leave(made)
     end_left_lease(publication.output, publication.token)
     return made
+
+
+def into_table(publication: Publication, account: manifest.Manifest) -> None:
+    """Commits a run to the table, if there is to be one; nothing happens if that holds it already.
+
+    It comes before the run becomes current: what is published is in the table.
+
+    Raises:
+        JobError: another writer was quicker.
+        FencedError: another run has taken the output over.
+    """
+    if publication.table is None:
+        return
+    from glossator.pipeline.outputs.tables.runs import put
+
+    labelling = publication.labelling
+    schema = output_schema(labelling.tasks, labelling.columns.keys, labelling.experts)
+    put(publication.table, publication.output, account, schema, publication.token)

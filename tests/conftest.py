@@ -22,7 +22,15 @@ from glossator.model.labelled.dataset import load
 from glossator.model.labeller import Labeller
 from glossator.model.training.train import train
 
-pytest_plugins = ("real_engines", "real_stores", "jobs", "column_runs", "google_stand_ins", "pages")
+pytest_plugins = (
+    "real_engines",
+    "real_stores",
+    "jobs",
+    "column_runs",
+    "google_stand_ins",
+    "label_tables",
+    "pages",
+)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ LEFT_OUT = {
     "reuse": "a parameter has a value",
     "first_date": "a job labels one date",
     "last_date": "a job labels one date",
+    "table": "its libraries are not in the image",
     "show": "nobody reads the launcher's output",
     "as_json": "nobody reads the launcher's output",
     "start_minutes": "the launcher does not wait",

@@ -32,6 +32,7 @@ from glossator.pipeline.outputs.staging import (
     REJECTS,
     REPORT,
     RUN_ID,
+    TABLE,
     WORKERS,
 )
 
@@ -46,7 +47,7 @@ MARK = "_glossator.json"
 _MARK_FORMAT = "glossator-runs-1"
 _OF_OUTPUT = frozenset({CURRENT, LEASE, SUCCESS})
 _OF_WORK = frozenset({PLAN, REFUSAL, RECORDS, WORKERS})
-_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, REPORT, PACKED}
+_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, REPORT, PACKED, TABLE}
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ def tidy_runs(fs: Any, root: str) -> None:
     if is_local(fs) and not Path(folder).is_symlink():
         with contextlib.suppress(OSError):
             Path(folder).rmdir()
+
+
+def of_table(fs: Any, root: str, run_id: str) -> bool:
+    """Whether a table may name the parts of a run."""
+    return TABLE in names(fs, f"{root}/{RUNS}/{run_id}")
 
 
 def remove_work(fs: Any, root: str, run_id: str) -> None:

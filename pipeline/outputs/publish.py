@@ -233,7 +233,8 @@ def settle(out: str, keep_seconds: float = KEEP_SECS, token: int | None = None) 
     kept = kept_runs(manifest, keep_seconds, time.time())
     for name in sorted(layout.runs(fs, root) - kept):
         require_token(out, manifest.run_id, token)
-        layout.remove_run(fs, root, name)
+        if not layout.of_table(fs, root, name):
+            layout.remove_run(fs, root, name)
 
 
 def kept_runs(manifest: Manifest, keep_seconds: float, now: float) -> set[str]:
