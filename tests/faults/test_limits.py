@@ -16,7 +16,7 @@ from labelled_outputs import good
 
 _DROP, _SYS_ADMIN, _SYS_RESOURCE = 24, 21, 24
 """Of Linux: what `prctl` does, and the rights to pass over the limit."""
-_NOBODY = 54_321
+_NOBODY = 100_000 + os.getpid()
 """A user who runs nothing else, so that the limit is of the job alone."""
 
 

@@ -86,7 +86,8 @@ def test_permission_is_lost_when_all_is_published(
     again(out, small_job, tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("moment", ["labelling", pytest.param("planning", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["labelling", "planning"])
 def test_an_input_is_deleted_in_the_midst(moment: str, tmp_path: Path, small_job: Job) -> None:
     out, source = tmp_path / "out", small_job.inputs / "1.parquet"
     begin = {"planning": "_plan.json", "labelling": "part-00000"}[moment]

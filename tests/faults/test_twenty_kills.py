@@ -8,7 +8,6 @@ publication. Each has written something, or it is no kill that counts.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -156,5 +155,4 @@ def test_killed_while_it_publishes(
 
 def _tell(number: int, moment: str, before: object, rerun: str) -> None:
     over = "over a publication" if before else "over nothing"
-    line = f"kill {number + 1}: {moment}, {over}: whole; rerun: {rerun}, the same bytes\n"
-    os.write(1, line.encode())
+    print(f"kill {number + 1}: {moment}, {over}: whole; rerun: {rerun}, the same bytes", flush=True)
