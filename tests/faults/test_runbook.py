@@ -11,6 +11,7 @@ import pytest
 from command_lines import glossator, refused
 from jobs import Job
 from labelled_outputs import good
+from sample_comments import make_comments, write_comments
 
 from glossator.pipeline import exits
 from glossator.pipeline.errors import StoreError
@@ -79,7 +80,7 @@ def test_the_words_are_those_of_the_code(cells: list[str]) -> None:
 @pytest.mark.parametrize("cells", [cells for _, cells in ROWS], ids=lambda cells: cells[0])
 def test_each_entry_is_shown_by_a_test(cells: list[str]) -> None:
     path, _, name = _named_test(cells).partition("::")
-    assert f"def {name or 'test_'}" in (ROOT / "tests" / path).read_text()
+    assert f"def {name}(" in (ROOT / "tests" / path).read_text()
 
 
 def _named_test(cells: list[str]) -> str:
@@ -95,6 +96,25 @@ def test_every_exit_code_and_every_check_has_an_entry() -> None:
     settings = {"min_rows", "canary"}
     limits = {field.name for field in fields(Limits)} - settings
     assert checks == {name for name in limits if not name.startswith("rejects_")}
+
+
+@pytest.mark.parametrize(
+    "cells", [cells for head, cells in ROWS if head == "check"], ids=lambda cells: cells[0]
+)
+def test_each_check_refuses_in_its_test(cells: list[str]) -> None:
+    text = (ROOT / "tests" / _named_test(cells).partition("::")[0]).read_text()
+    first, *_ = CODE.findall(cells[0])
+    assert first in text
+
+
+def test_labels_unlike_the_models_own(tmp_path: Path, bundle: Path) -> None:
+    write_comments(tmp_path / "in" / "a.parquet", make_comments(200))
+    (tmp_path / "gates.toml").write_text("labels_reference = 0.0\nmin_rows = 1\n")
+    given = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--model", bundle)
+    run = glossator("label", *given, "--gates", tmp_path / "gates.toml")
+    assert run.returncode == 3, run.stderr
+    assert "labels_reference.sentiment is " in run.stderr
+    assert "beside the model's own rows, at most 0" in run.stderr
 
 
 def test_labels_of_another_date(tmp_path: Path, small_job: Job) -> None:
