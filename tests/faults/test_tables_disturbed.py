@@ -80,19 +80,24 @@ def test_killed_at_any_step_the_next_run_finishes(
     assert between == (old if "_mark" in function else nights.expected(FIRST))
 
 
-def test_of_two_writers_of_a_date_one_is_told_so(table_at: TableAt) -> None:
+@pytest.mark.parametrize("before", [(), (FIRST,), (SECOND,)], ids=["new", "replaced", "added"])
+def test_of_two_writers_of_a_date_one_is_told_so(
+    table_at: TableAt, before: tuple[str, ...]
+) -> None:
     """The other one commits after this one has looked at the table."""
     from glossator.pipeline.outputs.tables.commit import commit
 
-    made, out = part_of(1, FIRST, str(table_at.root)), f"{table_at.root}/date={FIRST}"
+    for date in before:
+        put(table_at, 1, date)
+    out, made = f"{table_at.root}/date={FIRST}", part_of(2, FIRST, str(table_at.root))
+
+    def other() -> None:
+        put(table_at, 3, FIRST)
+
     with pytest.raises(JobError, match=f"another writer has replaced its partition of {FIRST}"):
-        commit(table_at.name, out, made, SCHEMA, lambda: put(table_at, 2) and None)
-    assert {row["run"] for row in table_at.rows()} == {2}
-    made = part_of(3, FIRST, str(table_at.root))
-    with pytest.raises(JobError, match=f"another writer has replaced its partition of {FIRST}"):
-        commit(table_at.name, out, made, SCHEMA, lambda: put(table_at, 4) and None)
-    assert {row["run"] for row in table_at.rows()} == {4}
-    assert table_at.runs() == [f"{run:016x}" for run in (2, 4)]
+        commit(table_at.name, out, made, SCHEMA, other)
+    assert {row["run"] for row in table_at.rows()} == {3, *([1] if SECOND in before else [])}
+    assert table_at.runs()[len(before) :] == [f"{3:016x}"]
 
 
 def test_two_dates_at_once_are_both_committed(table_at: TableAt) -> None:
