@@ -107,7 +107,7 @@ def train(
     from glossator.model.evaluation import card
     from glossator.model.labelled.dataset import load, unlabelled_texts
     from glossator.model.labelled.files import is_labelled
-    from glossator.model.report import page
+    from glossator.model.report import frame, page
     from glossator.model.tasks import load_tasks
     from glossator.model.training import checkpoint
     from glossator.model.training.malloc import keep_freed_memory
@@ -168,7 +168,7 @@ def train(
     terminal.echo()
     _echo_table(card.summary(trained, sources=False))  # the card has them
     terminal.echo("", f"wrote {output} (model {digest[:12]}); its MODEL_CARD.md says more")
-    if page.available():
+    if frame.available():
         page.write(page.render(replace(trained, digest=digest), rows), output)
         terminal.echo(f"{page.NAME} beside it shows it; it quotes texts of the data")
     else:

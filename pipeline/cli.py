@@ -480,6 +480,7 @@ def _stopped(signal_name: str, meter: Meter) -> NoReturn:
 for _verb in (
     output_commands.status,
     output_commands.verify,
+    output_commands.report,
     verbs.train,
     verbs.evaluate,
     verbs.explain,

@@ -1,4 +1,4 @@
-"""The verbs that look at an output: `status` and `verify`."""
+"""The verbs that look at an output: `status`, `verify` and `report`."""
 
 from __future__ import annotations
 
@@ -57,3 +57,41 @@ def verify(output: str, deep: bool, as_json: bool) -> None:
         terminal.echo(*verifying.lines(verdict))
     if not verdict.whole:
         raise JobError(f"{output}: what is published is not whole")
+
+
+@click.command(cls=Command)
+@click.argument("output", metavar="OUT")
+@click.option("--write", "target", metavar="FILE", help="Write it there; a URI of a store, too.")
+@click.option(
+    "--texts",
+    "characters",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Quote some texts with their labels, and keys that could not be kept, up to N characters"
+    " of each; 0 quotes none.",
+)
+def report(output: str, target: str | None, characters: int) -> None:
+    """Print a night as a page of HTML: rows, checks, labels, rejects, time.
+
+    Of what is published; where nothing is, of what was refused. Each run has its page beside its
+    manifest, too, as _report.html.
+    """
+    from glossator.model.store import absolute_uri, open_store, put_bytes
+    from glossator.pipeline.causes import reaching
+    from glossator.pipeline.night_report import facts, page
+    from glossator.pipeline.outputs.publish import current_run
+
+    output = absolute_uri(output)
+    with reaching("output", output, begun=False):
+        made = None if characters else page.of_refused(output)
+        if made is None:
+            told = facts.of_output(output, current_run(output), characters=characters)
+            made = page.render(told)
+    if target is None:
+        terminal.echo_file(made)
+        return
+    fs, path = open_store(absolute_uri(target))
+    put_bytes(fs, path, made.encode("utf-8", "replace"))
+    terminal.echo(f"wrote {target}")

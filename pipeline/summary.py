@@ -20,6 +20,7 @@ from glossator.pipeline.inputs.plan import Source
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, read
 from glossator.pipeline.job import Outcome
+from glossator.pipeline.night_report.page import left
 from glossator.pipeline.outputs.manifest import Manifest
 from glossator.pipeline.outputs.publish import staging
 from glossator.pipeline.outputs.staging import REJECTS
@@ -73,6 +74,12 @@ def lines(outcome: Outcome) -> list[str]:
     parts = len(manifest.parts)
     result.append(f"published {parts:,} part{'s' * (parts != 1)} in {output}")
     result.append(f"  to be read as {redacted(_parts(outcome, manifest))}")
+    page = left(outcome.output, manifest.run_id)
+    result.append(
+        f"  its report: {redacted(page)}"
+        if page
+        else "  no report of it could be made: `glossator report` says why"
+    )
     return result
 
 
@@ -86,6 +93,7 @@ def account(outcome: Outcome) -> dict[str, Any]:
             "resumed_splits": outcome.resumed_splits,
             "parts": len(manifest.parts),
             "read": redacted(_parts(outcome, manifest)),
+            "report": redacted(page) if (page := left(outcome.output, manifest.run_id)) else None,
             **{k: v for k, v in described.items() if k not in _LISTS},
             "engine": outcome.counted,
         }

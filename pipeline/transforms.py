@@ -20,6 +20,7 @@ from glossator.pipeline.gates.refusal import require_passed
 from glossator.pipeline.gates.unreadable import unreadable
 from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.label import SplitLabelling, answered
+from glossator.pipeline.night_report import page
 from glossator.pipeline.outputs import manifest
 from glossator.pipeline.outputs.lease import end_left_lease
 from glossator.pipeline.outputs.publish import KEEP_SECS, publish, published, settle, state
@@ -172,15 +173,23 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         versions=publication.versions,
     )
     found = unreadable(plan, records)
+    before = nights.read(publication.output, publication.gates.before)
     built = audit(
         built,
         found,
-        nights.read(publication.output, publication.gates.before),
+        before,
         publication.labelling.tasks,
         publication.gates,
         partial(answered, publication.labelling),
     )
-    require_passed(built, found, staging)
+    leave = partial(
+        page.leave,
+        publication.output,
+        records=records,
+        found=before,
+        before=publication.gates.before,
+    )
+    require_passed(built, found, staging, lambda refused: leave(refused, refused=True))
     kept = publication.gates.limits.canary
     canary.save(publication.output, publication.run_id, records, kept)
     into_table(publication, built)
@@ -191,6 +200,7 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         token=publication.token,
         keep_seconds=publication.keep_seconds,
     )
+    leave(made)
     end_left_lease(publication.output, publication.token)
     return made
 

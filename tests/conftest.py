@@ -29,6 +29,7 @@ pytest_plugins = (
     "column_runs",
     "google_stand_ins",
     "label_tables",
+    "pages",
 )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 LAYERS = ("model", "pipeline", "deploy")
 """Each may import what stands before it."""
-FOLDERS = ("inputs", "outputs", "gates", "engines")
+FOLDERS = ("inputs", "outputs", "gates", "engines", "night_report")
 """Of the pipeline; each may use what stands before it."""
 MODEL_FOLDERS = ("labelled", "evaluation", "training", "report")
 """Of the model; each may use what stands before it, and of the rest only the commands use them."""

@@ -1,20 +1,22 @@
 """Charts as SVG for inside a page: no script, nothing fetched, colours from the page's CSS.
 
 Each has a title and a description for who can't see it; the page has its figures as a table too.
-The classes are `s0`, `s1` (series), `axis`, `grid`, `guide` and `bar`.
+The classes are `s0`, `s1` (series), `axis`, `grid`, `guide` and `bar`, and what `course` says.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 from glossator.model.terminal import visible
 
 _WIDTH = 400
 """Of every chart, in units that are pixels on a wide screen; on a phone they are somewhat less."""
+_SMALL = 240
+"""Width of those of which several stand side by side."""
 _LINE = 16
 """Height of a line of text."""
 _MAX_CHARS = 52
@@ -42,6 +44,18 @@ class Bin(NamedTuple):
     """Mean."""
     right: float
     """Share that was right."""
+
+
+class Point(NamedTuple):
+    """A figure of one day beside its limit."""
+
+    at: float
+    """When, in days from anywhere."""
+    name: str
+    value: float | None
+    """None where there was none."""
+    limit: float
+    outcome: Literal["passed", "refused", "through", "skipped"]
 
 
 def lines(title: str, description: str, courses: Mapping[str, Sequence[float]]) -> str:
@@ -167,10 +181,94 @@ def reliability(title: str, description: str, bins: Sequence[Bin]) -> str:
     return _written(svg)
 
 
-def _svg(title: str, description: str, height: int) -> ET.Element:
+def course(
+    title: str,
+    description: str,
+    points: Sequence[Point],
+    bound: Literal["most", "least"],
+    read: Callable[[float], str],
+) -> str:
+    """A small chart of a figure over days; what is beyond its limit is shaded.
+
+    Args:
+        title: the chart's.
+        description: what it shows.
+        points: by day; the last is the one that matters.
+        bound: what the limit is of the values.
+        read: how a value reads.
+    """
+    height, left, right, top = 92, 8, 8, 16
+    floor = height - _LINE - 6
+    svg = _svg(title, description, height, _SMALL)
+    figures = [one.value for one in points if one.value is not None]
+    most = 1.15 * max(*figures, *(one.limit for one in points), 0.0) or 1.0
+    first, span = points[0].at, points[-1].at - points[0].at
+
+    def x(at: float) -> float:
+        share = (at - first) / span if span else 0.5
+        return left + 6 + (_SMALL - left - right - 12) * share
+
+    def y(value: float) -> float:
+        return floor - (floor - top) * max(0.0, value) / most
+
+    edge = [(left, y(points[0].limit)), *((x(one.at), y(one.limit)) for one in points)]
+    edge.append((_SMALL - right, y(points[-1].limit)))
+    far = top if bound == "most" else floor
+    beyond = [(left, far), *edge, (_SMALL - right, far)]
+    ET.SubElement(svg, "polygon", {"points": _joined(beyond), "class": "beyond"})
+    _line(svg, left, floor, _SMALL - right, floor, "grid")
+    ET.SubElement(svg, "polyline", {"points": _joined(edge), "class": "guide limit"})
+    _text(svg, _SMALL - right, 11, f"at {bound} {read(points[-1].limit)}", "end")
+    drawn = [(x(one.at), y(one.value)) for one in points if one.value is not None]
+    ET.SubElement(svg, "polyline", {"points": _joined(drawn), "class": "s0 course"})
+    for one in points:
+        last = 1.4 if one is points[-1] else 1.0
+        _outcome(svg, x(one.at), floor if one.value is None else y(one.value), one.outcome, last)
+    _text(svg, left, height - 4, points[0].name if span else "")
+    _text(svg, _SMALL - right, height - 4, points[-1].name, "end")
+    return _written(svg)
+
+
+def spark(title: str, description: str, days: Sequence[tuple[float, float]], most: float) -> str:
+    """A line for inside a table's row: values by day, from 0 to `most`."""
+    width, height, edge = 120, 28, 4
+    svg = _svg(title, description, height, width)
+    first, span = days[0][0], days[-1][0] - days[0][0]
+    drawn = [
+        (
+            edge + (width - 2 * edge) * ((at - first) / span if span else 1),
+            height - edge - (height - 2 * edge) * (value / most if most else 0),
+        )
+        for at, value in days
+    ]
+    _line(svg, 0, height - edge, width, height - edge, "grid")
+    ET.SubElement(svg, "polyline", {"points": _joined(drawn), "class": "s0 course"})
+    _dot(svg, *drawn[-1], 0)
+    return _written(svg)
+
+
+def _outcome(svg: ET.Element, x: float, y: float, outcome: str, size: float) -> None:
+    """Told apart by shape too: a dot, a cross, a lozenge, and a ring where there was nothing."""
+    name, r = f"mark {outcome}", 3.2 * size
+    if outcome == "refused":
+        _line(svg, x - r, y - r, x + r, y + r, name)
+        _line(svg, x - r, y + r, x + r, y - r, name)
+    elif outcome == "through":
+        corners = [(x, y - r - 1), (x + r + 1, y), (x, y + r + 1), (x - r - 1, y)]
+        ET.SubElement(svg, "polygon", {"points": _joined(corners), "class": name})
+    else:
+        place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": f"{r:.1f}"}
+        ET.SubElement(svg, "circle", {**place, "class": name})
+
+
+def _joined(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _svg(title: str, description: str, height: int, width: int = _WIDTH) -> ET.Element:
     svg = ET.Element(
         "svg",
-        {"viewBox": f"0 0 {_WIDTH} {height}", "role": "img", "aria-label": visible(title)},
+        {"viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": visible(title)},
     )
     ET.SubElement(svg, "title").text = visible(title)
     ET.SubElement(svg, "desc").text = visible(description)

@@ -1,7 +1,6 @@
 """A training run as one HTML page: what the model learnt, how good it is, and where it fails.
 
-The page opens offline: no script, nothing fetched, which its own content security policy holds it
-to. It quotes texts of the data: whoever gives the model away may want to leave it out.
+It quotes texts of the data: whoever gives the model away may want to leave it out.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import numpy as np
 
 from glossator.model.architecture import parameter_count
 from glossator.model.bundle import Bundle
-from glossator.model.errors import UsageError
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labelled.splits import SPLITS
 from glossator.model.report import charts
@@ -29,6 +27,7 @@ from glossator.model.report.blocks import (
     heat,
     interval,
 )
+from glossator.model.report.frame import rendered
 from glossator.model.report.task import parts
 from glossator.model.store import open_store, put_bytes
 from glossator.model.tasks import Task
@@ -36,15 +35,6 @@ from glossator.model.tasks import Task
 NAME = "report.html"
 """The page's file beside a bundle's own; a bundle is the same with it and without."""
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
-
-
-def available() -> bool:
-    """Whether Jinja, which the extra `report` brings, is installed."""
-    try:
-        import jinja2  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def render(bundle: Bundle, data: Dataset) -> str:
@@ -59,32 +49,11 @@ def render(bundle: Bundle, data: Dataset) -> str:
     Raises:
         UsageError: Jinja is missing.
     """
-    if not available():
-        raise UsageError("the report needs Jinja: pip install 'glossator[report]'")
-    import jinja2
-    from markupsafe import Markup
-
-    from glossator.model.terminal import visible
-
-    def shown(value: Any) -> Any:
-        """What the template prints, made visible; it is escaped after that."""
-        if isinstance(value, Markup):
-            return value
-        return "" if value is None else visible(str(value))
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        finalize=shown,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = cell
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     split = "test" if (data.split == "test").any() else "validation"
     rows = data.select(data.split == split)
     facts = bundle.provenance
-    return template.render(
+    return rendered(
+        _TEMPLATE,
         name=str(facts.get("name", "A Glossator model")),
         digest=bundle.digest[:12],
         parameters=parameter_count(bundle.config, bundle.tasks),
@@ -99,7 +68,6 @@ def render(bundle: Bundle, data: Dataset) -> str:
         warnings=facts.get("labels_overview", {}).get("warnings", []),
         together=_together(bundle.tasks, data),
         parts=parts(bundle, rows),
-        svg=Markup,
     )
 
 

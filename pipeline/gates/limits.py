@@ -166,8 +166,22 @@ def accepts(accepted: Iterable[str], check: str) -> bool:
 
 def figure(check: str, value: float) -> str:
     """A check's value or limit as people read it."""
-    name = check.replace(".", "_") if check.startswith("rejects") else check.partition(".")[0]
-    return f"{value:.2%}" if _FIELDS[name].metadata["unit"] == "share" else f"{value:.3g}"
+    unit = _metadata(check).get("unit")
+    if unit == "allowance":
+        return f"{value:.2%}" if isinstance(value, float) else f"{value:,}"
+    return f"{value:.2%}" if unit == "share" else f"{value:.3g}"
+
+
+def meaning(check: str) -> str:
+    """What a check allows, in words; nothing of one that another version made."""
+    says: str = _metadata(check).get("says", "")
+    return says.replace("…", "at most such a share of the rows is rejected")
+
+
+def _metadata(check: str) -> Mapping[str, Any]:
+    reason = check.startswith("rejects")
+    found = _FIELDS.get(check.replace(".", "_") if reason else check.partition(".")[0])
+    return found.metadata if found else {}
 
 
 def as_toml() -> str:

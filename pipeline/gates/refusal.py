@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -17,13 +17,19 @@ from glossator.pipeline.outputs.manifest import Check, Manifest
 from glossator.pipeline.outputs.staging import REFUSAL, REJECTS
 
 
-def require_passed(audited: Manifest, found: Unreadable, staging: str) -> None:
+def require_passed(
+    audited: Manifest,
+    found: Unreadable,
+    staging: str,
+    tell: Callable[[Manifest], str | None] = lambda _: None,
+) -> None:
     """Refuse a run of which a check has neither passed nor is accepted, and leave word of it.
 
     Args:
         audited: the run with its checks.
         found: what could not be read.
         staging: the run's folder.
+        tell: is called of a run that is refused, and gives where there is a page of it.
 
     Raises:
         RefusedError: says what was found, where to look, and the remedy.
@@ -31,28 +37,30 @@ def require_passed(audited: Manifest, found: Unreadable, staging: str) -> None:
     failed = [check for check in audited.checks if not check.passed and not check.accepted]
     if not failed:
         return
+    page = tell(audited)
     if [check.name for check in failed] == ["unreadable"]:
-        error = _unreadable(failed[0], found, staging)
+        error = _unreadable(failed[0], found, staging, page)
     else:
-        error = _of_checks(failed, found, staging)
+        error = _of_checks(failed, found, page or staging)
     error.checks = audited.checks
     _save(error, audited, staging)
     raise error
 
 
-def _unreadable(check: Check, found: Unreadable, staging: str) -> RefusedError:
+def _unreadable(check: Check, found: Unreadable, staging: str, page: str | None) -> RefusedError:
     assert check.value is not None
+    more = f", and {page} has the run" if page else ""
     return RefusedError(
         f"{found}, more than the {_allowed(check.limit)} allowed:"
-        f" nothing was published; {staging}/{REJECTS} says which and why: repair or remove"
-        f" them, or allow {_allowed(check.value)} and run it again, which publishes at once",
+        f" nothing was published; {staging}/{REJECTS} says which and why{more}: repair or"
+        f" remove them, or allow {_allowed(check.value)} and run it again, which publishes at once",
         parameter="max_unreadable",
     )
 
 
-def _of_checks(failed: Sequence[Check], found: Unreadable, staging: str) -> RefusedError:
+def _of_checks(failed: Sequence[Check], found: Unreadable, where: str) -> RefusedError:
     return RefusedError(
-        f"{'; '.join(in_words(check, found) for check in failed)}: nothing was published; {staging}"
+        f"{'; '.join(in_words(check, found) for check in failed)}: nothing was published; {where}"
         f" has the run: repair the input or the model and run it again, or accept"
         f" {'each of these' if len(failed) > 1 else 'it'}, which publishes at once",
         parameter="accept",

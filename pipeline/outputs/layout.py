@@ -30,6 +30,7 @@ from glossator.pipeline.outputs.staging import (
     RECORDS,
     REFUSAL,
     REJECTS,
+    REPORT,
     RUN_ID,
     TABLE,
     WORKERS,
@@ -46,7 +47,7 @@ MARK = "_glossator.json"
 _MARK_FORMAT = "glossator-runs-1"
 _OF_OUTPUT = frozenset({CURRENT, LEASE, SUCCESS})
 _OF_WORK = frozenset({PLAN, REFUSAL, RECORDS, WORKERS})
-_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, PACKED, TABLE}
+_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, REPORT, PACKED, TABLE}
 
 
 @dataclass(frozen=True)

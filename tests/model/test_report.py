@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import EVIL, VISIBLE_BOXES, Page, offline, opened
 from sample_comments import TASKS, labelled_rows
 
 from glossator.model import bundle as bundles
@@ -25,11 +22,8 @@ from glossator.model.evaluation.evaluate import evaluate, predict
 from glossator.model.labelled import overview
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
+from glossator.model.report import frame
 from glossator.model.report import page as report
-
-EVIL = '<img src=x onerror="alert(1)">&amp;\u202e\x1b[31m'
-"""What a page must neither run nor be led astray by."""
-VOID = {"meta", "br", "img", "link", "input"}
 
 
 def dataset(count: int, prefix: str = "") -> Dataset:
@@ -81,36 +75,6 @@ def measured(bundle: Bundle, data: Dataset) -> Bundle:
     )
 
 
-class Page(HTMLParser):
-    """What a page is made of."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return dataset(120)
@@ -127,19 +91,7 @@ def content(whole: Bundle, data: Dataset) -> str:
 
 
 def test_it_is_one_page_that_fetches_nothing(content: str) -> None:
-    page = Page(content)
-    assert not page.open
-    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
-    for _, attrs in page.tags:
-        assert "src" not in attrs
-        assert not [name for name in attrs if name.startswith("on")]
-        assert (attrs.get("href") or "#").startswith("#")
-    assert "url(" not in content
-    assert "@import" not in content
-    policies = [a["content"] for a in page.all("meta") if "http-equiv" in a]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-    targets = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    assert {(a["href"] or "")[1:] for a in page.all("a")} <= targets
+    offline(content)
 
 
 def test_every_chart_has_a_name_and_its_figures_beside_it(content: str) -> None:
@@ -316,38 +268,12 @@ def test_what_is_missing_is_said(
     trained: Bundle, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert not report.available()
+    assert not frame.available()
     with pytest.raises(UsageError, match=r"pip install 'glossator\[report\]'"):
         report.render(trained, data)
 
 
 # ---------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser; `GLOSSATOR_CHROMIUM` says which, where none is on the path."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser-tests")
-    names = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome")
-    found = os.environ.get("GLOSSATOR_CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
-    if not found:
-        pytest.skip("needs Chromium: install it, or name its program in GLOSSATOR_CHROMIUM")
-    options = [] if os.geteuid() else ["--no-sandbox"]  # which root does not have
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=options)
-        yield browser
-        browser.close()
-
-
-VISIBLE_BOXES = """() => [...document.querySelectorAll("svg")].map(svg => {
-    const own = svg.getBoundingClientRect(), inside = [...svg.children].filter(c => c.getBBox);
-    const boxes = inside.map(c => c.getBoundingClientRect());
-    return {area: own.width * own.height, shapes: inside.length, out: inside.filter((_, i) =>
-        boxes[i].left < own.left - 1 || boxes[i].right > own.right + 1
-        || boxes[i].top < own.top - 1 || boxes[i].bottom > own.bottom + 1
-    ).map(c => svg.ariaLabel + ": " + c.outerHTML)};
-})"""
-WIDER = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.mark.browser
@@ -358,28 +284,12 @@ def test_a_browser_shows_it_without_asking_for_anything(
 ) -> None:
     file = tmp_path / report.NAME
     file.write_text(content, encoding="utf-8")
-    tab = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.goto(file.as_uri())
-    assert asked == [file.as_uri()]
-    assert said == []
-    charts = tab.evaluate(VISIBLE_BOXES)
-    assert len(charts) == content.count("<svg")
-    for chart in charts:
-        assert chart["area"] > 10_000
-        assert chart["shapes"] > 4
-        assert chart["out"] == [], "something is drawn outside of its chart"
-    assert tab.evaluate(WIDER) <= 0, "the page is wider than its window"
-    ink, paper = tab.evaluate(
-        "() => [getComputedStyle(document.body).color, getComputedStyle(document.body)"
-        ".backgroundColor].map(c => c.match(/\\d+/g).reduce((a, b) => a + +b, 0))"
-    )
-    assert (ink > paper) == (scheme == "dark")
-    tab.close()
+    with opened(chromium, file, width, scheme) as tab:
+        charts = tab.evaluate(VISIBLE_BOXES)
+        assert len(charts) == content.count("<svg")
+        for chart in charts:
+            assert chart["area"] > 10_000
+            assert chart["shapes"] > 4
 
 
 @pytest.mark.browser

@@ -62,7 +62,13 @@ def test_every_row_comes_out_once_with_its_own_labels(
     assert {path.name for path in out.iterdir()} == {"_SUCCESS", "_current.json", "_runs"}
     assert {p.name for p in (out / "_runs").iterdir()} == {said["run_id"], "_glossator.json"}
     beside_parts = {p.name for p in current(out).iterdir() if not p.name.startswith("part-")}
-    assert beside_parts == {"_canary.json", "_manifest.json", "_records.json", "_rejects"}
+    assert beside_parts == {
+        "_canary.json",
+        "_manifest.json",
+        "_records.json",
+        "_rejects",
+        "_report.html",
+    }
 
 
 def test_manifest_names_every_file_and_its_digest(
