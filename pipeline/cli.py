@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -18,27 +17,18 @@ from glossator.model.commands import Command, Group, flags
 from glossator.model.errors import UsageError
 from glossator.model.reporting import TerminalReporter
 from glossator.pipeline import exits, output_commands
-from glossator.pipeline.flags import telling_flags
+from glossator.pipeline.flags import (
+    engine_flags,
+    input_flags,
+    model_flags,
+    output_flags,
+    telling_flags,
+)
 
 if TYPE_CHECKING:
     from glossator.pipeline.prometheus import Meter
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _allowance(
-    context: click.Context, option: click.Parameter, value: str | None
-) -> int | float | None:
-    """A count of files (an int), or a share from 0 to 1 written as 0.01 or 1% (a float)."""
-    if value is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,12}", value):
-        return int(value)
-    if match := re.fullmatch(r"([0-9]*\.?[0-9]+)(%?)", value, re.ASCII):
-        share = float(match[1]) / (100 if match[2] else 1)
-        if share <= 1:
-            return share
-    raise click.BadParameter(f"{value!r} is not a number of files or a share, e.g. 0.01 or 1%")
 
 
 @click.group(cls=Group)
@@ -47,207 +37,15 @@ def cli() -> None:
     """Label comments for several tasks at once, from Parquet to Parquet."""
 
 
-def _input_flags(command: _Function) -> _Function:
-    for option in reversed(
-        [
-            click.option(
-                "--input",
-                "inputs",
-                multiple=True,
-                required=True,
-                metavar="URI|GLOB",
-                help="Parquet files, a glob or a folder; may be given more than once. Of folders"
-                " and globs all is read that is called .parquet, .parq or .pq or begins as Parquet"
-                " does, links included; hidden names (_x, .x; not _x=1) and outputs of Glossator"
-                " are skipped.",
-                panel="Input",
-            ),
-            click.option(
-                "--text",
-                metavar="COLUMN",
-                help="The text column, if ambiguous; a struct's field as COLUMN.FIELD.",
-                panel="Input",
-            ),
-            click.option(
-                "--key",
-                "keys",
-                multiple=True,
-                metavar="COLUMN",
-                help="A column, struct field (COLUMN.FIELD) or Hive partition to carry into the"
-                " output; may be given more than once.",
-                panel="Input",
-            ),
-            click.option(
-                "--date",
-                metavar="YYYY-MM-DD",
-                help="What {date} in input and output stands for; also: today, yesterday (UTC).",
-                panel="Input",
-            ),
-            click.option(
-                "--wait-minutes",
-                type=click.FloatRange(min=0),
-                default=0.0,
-                show_default=True,
-                metavar="MINUTES",
-                help="Look again, up to so long, for input that is not there yet; after that the"
-                " exit code is 4.",
-                panel="Input",
-            ),
-            click.option(
-                "--from",
-                "first_date",
-                metavar="YYYY-MM-DD",
-                help="Label each date from this one on, the oldest first; what is published with"
-                " the same input and model is skipped, and a bad date does not stop the others.",
-                panel="Input",
-            ),
-            click.option(
-                "--to",
-                "last_date",
-                metavar="YYYY-MM-DD",
-                help="The last of these dates; by default yesterday.",
-                panel="Input",
-            ),
-            click.option(
-                "--strict",
-                is_flag=True,
-                help="Refuse to begin where a file can't be read or its columns don't fit.",
-                panel="Input",
-            ),
-            click.option(
-                "--max-unreadable",
-                callback=_allowance,
-                metavar="N|SHARE",
-                help="Publish all the same where so many files, or such a share of the rows (0.01,"
-                " 1%), can't be read; by default none.",
-                panel="Checks",
-            ),
-            click.option(
-                "--gates",
-                metavar="FILE",
-                help="TOML of what is allowed in what is published; `glossator gates` prints one"
-                " with all that can be set.",
-                panel="Checks",
-            ),
-            click.option(
-                "--accept",
-                multiple=True,
-                metavar="CHECK",
-                help="Publish all the same where this check has not passed; may be given more than"
-                " once.",
-                panel="Checks",
-            ),
-            click.option(
-                "--table-files",
-                is_flag=True,
-                help="Read all files below a Delta, Iceberg or Hudi table's folder, those of"
-                " removed rows too.",
-                panel="Input",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 @cli.command(
     cls=Command,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
-@_input_flags
-@click.option(
-    "--output", required=True, metavar="URI", help="The folder to publish in.", panel="Output"
-)
-@click.option(
-    "--table",
-    metavar="TABLE",
-    help="A table that is to name the parts too: iceberg:CATALOG.NAMESPACE.TABLE or delta:URI; with"
-    " --date its partition of that date is replaced.",
-    panel="Output",
-)
-@click.option(
-    "--reuse",
-    is_flag=True,
-    help="Take what the last nights have published of the same files with the same model, where"
-    " what is read of them is still the same; of this output itself that is always taken.",
-    panel="Output",
-)
-@click.option(
-    "--keep",
-    default="1d",
-    show_default=True,
-    metavar="DURATION",
-    help="How long what was published here before is kept for its readers, e.g. 90min, 36h, 7d.",
-    panel="Output",
-)
-@click.option(
-    "--top",
-    type=int,
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Marked words kept of each comment: those that spoke most for each answer.",
-    panel="Output",
-)
-@click.option(
-    "--show",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="Print N labelled comments at the end.",
-    panel="Output",
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the account of the run as JSON.",
-    panel="Output",
-)
+@input_flags
+@output_flags
 @telling_flags
-@click.option(
-    "--model",
-    default="default",
-    show_default=True,
-    metavar="BUNDLE",
-    help="A bundle's folder or URI, or the bundle inside the package.",
-    panel="Model",
-)
-@click.option(
-    "--model-digest",
-    metavar="SHA256",
-    help="Refuse any other model; the digest stands in the manifest.",
-    panel="Model",
-)
-@click.option(
-    "--tasks",
-    metavar="A,B",
-    help="Tasks to label; by default all but sensitive ones.",
-    panel="Model",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Threads of a local run; by default one for each core.",
-    panel="Engine",
-)
-@click.option(
-    "--start-minutes",
-    type=click.FloatRange(min=0),
-    metavar="MINUTES",
-    help="Give up when no worker is ready after so long; 0 never. By default 10, on Dataflow 30.",
-    panel="Engine",
-)
-@click.option(
-    "--stall-minutes",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    metavar="MINUTES",
-    help="Give up when no row is labelled for so long; 0 never.",
-    panel="Engine",
-)
+@model_flags
+@engine_flags
 @click.argument(
     "beam_arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ANY OPTION OF BEAM]..."
 )

@@ -101,6 +101,7 @@ def went_out(facts: Facts) -> list[tuple[str, str]]:
     parts, rejects = facts.manifest.parts, facts.manifest.rejects
     size = sum(part.bytes for part in parts)
     where = "waits in" if facts.refused else "to be read as"
+    table = facts.manifest.options.get("table")
     return [
         (where, f"{facts.folder}/part-*.parquet"),
         ("parts", f"{len(parts):,}, {sum(part.rows for part in parts):,} rows, {_bytes(size)}"),
@@ -110,6 +111,7 @@ def went_out(facts: Facts) -> list[tuple[str, str]]:
             if rejects
             else "none",
         ),
+        *([("table", str(table))] if table and not facts.refused else []),
     ]
 
 

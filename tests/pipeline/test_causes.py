@@ -159,8 +159,11 @@ def test_a_bucket_that_is_not_there(
 ) -> None:
     known(aws)
     aws.setenv("AWS_ENDPOINT_URL", moto)
-    line = refused(labelled_with(shell, here, flag, "nowhere"), 2, "nowhere")
-    assert flag in line and "again" not in line
+    code = 4 if flag == "--input" else 2  # as of a folder that is not there
+    line = refused(labelled_with(shell, here, flag, "nowhere"), code, "nowhere")
+    assert flag in line
+    if flag == "--input":
+        assert "check the spelling, and that the bucket is there" in line
     if flag == "--output":
         assert "there is no such bucket: create it" in line
 

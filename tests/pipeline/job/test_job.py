@@ -22,7 +22,7 @@ from sample_comments import answer_alone, make_comments, write_comments
 
 from glossator.model.bundle import load
 from glossator.model.labeller import Labeller
-from glossator.pipeline import job
+from glossator.pipeline import prepare
 from glossator.pipeline.inputs.plan import make_plan
 
 
@@ -93,7 +93,7 @@ def test_one_huge_row_group_is_cut_into_splits(
     path = write_comments(tmp_path / "in.parquet", texts)
     assert pq.read_metadata(path).num_row_groups == 1
     small = {"rows_per_split": 100}
-    monkeypatch.setattr(job, "make_plan", lambda *a, **k: make_plan(*a, **k, **small))
+    monkeypatch.setattr(prepare, "make_plan", lambda *a, **k: make_plan(*a, **k, **small))
     out = tmp_path / "out"
     arguments = ("--input", path, "--output", out, "--model", bundle, "--key", "id")
     assert "published 7 parts" in good(glossator("label", *arguments, "--workers", 2))
