@@ -61,7 +61,7 @@ def read_versioned(uri: str) -> Versioned | None:
         if known & _GOOGLE:
             return _read_google(fs, path)
         if known & _AZURE:
-            return _read_azure(fs, path)
+            return _read_twice(fs, path, "etag")
     except FileNotFoundError:
         return None
     data = read_bytes(fs, path)
@@ -185,24 +185,27 @@ def _put_s3(fs: Any, path: str, data: bytes, version: str) -> None:
     fs.invalidate_cache(path)
 
 
-def _read_azure(fs: Any, path: str) -> Versioned:
-    """Content and version come by two requests: of a moment at which both hold."""
+def _read_twice(fs: Any, path: str, field: str) -> Versioned:
+    """Where content and version come by two requests: of a moment at which both hold."""
     for _ in range(_LOOKS):
-        version = _azure_version(fs, path)
+        version = _version(fs, path, field)
         data: bytes = fs.cat_file(path)
-        if _azure_version(fs, path) == version:
+        if _version(fs, path, field) == version:
             return Versioned(data, version)
     raise OSError(errno.EBUSY, "changes all the time", path)
 
 
-def _azure_version(fs: Any, path: str) -> str:
+def _version(fs: Any, path: str, field: str) -> str:
     fs.invalidate_cache()
-    return str(fs.info(path)["etag"])
+    return str(fs.info(path)[field])
 
 
 def _read_google(fs: Any, path: str) -> Versioned:
     headers, data = fs.call("GET", fs.url(path))
-    return Versioned(data, str(headers["X-Goog-Generation"]))
+    generation = headers.get("X-Goog-Generation")
+    if generation is None:  # not of every server that stands in for Google's
+        return _read_twice(fs, path, "generation")
+    return Versioned(data, str(generation))
 
 
 def _put_google(fs: Any, path: str, data: bytes, version: str) -> None:

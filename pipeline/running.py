@@ -69,6 +69,11 @@ class RunningSplit:
             raise JobError(f"the thread that labelled {self.split.name} died")
         return self.record.result()
 
+    def give_up(self, seconds: float) -> None:
+        """Stops it at its next rows, and waits a while until it has cleared up."""
+        self.stop.set()
+        self._thread.join(seconds)
+
     def _work(self) -> None:
         name = self.split.name
         try:

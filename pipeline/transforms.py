@@ -29,6 +29,9 @@ from glossator.pipeline.outputs.schema import output_schema
 from glossator.pipeline.outputs.staging import completed_records, load_plan, pending_splits
 from glossator.pipeline.running import RunningSplit, wait_for_one
 
+_CLEAR_UP_SECS = 3.0
+"""So long a failed worker waits for splits that it has stopped: their files go as they end."""
+
 
 @dataclass(frozen=True)
 class Publication:
@@ -118,6 +121,9 @@ class LabelSplits(beam.DoFn):
     def _stop(self) -> None:
         for one in self._running:
             one.stop.set()
+        end = time.monotonic() + _CLEAR_UP_SECS
+        for one in self._running:
+            one.give_up(max(0.0, end - time.monotonic()))
 
     def _done(self) -> Iterator[str]:
         """Waits for splits and gives their names; counts here, on the engine's own thread."""

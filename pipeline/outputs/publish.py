@@ -97,8 +97,9 @@ def begin(out: str, plan: Plan) -> list[str]:
     fs, root = open_store(out)
     layout.require_no_links(out, fs, root, plan.run_id)
     layout.remove_unfinished(fs, root, plan.run_id)
-    for name in (REFUSAL, REPORT):  # what they say of the run may be true no more
-        layout.remove_file(fs, f"{root}/{RUNS}/{plan.run_id}/{name}")
+    if read_current(out)[0].run != plan.run_id:  # what they say of the run may be true no more
+        for name in (REFUSAL, REPORT):
+            layout.remove_file(fs, f"{root}/{RUNS}/{plan.run_id}/{name}")
     layout.mark_runs(out, fs, root)
     save_plan(plan, staging(out, plan.run_id))
     return layout.others_among_runs(fs, root)

@@ -92,7 +92,13 @@ def check(account: dict[str, Any], out: Path, expected: dict[str, bytes]) -> Non
     assert data(out) == expected
     assert {path.name for path in out.iterdir()} == {"_SUCCESS", "_current.json", "_runs"}
     names = {path.name for path in current(out).iterdir() if not path.name.startswith("part-")}
-    assert names == {"_manifest.json", "_records.json", "_rejects", "_report.html"}
+    assert names == {
+        "_canary.json",
+        "_manifest.json",
+        "_records.json",
+        "_rejects",
+        "_report.html",
+    }
     written = json.loads((current(out) / "_manifest.json").read_text())
     assert account["engine"] == account["metrics"] == written["metrics"]
     counters = account["engine"]["counters"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_lines import glossator
-from label_tables import DAYS, Nights, TableAt, killed_at
+from label_tables import DAYS, IcebergAt, Nights, TableAt, killed_at
 from outputs import current, manifest
 
 from glossator.pipeline.errors import FencedError, JobError
@@ -80,19 +81,47 @@ def test_killed_at_any_step_the_next_run_finishes(
     assert between == (old if "_mark" in function else nights.expected(FIRST))
 
 
-def test_of_two_writers_of_a_date_one_is_told_so(table_at: TableAt) -> None:
+@pytest.mark.parametrize("before", [(), (FIRST,), (SECOND,)], ids=["new", "replaced", "added"])
+def test_of_two_writers_of_a_date_one_is_told_so(
+    table_at: TableAt, before: tuple[str, ...]
+) -> None:
     """The other one commits after this one has looked at the table."""
     from glossator.pipeline.outputs.tables.commit import commit
 
-    made, out = part_of(1, FIRST, str(table_at.root)), f"{table_at.root}/date={FIRST}"
+    for date in before:
+        put(table_at, 1, date)
+    out, made = f"{table_at.root}/date={FIRST}", part_of(2, FIRST, str(table_at.root))
+
+    def other() -> None:
+        put(table_at, 3, FIRST)
+
     with pytest.raises(JobError, match=f"another writer has replaced its partition of {FIRST}"):
-        commit(table_at.name, out, made, SCHEMA, lambda: put(table_at, 2) and None)
-    assert {row["run"] for row in table_at.rows()} == {2}
-    made = part_of(3, FIRST, str(table_at.root))
-    with pytest.raises(JobError, match=f"another writer has replaced its partition of {FIRST}"):
-        commit(table_at.name, out, made, SCHEMA, lambda: put(table_at, 4) and None)
-    assert {row["run"] for row in table_at.rows()} == {4}
-    assert table_at.runs() == [f"{run:016x}" for run in (2, 4)]
+        commit(table_at.name, out, made, SCHEMA, other)
+    assert {row["run"] for row in table_at.rows()} == {3, *([1] if SECOND in before else [])}
+    assert table_at.runs()[len(before) :] == [f"{3:016x}"]
+
+
+def test_a_table_of_weak_isolation_lets_one_of_two_in(
+    iceberg_catalog: None, tmp_path: Path
+) -> None:
+    from glossator.pipeline.outputs.tables.commit import commit
+
+    pytest.importorskip("pyiceberg")
+    table = IcebergAt(tmp_path, f"n{uuid.uuid4().hex}.labels")
+    put(table, 1, SECOND)
+    with table.table().transaction() as transaction:
+        transaction.set_properties({"write.delete.isolation-level": "snapshot"})
+    made = part_of(2, FIRST, str(tmp_path))
+
+    def other() -> None:
+        put(table, 3, FIRST)
+
+    with pytest.raises(JobError, match="another writer has replaced"):
+        commit(table.name, f"{tmp_path}/date={FIRST}", made, SCHEMA, other)
+    assert {row["run"] for row in table.rows()} == {1, 3}
+    kept = table.table().metadata.properties
+    assert "commit.retry.num-retries" not in kept
+    assert kept["write.delete.isolation-level"] == "snapshot"
 
 
 def test_two_dates_at_once_are_both_committed(table_at: TableAt) -> None:

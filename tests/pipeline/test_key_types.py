@@ -17,6 +17,7 @@ import pytest
 from column_runs import Label, texts, why, write
 from hypothesis import given
 from hypothesis import strategies as st
+from outputs import current
 
 from glossator.pipeline.inputs.values import check_int96
 
@@ -40,7 +41,7 @@ def test_int96_of_every_year_is_kept_in_microseconds(tmp_path: Path, label: Labe
     want = [None if s is None else EPOCH + timedelta(seconds=s) for s in seconds]
     assert table["stamp"].to_pylist() == want and not rejects
     assert want[0] == datetime(9999, 12, 31)
-    out = next(tmp_path.glob("out-*"))
+    out = current(next(tmp_path.glob("out-*")))
     given = duckdb.sql(f"SELECT stamp FROM '{tmp_path}/in/a.parquet'").fetchall()
     assert duckdb.sql(f"SELECT stamp FROM '{out}/*.parquet'").fetchall() == given
 
@@ -204,8 +205,8 @@ def test_logical_types_of_keys_survive(tmp_path: Path, label: Label) -> None:
     duckdb.sql(f"COPY ({LOGICAL}) TO '{path}'")
     names = [name for name in pq.read_schema(path).names if name != "text"]
     label(*(f"--key={name}" for name in names))
-    assert logical(next(tmp_path.glob("out-*/*.parquet")), names) == logical(path, names)
-    (out,) = tmp_path.glob("out-*")
+    assert logical(next(tmp_path.glob("out-*/_runs/*/*.parquet")), names) == logical(path, names)
+    out = current(next(tmp_path.glob("out-*")))
     columns = ", ".join(names)
     types = [
         f"SELECT {', '.join(f'typeof({n})' for n in names)} FROM '{p}'"
@@ -233,7 +234,7 @@ def test_types_of_pyarrow_survive(tmp_path: Path, label: Label) -> None:
     write(path, columns)
     names = [name for name in columns if name != "text"]
     table, _ = label(*(f"--key={name}" for name in names))
-    assert logical(next(tmp_path.glob("out-*/*.parquet")), names) == logical(path, names)
+    assert logical(next(tmp_path.glob("out-*/_runs/*/*.parquet")), names) == logical(path, names)
     given = pq.read_table(path)
     for name in names:
         assert table[name].to_pylist() == given[name].to_pylist()
@@ -251,7 +252,7 @@ def test_enum_is_a_string(tmp_path: Path, label: Label) -> None:
     assert table["e"].to_pylist() == ["red", "blue"]
     query = "SELECT e, typeof(e) FROM '{}' ORDER BY e"
     given = duckdb.sql(query.format(path)).fetchall()
-    (out,) = tmp_path.glob("out-*")
+    out = current(next(tmp_path.glob("out-*")))
     assert duckdb.sql(query.format(f"{out}/*.parquet")).fetchall() == given
 
 

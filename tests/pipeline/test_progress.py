@@ -14,7 +14,7 @@ from glossator.pipeline.engines import workers
 from glossator.pipeline.engines.progress import Progress, Silent, Snapshot, describe, reporting
 from glossator.pipeline.engines.workers import Heartbeat, first_ready, ready_workers
 from glossator.pipeline.inputs.plan import make_plan
-from glossator.pipeline.outputs.staging import RECORDS
+from glossator.pipeline.outputs.staging import PLAN, RECORDS
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def followed(tmp_path: Path) -> tuple[Progress, list[str]]:
     left.start()
     left.stop()
     Path(tmp_path, RECORDS).mkdir()
+    Path(tmp_path, PLAN).touch()  # it is not published yet
     return Progress(str(tmp_path), plan.splits), [split.name for split in plan.splits]
 
 

@@ -40,7 +40,8 @@ def open_table(name: str) -> Table:
         return IcebergLabels(parsed)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{parsed} needs the package {error.name}: install the extra tables",
+            f"{parsed} needs the package {str(error.name).partition('.')[0]}: install the extra"
+            " tables",
             parameter="table",
         ) from error
 

@@ -63,7 +63,7 @@ class IcebergLabels:
             ) from error
         with _failing(name):
             try:
-                self._table: Table | None = self._catalog.load_table(self._identifier)
+                self._table: Table | None = _untried(self._catalog.load_table(self._identifier))
             except NoSuchTableError:
                 self._table = None
 
@@ -170,6 +170,16 @@ class IcebergLabels:
             said = snapshot.summary.additional_properties if snapshot.summary else {}
             if RUN in said:
                 yield said
+
+
+def _untried(table: Table) -> Table:
+    """The table without pyiceberg's own further tries of a commit, in memory alone.
+
+    Where a table's isolation is `snapshot`, these let two writers of a new partition both in.
+    """
+    properties = {**table.metadata.properties, "commit.retry.num-retries": "0"}
+    table.metadata = table.metadata.model_copy(update={"properties": properties})
+    return table
 
 
 def _data_file(part: Part, date: str | None, spec: int) -> DataFile:
