@@ -127,6 +127,7 @@ def _execute(prepared: Prepared, lease: Lease | None, report: Reporter) -> Outco
         published = publish.published(output)
         if published is not None:
             into_table(publication, published)
+        publish.remove_unfinished(output, plan.run_id)
         publish.settle(output, publication.keep_seconds, publication.token)
         return Outcome("unchanged", output, published, locations=plan.locations)
     done = completed_records(staging)

@@ -105,6 +105,12 @@ def begin(out: str, plan: Plan) -> list[str]:
     return layout.others_among_runs(fs, root)
 
 
+def remove_unfinished(out: str, run_id: str) -> None:
+    """Remove what killed writers of an output and of a run left; call it as the sole writer."""
+    fs, root = open_store(out)
+    layout.remove_unfinished(fs, root, run_id)
+
+
 def staging(out: str, run_id: str) -> str:
     """The URI of a run's folder, which is its staging until it is published."""
     return f"{out.rstrip('/')}/{RUNS}/{run_id}"
