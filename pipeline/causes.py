@@ -74,6 +74,8 @@ _BY_NUMBER = {
 _NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|/b/[^/]+/o$")
 """How clients say it; that of Google Cloud Storage gives the address of the bucket's objects."""
 _NOTHING = "nothing was published"
+_SAID = (_NOTHING, "is published, but", "what is published is")
+"""In errors that say themselves what was published."""
 _RETRYING_HELPS = {_DOWN}
 _NEW_RUN = ("SourceChangedError", "UsageError", "ReconcileError")
 """Errors after which the same run can't go on: what is run next plans anew, or will fail alike."""
@@ -158,15 +160,25 @@ def cause(error: BaseException) -> str:
     while error.__cause__ is not None and not isinstance(error, GlossatorError):
         error = error.__cause__
     kind, said = _innermost(error)
-    if _NOTHING in said:
+    if any(words in said for words in _SAID):
         return said
     if kind in _NEW_RUN:
         return f"{said}; {_NOTHING}"
+    return f"{with_remedy(kind, said)}; {_NOTHING}, run it again to resume"
+
+
+def with_remedy(kind: str, said: str) -> str:
+    """What an error says, and what to do where the machine gives a process too little.
+
+    Args:
+        kind: the name of its class.
+        said: its text.
+    """
     if kind == "MemoryError" or "can't allocate memory" in said or "bad_alloc" in said:
-        said = f"out of memory ({said}): take fewer workers, or give it more"
-    elif "can't start new thread" in said:
-        said = f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
-    return f"{said}; {_NOTHING}, run it again to resume"
+        return f"out of memory ({said}): take fewer workers, or give it more"
+    if "can't start new thread" in said:
+        return f"{said}: the memory or the number of threads is limited (ulimit -v, -u)"
+    return said
 
 
 def _innermost(error: BaseException) -> tuple[str, str]:

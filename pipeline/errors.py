@@ -50,6 +50,10 @@ class FencedError(JobError):
     """Another run has taken the output over: this one may not publish in it any more."""
 
 
+class UnsettledError(JobError):
+    """A run is published, but something that is of no more use could not be removed."""
+
+
 class CorruptRange(GlossatorError):  # noqa: N818 - caught and turned into a reject, not only a failure
     """The store gave every byte of these rows, and they can't be decoded."""
 

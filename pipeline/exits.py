@@ -80,7 +80,10 @@ def account(error: BaseException, log: BeamLog) -> tuple[str, int]:
     elif isinstance(error, MemoryError):
         said = "out of memory"
     else:
-        said = f"{type(error).__name__}{said and f': {said}'}"
+        from glossator.pipeline.causes import with_remedy
+
+        kind = type(error).__name__
+        said = with_remedy(kind, f"{kind}{said and f': {said}'}")
     log.keep(error)
     return f"{said} (log: {log.path})" if log.written else said, FAILED
 

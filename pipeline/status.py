@@ -101,6 +101,7 @@ def status_of(out: str) -> Status:
     earlier = {version.run_id for version in manifest.history} if manifest else set()
     kept = tuple(run for run in runs if run in earlier)
     others = [run for run in runs if run not in kept and run != (manifest and manifest.run_id)]
+    others = [run for run in others if layout.holds_files(fs, f"{root}/{RUNS}/{run}")]
     staged = tuple(_staged(out, run) for run in others)
     state: State = "published" if manifest else "nothing published"
     if problems:

@@ -13,6 +13,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from glossator.pipeline import metrics
+from glossator.pipeline.causes import reaching
 from glossator.pipeline.engines.workers import Heartbeat, first_ready
 from glossator.pipeline.gates import canary, nights
 from glossator.pipeline.gates.audit import Gates, audit
@@ -146,7 +147,9 @@ class Publish(beam.DoFn):
 
     def process(self, _: int) -> Iterator[manifest.Manifest]:
         """Reconciles and publishes; a retry goes on where it stopped."""
-        yield publish_run(self._publication)
+        with reaching("output", self._publication.output):
+            made = publish_run(self._publication)
+        yield made
 
 
 def publish_run(publication: Publication) -> manifest.Manifest:

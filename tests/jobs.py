@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_lines import COMMAND
 from outputs import current, read
 from sample_comments import make_comments, write_comments
 
@@ -33,11 +34,20 @@ class Job:
         self.bundle = bundle
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, out: Path, *more: object, **options: Any) -> subprocess.Popen[str]:
-        """The job, begun."""
-        command = [sys.executable, "-m", "glossator.pipeline", *self.arguments]
+    def start(
+        self, out: Path | str, *more: object, first: str = "", **options: Any
+    ) -> subprocess.Popen[str]:
+        """The job, begun.
+
+        Args:
+            out: the output.
+            more: flags.
+            first: Python that its process runs before the job: see `moments`.
+            options: of the process.
+        """
+        program = ["-c", f"{first}\n{COMMAND}", "label"] if first else ["-m", "glossator.pipeline"]
         process = subprocess.Popen(
-            [*command, "--output", str(out), *map(str, more)],
+            [sys.executable, *program, *self.arguments, "--output", str(out), *map(str, more)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -47,7 +57,9 @@ class Job:
         self._started.append(process)
         return process
 
-    def run(self, out: Path, *more: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, out: Path | str, *more: object, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """The job from beginning to end."""
         return self.end(self.start(out, *more, **options))
 

@@ -84,6 +84,11 @@ class IcebergAt:
 
         return load_catalog("here").load_table(self.identifier)
 
+    def exists(self) -> bool:
+        from pyiceberg.catalog import load_catalog
+
+        return bool(load_catalog("here").table_exists(self.identifier))
+
     def rows(self, version: int | None = None) -> Rows:
         import polars as pl
 

@@ -126,7 +126,7 @@ def _parse(out: str, found: Versioned) -> Current:
         return from_json(Current, loads(found.data))
     except TypedJsonError as error:
         raise UsageError(
-            f"{_uri(out)}: is damaged: {error}: put it back from a copy, or remove it and run"
-            " again",
+            f"{_uri(out)}: is damaged: {error}: put it back from a copy, or remove it and"
+            " _SUCCESS, and run again",
             parameter="output",
         ) from error

@@ -217,6 +217,16 @@ def names(fs: Any, folder: str) -> set[str]:
     return {path.name for path in paths if path != PurePosixPath(folder)}
 
 
+def holds_files(fs: Any, folder: str) -> bool:
+    """Whether there is a file below a folder.
+
+    Some stores list folders for a while after all that was in them was removed, and a client may
+    name the folder itself where it finds nothing.
+    """
+    fs.invalidate_cache()
+    return any(PurePosixPath(path) != PurePosixPath(folder) for path in fs.find(folder))
+
+
 def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())

@@ -172,7 +172,7 @@ def parse(text: str | bytes, where: str) -> Manifest:
         _require_folders(manifest)
     except TypedJsonError as error:
         raise UsageError(
-            f"{where}: is damaged: {error}: put it back from a copy, or empty the folder",
+            f"{where}: is damaged: {error}: put it back from a copy, or remove it and run again",
             parameter="output",
         ) from error
     return manifest

@@ -15,7 +15,7 @@ from typing import Literal
 
 from glossator.model.errors import UsageError
 from glossator.model.store import file_sizes, open_store, put_bytes, read_bytes, sync
-from glossator.pipeline.errors import ReconcileError
+from glossator.pipeline.errors import ReconcileError, UnsettledError
 from glossator.pipeline.inputs.plan import Plan
 from glossator.pipeline.outputs import layout
 from glossator.pipeline.outputs.current import (
@@ -192,6 +192,7 @@ def publish(
     Raises:
         ReconcileError: a file of the manifest is not whole; nothing was touched.
         FencedError: another run has taken the output over.
+        UnsettledError: it is published, but not all that comes after is done.
         UsageError: links lie in the place of what we write.
     """
     fs, root = open_store(out)
@@ -222,11 +223,22 @@ def settle(out: str, keep_seconds: float = KEEP_SECS, token: int | None = None) 
 
     Raises:
         FencedError: another run has taken the output over.
+        UnsettledError: something can't be written or removed.
     """
-    fs, root = open_store(out)
     manifest = published(out)
     if manifest is None:
         return
+    try:
+        _settle(out, manifest, keep_seconds, token)
+    except OSError as error:
+        raise UnsettledError(
+            f"{out}: run {manifest.run_id} is published, but what is left to do beside it failed:"
+            f" {' '.join(str(error).split())}: run it again, which does the rest"
+        ) from error
+
+
+def _settle(out: str, manifest: Manifest, keep_seconds: float, token: int | None) -> None:
+    fs, root = open_store(out)
     if SUCCESS not in layout.names(fs, root):
         put_bytes(fs, f"{root}/{SUCCESS}", b"", durable=True)
     require_token(out, manifest.run_id, token)

@@ -1,4 +1,7 @@
-"""`kill -9` at any moment: readers see a whole publication or none, and a rerun finishes."""
+"""`kill -9`: readers see a whole publication or none, and a rerun finishes.
+
+A few moments; `test_twenty_kills.py` has them all.
+"""
 
 from __future__ import annotations
 
@@ -98,33 +101,3 @@ def test_killed_over_an_earlier_publication(
     assert not switched or moment != "labelling"
     said = finish(big_job, out, undisturbed, files_of)
     assert said["state"] == ("unchanged" if switched else "published")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-def test_killed_at_random(
-    seed: int, tmp_path: Path, big_job: Any, undisturbed: Undisturbed
-) -> None:
-    process = big_job.start(tmp_path / "out")
-    assert "labelling" in process.stderr.readline()  # nothing happens before
-    time.sleep(random.Random(seed).random() * undisturbed[1])
-    kill(process, processes_of)
-    publication_of(tmp_path / "out")
-    finish(big_job, tmp_path / "out", undisturbed, files_of)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-def test_killed_at_random_while_publishing(
-    seed: int, tmp_path: Path, other_bundle: Path, big_job: Any, undisturbed: Undisturbed
-) -> None:
-    out = tmp_path / "out"
-    assert big_job.run(out, "--model", other_bundle).returncode == 0
-    before = publication_of(out)
-    process = big_job.start(out)
-    wait_for(publishing(out), process)
-    time.sleep(random.Random(seed).random() * 0.03)
-    kill(process, processes_of)
-    now = publication_of(out)
-    assert now is not None and (now == before or now.keys() == undisturbed[0].keys())
-    finish(big_job, out, undisturbed, files_of)

@@ -184,6 +184,7 @@ def test_a_job_on_s3(
     run = shell("-m", "glossator.pipeline", *flags)
     assert run.returncode == 0, run.stderr
     assert "30 rows read = 30 labelled" in run.stdout
+    assert len(store.glob("there/out/_runs/*/part-*.parquet")) == 1
     assert store.exists("there/out/_SUCCESS") and not store.exists("there/out/_lease.json")
 
 
