@@ -95,7 +95,10 @@ def put_if_unchanged(uri: str, data: bytes, version: str | None, *, durable: boo
         found = read_bytes(fs, path)
         if found is None or _digest(found) != version:
             return False
-        put_bytes(fs, path, data)
+        if "memory" in known:
+            fs.pipe_file(path, data)  # at once: `put_bytes` would show it empty first
+        else:
+            put_bytes(fs, path, data)
     return True
 
 

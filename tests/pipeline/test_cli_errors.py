@@ -147,7 +147,7 @@ def test_each_option_has_its_flag() -> None:
 ENDS: dict[str, tuple[BaseException, int, str]] = {
     "invalid": (UsageError("no such thing"), 2, "no such thing"),
     "parameter": (UsageError("'a' is odd", parameter="keys"), 2, "--key: 'a' is odd"),
-    "no parameter here": (UsageError("is odd", parameter="table"), 2, "is odd"),
+    "no parameter here": (UsageError("is odd", parameter="nothing"), 2, "is odd"),
     "refused": (RefusedError("3 files can't be read"), 3, "3 files can't be read"),
     "failed": (JobError("it stalled"), 1, "it stalled"),
     "disk full": (
