@@ -73,6 +73,7 @@ def test_a_store_that_fails_now_and_then(night: Night) -> None:
     assert night.labels("storm") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "after"), [("hang", "in/3.parquet"), ("503", "_records/part-00002")]
 )

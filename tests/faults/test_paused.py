@@ -16,7 +16,7 @@ from labelled_outputs import good
 from real_stores import S3
 from store_proxy import Fault, Proxy, Request
 
-pytestmark = pytest.mark.stores
+pytestmark = [pytest.mark.stores, pytest.mark.slow]
 
 LEASE_SECS = 30.0
 

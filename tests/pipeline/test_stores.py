@@ -103,6 +103,7 @@ def test_input_model_and_output_on_google_cloud_storage(
     check_that_it_labels(gcs, comments, bundle, tmp_path)
 
 
+@pytest.mark.slow
 def test_three_thousand_files(s3: S3, bundle: Path, tmp_path: Path) -> None:
     files = {}
     for i in range(3000):
