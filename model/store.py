@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ _GOOGLE = {"gs", "gcs"}
 _OBJECTS = {*_S3, *_GOOGLE, "abfs", "abfss", "az"}
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp")
 _THREADS = 16
+_PIECE_BYTES = 1 << 20
 _WAIT = "requests_timeout"
 _CONNECT_SECS, _READ_SECS = 10.0, 30.0
 """For a connection to Google's store, and for the next bytes."""
@@ -278,6 +280,15 @@ def copy(fs: Any, source: str, target: str) -> None:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV):
                 raise
             shutil.copyfile(source, temp)
+
+
+def sha256(fs: Any, path: str) -> str:
+    """The digest of a file's bytes, in hexadecimal digits; read in pieces."""
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def file_sizes(fs: Any, folder: str) -> dict[str, int]:

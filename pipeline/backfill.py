@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -67,8 +68,12 @@ def label_days(
         report(f"{day}:")
         try:
             found.append(Day(day, label(day)))
-        except GlossatorError as error:
-            found.append(Day(day, None, " ".join(str(error).split()), code_of(error)))
+        except Exception as error:
+            said = " ".join(str(error).split())
+            if not isinstance(error, GlossatorError):  # nobody foresaw it
+                logging.getLogger(__name__).exception("%s failed", day)
+                said = f"{type(error).__name__}{said and f': {said}'}"
+            found.append(Day(day, None, said, code_of(error)))
             report(f"{day}: {_WORDS[found[-1].code]}: {found[-1].error}")
     return found
 

@@ -9,17 +9,21 @@ a small part of the time that labelling does.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from glossator.model.store import copy, open_store, put_bytes
+from glossator.model.store import copy, open_store, sha256
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.content import Content
 from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.inputs.read import Unread, read
 from glossator.pipeline.label import OnRows, SplitLabelling
-from glossator.pipeline.outputs.staging import RECORDS, REJECTS, SplitRecord, completed_records
+from glossator.pipeline.outputs.staging import (
+    REJECTS,
+    SplitRecord,
+    completed_records,
+    save_record,
+)
 
 
 def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRecord | None:
@@ -37,13 +41,8 @@ def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRe
         return None
     if _content(split, labelling, on_rows) != old.content:
         return None
-    names = [f"{old.part}.parquet"]
-    if old.rejects:
-        names.append(f"{REJECTS}/{old.part}.parquet")
-    fs, before = open_store(folder)
-    _, staging = open_store(labelling.staging)
-    for name in names:
-        copy(fs, f"{before}/{name}", f"{staging}/{name.replace(old.part, split.name)}")
+    if not _copied(old, folder, split.name, labelling.staging):
+        return None
     facts = {name: value for name, value in old.metrics.items() if "seconds" not in name}
     record = replace(
         old,
@@ -51,9 +50,26 @@ def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRe
         part=split.name,
         metrics={**facts, "carried_rows": old.rows_read},
     )
-    text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
-    put_bytes(fs, f"{staging}/{RECORDS}/{split.name}.json", text.encode())
+    save_record(labelling.staging, record)
     return record
+
+
+def _copied(old: SplitRecord, folder: str, name: str, staging: str) -> bool:
+    """Whether a split's files were copied; not if one is gone, or no more what was written."""
+    files = [(f"{old.part}.parquet", f"{name}.parquet", old.part_sha256)]
+    if old.rejects_sha256 is not None:
+        below = (f"{REJECTS}/{old.part}.parquet", f"{REJECTS}/{name}.parquet")
+        files.append((*below, old.rejects_sha256))
+    fs, source = open_store(folder)
+    _, target = open_store(staging)
+    try:
+        if any(sha256(fs, f"{source}/{before}") != digest for before, _, digest in files):
+            return False
+        for before, now, _ in files:
+            copy(fs, f"{source}/{before}", f"{target}/{now}")
+    except FileNotFoundError:  # of another date, whose next run has removed it since
+        return False
+    return True
 
 
 def _content(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> str | None:

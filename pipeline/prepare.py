@@ -36,9 +36,7 @@ from glossator.pipeline.lineage import Told
 from glossator.pipeline.options import LabelOptions, identity, seconds_of
 from glossator.pipeline.outputs import publish
 from glossator.pipeline.outputs.schema import output_schema
-from glossator.pipeline.transforms import (
-    Publication,
-)
+from glossator.pipeline.transforms import Publication
 from glossator.pipeline.waiting import when_there
 
 

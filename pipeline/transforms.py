@@ -206,6 +206,7 @@ def publish_run(publication: Publication) -> manifest.Manifest:
         publication.output,
         publication.run_id,
         built,
+        records=records,
         token=publication.token,
         keep_seconds=publication.keep_seconds,
     )

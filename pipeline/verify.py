@@ -11,14 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glossator.model.store import open_store, redacted
+from glossator.model.store import open_store, redacted, sha256
 from glossator.pipeline.inputs.footer import read_footer
 from glossator.pipeline.inputs.plan import Source
 from glossator.pipeline.outputs.manifest import Manifest, OutputFile
 from glossator.pipeline.outputs.publish import manifest_of, missing_files, staging
 
 _THREADS = 16
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,9 @@ def _look(folder: str, file: OutputFile, deep: bool) -> tuple[int, str | None]:
     """Rows by the footer of a part or rejects file, and what is wrong with it."""
     fs, path = open_store(f"{folder}/{file.name}")
     try:
+        if deep and (digest := sha256(fs, path)) != file.sha256:
+            return 0, f"its digest is {digest}, not {file.sha256}"
         with fs.open(path, "rb") as opened:
-            if deep:
-                digest = hashlib.sha256()
-                while piece := opened.read(_PIECE):
-                    digest.update(piece)
-                if digest.hexdigest() != file.sha256:
-                    return 0, f"its digest is {digest.hexdigest()}, not {file.sha256}"
-                opened.seek(0)
             rows = pq.read_metadata(opened).num_rows
     except (OSError, pa.ArrowException) as error:
         return 0, f"can't be read: {' '.join(str(error).split())}"

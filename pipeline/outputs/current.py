@@ -94,7 +94,8 @@ def _require_token(out: str, now: Current, run_id: str, token: int | None) -> No
     if token is not None and now.token != token:
         raise FencedError(
             f"{out}: run {run_id} was taken for dead, and another run took the output over"
-            f" (token {now.token}, not {token}): what is published is that run's"
+            f" (token {now.token}, not {token}): what is published is that run's; run this one"
+            " again once that has ended, if it is still wanted"
         )
 
 

@@ -97,7 +97,8 @@ class Lease:
         if self._lost:
             raise FencedError(
                 f"{self._out}: this run did not renew its lease in time, and another took the"
-                " output over: what is published is that run's"
+                " output over: what is published is that run's; run this one again once that has"
+                " ended, if it is still wanted"
             )
 
     def release(self) -> None:

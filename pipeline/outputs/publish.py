@@ -9,6 +9,7 @@ those who are reading it.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
@@ -33,6 +34,7 @@ from glossator.pipeline.outputs.staging import (
     REFUSAL,
     REJECTS,
     REPORT,
+    SplitRecord,
     completed_records,
     pack_records,
     save_plan,
@@ -180,6 +182,7 @@ def publish(
     run_id: str,
     manifest: Manifest,
     *,
+    records: Iterable[SplitRecord] | None = None,
     token: int | None = None,
     keep_seconds: float = KEEP_SECS,
 ) -> Manifest:
@@ -189,6 +192,7 @@ def publish(
         out: the output.
         run_id: of the run.
         manifest: what is to be said of it.
+        records: of its splits; None to read them.
         token: of the lease, where there is one.
         keep_seconds: so long runs that were current stay; the last one stays in any case.
 
@@ -209,7 +213,8 @@ def publish(
     if missing:
         raise ReconcileError(f"{out}: {missing[0]} is not whole in staging: run again")
     manifest = _dated(manifest, published(out))
-    records = completed_records(staging(out, run_id)).values()
+    if records is None:
+        records = completed_records(staging(out, run_id)).values()
     pack_records(staging(out, run_id), sorted(records, key=lambda record: record.index))
     # what is said to be published has to be there even if the power fails
     sync(fs, [f"{folder}/{file.name}" for file in manifest.files])

@@ -8,6 +8,7 @@ sees what was to be done.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -213,6 +214,13 @@ def completed_records(staging: str) -> dict[str, SplitRecord]:
     found = (_whole(name[:-5], text, sizes) for name, text in zip(names, texts, strict=True))
     one_by_one = {record.part: record for record in found if record}
     return dict(_packed(fs, root, sizes)) | one_by_one
+
+
+def save_record(staging: str, record: SplitRecord) -> None:
+    """Write the record of a split, which makes it done: its files have to be there."""
+    fs, root = open_store(staging)
+    text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
+    put_bytes(fs, f"{root}/{RECORDS}/{record.part}.json", text.encode())
 
 
 def pack_records(staging: str, records: Iterable[SplitRecord]) -> None:

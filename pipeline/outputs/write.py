@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,11 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from glossator.model.store import atomic_write, open_store, put_bytes
+from glossator.model.store import atomic_write, open_store
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread
 from glossator.pipeline.outputs.schema import reject_schema
-from glossator.pipeline.outputs.staging import RECORDS, REJECTS, Canary, RangeRecord, SplitRecord
+from glossator.pipeline.outputs.staging import (
+    REJECTS,
+    Canary,
+    RangeRecord,
+    SplitRecord,
+    save_record,
+)
 
 _READ_REASONS = ("column", "key")
 """Reasons of rows that say something of how they were read, and not of their text."""
@@ -75,6 +80,7 @@ class SplitWriter:
     """
 
     def __init__(self, staging: str, split: Split, schema: pa.Schema, keys: pa.Schema):
+        self._uri = staging
         self._fs, self._staging = open_store(staging)
         self._split = split
         self._keys = keys
@@ -169,8 +175,7 @@ class SplitWriter:
             canaries=tuple(canaries),
             content=content,
         )
-        text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
-        put_bytes(self._fs, f"{self._staging}/{RECORDS}/{split.name}.json", text.encode())
+        save_record(self._uri, record)
         return record
 
     def _range_record(self, range_: Range) -> RangeRecord:

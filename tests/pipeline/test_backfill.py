@@ -12,6 +12,9 @@ from command_lines import glossator
 from labelled_outputs import data, good, rows
 from sample_comments import make_comments, write_comments
 
+from glossator.pipeline import job
+from glossator.pipeline.options import LabelOptions
+
 DAYS = ("2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02")
 
 
@@ -60,6 +63,27 @@ def test_a_bad_date_does_not_stop_the_others(source: Path, tmp_path: Path, bundl
         assert {k[11:]: v for k, v in data(single / day).items()} == {
             k[11:]: v for k, v in data(out / day).items()
         }
+
+
+def test_an_error_that_nobody_foresaw_is_that_dates(
+    source: Path, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, days = job.run, []
+
+    def breaks_once(options: LabelOptions, *more: Any) -> Any:
+        days.append(options.date)
+        if len(days) == 1:
+            raise ZeroDivisionError("of the first day")
+        return run(options, *more)
+
+    monkeypatch.setattr(job, "run", breaks_once)
+    ended = backfill(source, tmp_path / "out", bundle, "--from", DAYS[0], "--to", DAYS[0])
+    assert ended.returncode == 1
+    assert f"{DAYS[0]}  FAILED: ZeroDivisionError: of the first day" in ended.stdout
+    days.clear()
+    ended = backfill(source, tmp_path / "out", bundle, "--from", DAYS[2], "--to", DAYS[3])
+    assert ended.returncode == 1 and days == [DAYS[2], DAYS[3]]
+    assert f"{DAYS[3]}  published" in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,20 @@ def test_what_was_damaged_is_not_carried(source: Path, tmp_path: Path, bundle: P
     alike(out, source, bundle, tmp_path / "fresh")
 
 
+def test_a_part_with_a_flipped_bit_is_not_carried(
+    source: Path, tmp_path: Path, bundle: Path
+) -> None:
+    out = tmp_path / "out"
+    label(source, out, bundle)
+    part = next(current(out).glob("part-00000-*"))
+    data_of_part = bytearray(part.read_bytes())
+    data_of_part[len(data_of_part) // 2] ^= 1
+    part.write_bytes(data_of_part)
+    write_comments(source / "late.parquet", make_comments(ROWS, seed=5))
+    assert carried(label(source, out, bundle)) == (FILES - 1) * ROWS
+    alike(out, source, bundle, tmp_path / "fresh")
+
+
 def test_the_run_before_may_go(source: Path, tmp_path: Path, bundle: Path) -> None:
     """What was carried is the new run's own, whatever becomes of the old one."""
     out = tmp_path / "out"
