@@ -2,8 +2,8 @@
 
 A late file changes some splits of a day and leaves the others; a corpus that grows from night to
 night has most of them as it had them the night before. Whether a split is alike is decided
-by what is read of it, not by names or times of change: its text and keys are digested, which takes
-a small part of the time that labelling does.
+by what is read of it, not by names or times of change: its text and keys are digested
+(`tests/benchmarks/carrying.py` has what that costs).
 """
 
 from __future__ import annotations

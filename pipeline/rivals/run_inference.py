@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from glossator.model.tasks import Task
 from glossator.pipeline.rivals.running import Settings, run
 
 
@@ -25,6 +27,26 @@ def get_ready(settings: Settings, folder: Path) -> None:
     config = NetworkConfig(vocabulary=bundle.tokenizer.size)
     torch.save(AttentionRNN(config, tasks).state_dict(), folder / "network.pt")
     (folder / "parameters.pickle").write_bytes(pickle.dumps({"config": config, "tasks": tasks}))
+
+
+def answer_schema(tasks: Sequence[Task], label: pa.DataType) -> pa.Schema:
+    """The columns that are written: of each task the label, its confidence, the heaviest words."""
+    return pa.schema(
+        [
+            field
+            for task in tasks
+            for field in (
+                pa.field(task.name, label),
+                pa.field(f"{task.name}_confidence", pa.float32()),
+                pa.field(f"{task.name}_words", pa.list_(pa.int32())),
+            )
+        ]
+    )
+
+
+def beam_flags(settings: Settings) -> list[str]:
+    """Beam's local workers, a process for each of so many."""
+    return ["--direct_running_mode=multi_processing", f"--direct_num_workers={settings.workers}"]
 
 
 def _label(settings: Settings, folder: Path) -> None:
@@ -75,18 +97,7 @@ def _label(settings: Settings, folder: Path) -> None:
         model_params=parameters,
         inference_fn=infer,
     )
-    kinds = [
-        field
-        for task in tasks
-        for field in (
-            pa.field(task.name, pa.int32()),
-            pa.field(f"{task.name}_confidence", pa.float32()),
-            pa.field(f"{task.name}_words", pa.list_(pa.int32())),
-        )
-    ]
-    options = PipelineOptions(
-        ["--direct_running_mode=multi_processing", f"--direct_num_workers={settings.workers}"]
-    )
+    options = PipelineOptions(beam_flags(settings))
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
         _ = (
             pipeline
@@ -95,7 +106,9 @@ def _label(settings: Settings, folder: Path) -> None:
             | RunInference(handler)
             | beam.Map(row)
             | beam.io.WriteToParquet(
-                str(folder / "out" / "part"), pa.schema(kinds), file_name_suffix=".parquet"
+                str(folder / "out" / "part"),
+                answer_schema(tasks, pa.int32()),
+                file_name_suffix=".parquet",
             )
         )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import glossator.pipeline.rivals.network as networks
 from glossator.model import bundle as bundles
 from glossator.model.network import AttentionRNN
+from glossator.pipeline.rivals.run_inference import answer_schema, beam_flags
 from glossator.pipeline.rivals.running import Settings, run
 
 _TEXTS = 1024
@@ -77,18 +78,7 @@ def _label(settings: Settings, folder: Path) -> None:
         min_batch_size=_TEXTS,
         max_batch_size=_TEXTS,
     )
-    kinds = [
-        field
-        for task in tasks
-        for field in (
-            pa.field(task.name, pa.string()),
-            pa.field(f"{task.name}_confidence", pa.float32()),
-            pa.field(f"{task.name}_words", pa.list_(pa.int32())),
-        )
-    ]
-    options = PipelineOptions(
-        ["--direct_running_mode=multi_processing", f"--direct_num_workers={settings.workers}"]
-    )
+    options = PipelineOptions(beam_flags(settings))
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
         _ = (
             pipeline
@@ -97,7 +87,9 @@ def _label(settings: Settings, folder: Path) -> None:
             | RunInference(handler)
             | beam.Map(lambda result: result.inference)
             | beam.io.WriteToParquet(
-                str(folder / "out" / "part"), pa.schema(kinds), file_name_suffix=".parquet"
+                str(folder / "out" / "part"),
+                answer_schema(tasks, pa.string()),
+                file_name_suffix=".parquet",
             )
         )
 

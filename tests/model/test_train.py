@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,77 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from known_answers import (
+    DATA,
+    DECIDING,
+    FILLERS,
+    MOOD,
+    QUICK,
+    SETTINGS,
+    TASKS,
+    TOPIC_WORDS,
+    TOPICS,
+    generated,
+    quick,
+    small,
+)
 from sklearn import metrics as sk
 
 from glossator.model.bundle import Bundle, load, save
-from glossator.model.errors import UsageError
 from glossator.model.evaluation.card import summary
 from glossator.model.evaluation.evaluate import evaluate, predict
 from glossator.model.labelled.dataset import Dataset
 from glossator.model.labeller import Labeller
 from glossator.model.ngrams import array_types
-from glossator.model.tasks import Task
 from glossator.model.training.config import TrainingConfig
 from glossator.model.training.train import train
 
-MOOD = Task("mood", "single", ("bad", "good"), target_precision=0.95, limits="Made up.")
-TOPICS = Task("topics", "multi", ("stock", "food", "car"))
-STARS = Task("stars", "regression", sensitive=True)
-TASKS = (MOOD, TOPICS, STARS)
-
-DECIDING = {"bad": ("awful", "broken", "糟糕"), "good": ("lovely", "excellent", "很好")}
-TOPIC_WORDS = {"stock": ("shares", "股票"), "food": ("soup", "noodles"), "car": ("engine", "wheel")}
-FILLERS = ("the", "a", "was", "and", "then", "we", "saw", "it", "there", "again", "today", "very")
-
-SETTINGS = TrainingConfig(
-    vocabulary=330,
-    max_tokens=64,
-    embedding=16,
-    hidden=16,
-    attention=8,
-    epochs=12,
-    patience=4,
-    batch=32,
-    learning_rate=1.5e-2,
-    dropout=0.1,
-    embedding_dropout=0.0,
-    ngrams=12,
-    seed=5,
-)
-
-
-def generated(splits: dict[str, int], missing: float = 0.2, seed: int = 0) -> Dataset:
-    """Texts of fillers, one deciding word, topic words, and as many stars as it has "star"."""
-    chance = random.Random(seed)
-    split = [name for name, count in splits.items() for _ in range(count)]
-    texts, moods, topics, stars = [], [], [], []
-    for _ in split:
-        mood = chance.randrange(2)
-        has = [chance.random() < 0.35 for _ in TOPICS.labels]
-        count = chance.randrange(5)
-        words = chance.choices(FILLERS, k=chance.randint(3, 8)) + ["star"] * count
-        words.append(chance.choice(DECIDING[MOOD.labels[mood]]))
-        for name, present in zip(TOPICS.labels, has, strict=True):
-            words += [chance.choice(TOPIC_WORDS[name])] * present
-        chance.shuffle(words)
-        texts.append(" ".join(words))
-        moods.append(mood if chance.random() >= missing else -1)
-        topics.append(has if chance.random() >= missing else [np.nan] * 3)
-        stars.append(10 + 2 * count if chance.random() >= missing else np.nan)
-    return Dataset(
-        texts=texts,
-        labels={
-            "mood": np.array(moods, np.int64),
-            "topics": np.array(topics, np.float32),
-            "stars": np.array(stars, np.float32),
-        },
-        split=np.array(split),
-        lang=np.array([chance.choice(["en", "zh", ""]) for _ in split]),
-        source=np.array([chance.choice(["shop", "forum"]) for _ in split]),
-    )
-
-
-DATA = generated({"train": 1200, "validation": 250, "test": 250})
 LINES: list[str] = []
 
 
@@ -96,10 +48,6 @@ def trained() -> Bundle:
 def unseen() -> Dataset:
     """Rows of which training never heard, not even through its metrics; all labelled."""
     return generated({"test": 400}, missing=0, seed=99)
-
-
-def small(data: Dataset, rows: int = 260) -> Dataset:
-    return data.select(np.random.default_rng(0).permutation(len(data))[:rows])
 
 
 # ---------------------------------------------------------------- the known answer
@@ -246,14 +194,6 @@ def test_a_trained_bundle_is_saved_and_loaded(
 
 # ---------------------------------------------------------------- small trainings
 
-QUICK = replace(SETTINGS, epochs=2, ngrams=0)
-
-
-def quick(
-    data: Dataset, tasks: tuple[Task, ...] = TASKS, settings: TrainingConfig = QUICK
-) -> Bundle:
-    return train(data, tasks, settings, lambda line: None)
-
 
 def test_the_same_seed_gives_the_same_bundle() -> None:
     data = small(DATA)
@@ -369,121 +309,6 @@ def test_early_stopping_goes_back_to_the_best_epoch() -> None:
     found = sk.f1_score(check.labels["mood"], given, average="macro")
     assert found == pytest.approx(means[best])
     assert all(mean != pytest.approx(found) for mean in means[best + 1 :])
-
-
-def test_without_test_rows_nothing_is_measured() -> None:
-    lines: list[str] = []
-    data = small(DATA)
-    data.split[data.split == "test"] = "train"
-    bundle = train(data, (MOOD,), replace(QUICK, epochs=1), lines.append)
-    assert bundle.metrics == {}
-    assert any(line.startswith("no rows of split test: nothing is measured") for line in lines)
-    assert "Not measured: the data had no rows of split test." in bundle.card
-    assert summary(bundle).startswith("not measured")
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 5, 10, 20])
-def test_very_few_rows_train_in_any_number_of_epochs(epochs: int) -> None:
-    data = small(DATA, 200)
-    settings = replace(QUICK, batch=100, epochs=epochs, patience=epochs)
-    few = data.select(np.flatnonzero(data.split == "train")[:90])
-    few = replace(
-        few,
-        split=np.where(np.arange(len(few)) < 60, "train", "validation"),
-    )
-    assert len(quick(few, settings=settings).provenance["history"]) == epochs
-
-
-def test_validation_rows_whose_lists_are_all_empty_do_not_stop_it() -> None:
-    data = small(DATA)
-    data.labels["topics"][data.split == "validation"] = 0
-    bundle = quick(data, (TOPICS,), replace(QUICK, epochs=1))
-    assert all(np.isfinite(entry["mean"]) for entry in bundle.provenance["history"])
-
-
-def test_a_regression_of_one_value_answers_it() -> None:
-    data = small(DATA)
-    data.labels["stars"][:] = 4
-    bundle = quick(data, (STARS,), replace(QUICK, epochs=1))
-    assert bundle.calibration["stars"].shift == 4
-    given = predict(Labeller(bundle, ["stars"]), data.texts)["stars"]
-    assert np.isfinite(given).all()
-
-
-@pytest.mark.parametrize("split", ["train", "validation"])
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_a_task_without_labels_in_a_split_is_named(split: str, task: Task) -> None:
-    data = small(DATA)
-    data.labels[task.name][data.split == split] = -1 if task.kind == "single" else np.nan
-    with pytest.raises(
-        UsageError, match=f"task '{task.name}' has no label on any row of split '{split}'"
-    ):
-        quick(data)
-
-
-def test_a_split_without_rows_is_named() -> None:
-    data = DATA.select(DATA.split != "validation")
-    with pytest.raises(
-        UsageError, match="task 'mood' has no label on any row of split 'validation'"
-    ):
-        quick(data)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"epochs": 0}, "epochs 0 is not between 1 and"),
-        ({"batch": 0}, "batch 0 is not between 1 and"),
-        ({"patience": -1}, "patience -1 is not between 1 and"),
-        ({"learning_rate": math.nan}, "learning_rate nan is not between"),
-        ({"learning_rate": math.inf}, "learning_rate inf is not between"),
-        ({"dropout": 1.0}, "dropout 1.0 is not between 0 and 0.95"),
-        ({"embedding_dropout": -0.1}, "embedding_dropout -0.1 is not between"),
-        ({"smoothing": 2.0}, "smoothing 2.0 is not between"),
-        ({"seed": -1}, "seed -1 is not between"),
-        ({"vocabulary": 256}, "vocabulary 256 has no room beside the 256 bytes"),
-        ({"ngrams": 7}, "ngrams 7 is neither 0 nor between 8 and 22"),
-        ({"ngrams": 23}, "ngrams 23 is neither 0 nor between 8 and 22"),
-        ({"cell": "rnn"}, "cell 'rnn' is not one of gru, lstm, qrnn"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        replace(SETTINGS, **wrong)  # type: ignore[arg-type]
-
-
-def test_tasks_may_be_called_as_what_python_and_torch_have(tmp_path: Path) -> None:
-    """Attributes of modules and dictionaries are names like others."""
-    tasks = (
-        Task("type", "single", MOOD.labels),
-        Task("values", "multi", TOPICS.labels),
-        Task("task_x", "regression"),
-    )
-    data = small(DATA)
-    labels = {new.name: data.labels[old.name] for new, old in zip(tasks, TASKS, strict=True)}
-    save(quick(replace(data, labels=labels), tasks, replace(QUICK, epochs=1)), tmp_path)
-    given = Labeller(load(tmp_path), [task.name for task in tasks]).label(data.texts[:3])
-    assert [answers.task for answers in given.tasks] == list(tasks)
-
-
-def test_the_card_holds_any_label_and_source() -> None:
-    data = small(DATA)
-    data.source[:] = "a|b"
-    odd = replace(MOOD, labels=("bad | worse", "good"))
-    card = quick(data, (odd,), replace(QUICK, epochs=1)).card
-    tables = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
-    assert any(r"bad \| worse" in line for table in tables for line in table)
-    for table in tables:
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
-
-
-def test_a_bundle_names_the_most_frequent_sources() -> None:
-    data = small(DATA, 200)
-    data = replace(data, source=np.array(["often"] * 80 + [f"{i}{300 * 'x'}" for i in range(120)]))
-    sources = quick(data, (MOOD,), replace(QUICK, epochs=1)).provenance["sources"]
-    assert len(sources) <= 51
-    assert max(map(len, sources)) <= 80
-    assert (sources["often"], sum(sources.values())) == (80, 200)
 
 
 def test_a_rare_label_is_found_more_often_where_labels_are_balanced() -> None:
