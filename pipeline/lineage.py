@@ -219,8 +219,9 @@ def _inputs(told: Told, checks: Sequence[Check]) -> list[Any]:
     found = []
     left = list(told.sources)
     for place in dict.fromkeys(_place(uri) for uri in told.inputs):
-        here = [source for source in left if source.uri.startswith(place)]
-        left = [source for source in left if not source.uri.startswith(place)]
+        below = f"{place}/"  # not a folder whose name only begins alike
+        here = [source for source in left if f"{source.uri}/".startswith(below)]
+        left = [source for source in left if not f"{source.uri}/".startswith(below)]
         statistics = facets.input_statistics_input_dataset.InputStatisticsInputDatasetFacet(
             rowCount=sum(source.rows for source in here),
             size=sum(source.size for source in here),

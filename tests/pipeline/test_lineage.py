@@ -124,6 +124,21 @@ def test_run_is_told_from_beginning_to_end(tmp_path: Path, bundle: Path, flags: 
     assert nominal["nominalEndTime"] == "2026-11-22T00:00:00Z"
 
 
+def test_each_file_is_told_of_its_own_folder(tmp_path: Path, bundle: Path) -> None:
+    """Where the name of one begins as that of another."""
+    for name, count in (("day1", 3), ("day10", 5)):
+        write_comments(tmp_path / name / "a.parquet", make_comments(count))
+    events, where = tmp_path / "events.jsonl", ("--input", tmp_path / "day1")
+    flags = (*where, "--input", tmp_path / "day10", "--output", tmp_path / "out")
+    run = glossator("label", *flags, "--model", bundle, "--lineage", events)
+    assert run.returncode == 0, run.stderr
+    told = {
+        dataset["name"]: dataset["inputFacets"]["inputStatistics"]["rowCount"]
+        for dataset in read(events)[-1]["inputs"]
+    }
+    assert told == {f"{tmp_path}/day1": 3, f"{tmp_path}/day10": 5}
+
+
 def test_refused_run_is_told_as_failed(tmp_path: Path, flags: list[str]) -> None:
     (tmp_path / "in" / DAY / "c.parquet").write_bytes(b"PAR1 and no more")
     events = tmp_path / "events.jsonl"
