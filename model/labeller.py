@@ -53,20 +53,26 @@ class TaskPredictions:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The predictions for n texts."""
+class Reading:
+    """What is read of n texts, before anything is predicted."""
 
-    tasks: tuple[TaskPredictions, ...]
     tokens: NDArray[np.int64]
     """[n] tokens read of each text."""
     truncated: NDArray[np.bool_]
     """[n] whether the text went on behind them."""
-    padded_tokens: int
-    """Tokens that were computed, padding included."""
     characters: int
     """That the tokens stand for, in the texts' normal form."""
     lone_bytes: int
     """Tokens that are one byte of a character that the vocabulary has not even in parts."""
+
+
+@dataclass(frozen=True)
+class Predictions(Reading):
+    """The predictions for n texts."""
+
+    tasks: tuple[TaskPredictions, ...]
+    padded_tokens: int
+    """Tokens that were computed, padding included."""
     seconds: dict[str, float]
     """What it took, by each of `STAGES`."""
 
@@ -185,6 +191,15 @@ class Labeller:
 
         return leaning
 
+    def read(self, texts: Sequence[str] | Texts) -> Reading:
+        """What is read of texts, none of them blank, as `label` reads them."""
+        texts = readable(texts)
+        return self._reading(texts, self._tokenizer.encode(texts))
+
+    def _reading(self, texts: Texts, tokens: Tokens) -> Reading:
+        truncated = self._tokenizer.truncated(texts, tokens)
+        return Reading(tokens.lengths, truncated, *self._tokenizer.characters(tokens))
+
     def label(
         self, texts: Sequence[str] | Texts, top: int = 5, on_progress: OnProgress | None = None
     ) -> Predictions:
@@ -198,7 +213,7 @@ class Labeller:
         started = time.monotonic()
         texts = readable(texts)
         tokens = self._tokenizer.encode(texts)
-        characters, lone_bytes = self._tokenizer.characters(tokens)
+        reading = self._reading(texts, tokens)
         seconds = dict.fromkeys(STAGES, 0.0)
         seconds["normalize"] = tokens.normalizing
         seconds["tokenize"] = time.monotonic() - started - tokens.normalizing
@@ -210,14 +225,11 @@ class Labeller:
         ]
         started = time.monotonic()
         predictions = Predictions(
+            **vars(reading),
             tasks=tuple(
                 _joined_tasks([part.tasks[i] for part in parts]) for i in range(len(self.tasks))
             ),
-            tokens=tokens.lengths,
-            truncated=self._tokenizer.truncated(texts, tokens),
             padded_tokens=sum(part.padded_tokens for part in parts),
-            characters=characters,
-            lone_bytes=lone_bytes,
             seconds=seconds,
         )
         seconds["summarise"] += time.monotonic() - started

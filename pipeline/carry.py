@@ -22,6 +22,7 @@ from glossator.pipeline.outputs.staging import (
     REJECTS,
     SplitRecord,
     completed_records,
+    digests_path,
     save_record,
 )
 
@@ -48,7 +49,8 @@ def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRe
         old,
         index=split.index,
         part=split.name,
-        metrics={**facts, "carried_rows": old.rows_read},
+        metrics={**facts, "carried_rows": old.rows_read, "reused_rows": 0},
+        sample=_copied_digests(old, folder, split.name, labelling),
     )
     save_record(labelling.staging, record)
     return record
@@ -70,6 +72,21 @@ def _copied(old: SplitRecord, folder: str, name: str, staging: str) -> bool:
     except FileNotFoundError:  # of another date, whose next run has removed it since
         return False
     return True
+
+
+def _copied_digests(
+    old: SplitRecord, folder: str, name: str, labelling: SplitLabelling
+) -> tuple[str, ...]:
+    """The sample of its texts, if their digests are to be kept and were copied."""
+    if labelling.reuse is None or not old.sample:
+        return ()
+    fs, source = open_store(folder)
+    _, target = open_store(labelling.staging)
+    try:
+        copy(fs, f"{source}/{digests_path(old.part)}", f"{target}/{digests_path(name)}")
+    except FileNotFoundError:
+        return ()
+    return old.sample
 
 
 def _content(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> str | None:

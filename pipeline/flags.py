@@ -146,8 +146,9 @@ _OUTPUT = (
     click.option(
         "--reuse",
         is_flag=True,
-        help="Take what the last nights have published of the same files with the same model, where"
-        " what is read of them is still the same; of this output itself that is always taken.",
+        help="Do not label again what the last nights have published with the same model: files"
+        " that did not change (of this output itself these are always taken), and texts wherever"
+        " they stand, of nights that had this flag too.",
         panel="Output",
     ),
     click.option(

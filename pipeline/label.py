@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from glossator.model.labeller import STAGES, Labeller, TaskPredictions
+from glossator.model.labeller import STAGES, Labeller, Reading, TaskPredictions
 from glossator.model.texts import Texts
 from glossator.model.words import Words
 from glossator.pipeline.causes import reaching
@@ -26,7 +26,9 @@ from glossator.pipeline.labelling import LOADED, Labelling
 from glossator.pipeline.outputs.kinds import SHAPES, lists
 from glossator.pipeline.outputs.schema import WORD, output_schema, task_type
 from glossator.pipeline.outputs.staging import Canary, SplitRecord
+from glossator.pipeline.outputs.text_digests import digests_of
 from glossator.pipeline.outputs.write import SplitWriter
+from glossator.pipeline.reuse import Known, known_answers
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class SplitLabelling(Labelling):
     """How to open the sources whose URI does not say it, by URI; see `Plan.locations`."""
     before: tuple[str, ...] = ()
     """The folders of runs that may have some of the same splits, the last first; see `carry`."""
+    reuse: str | None = None
+    """What decides an answer beside its text, where earlier ones are to be taken; see `reuse`."""
     canaries_below: int = 0
     """Rows whose hash is smaller are drawn as canaries; see `canary.below`."""
 
@@ -61,6 +65,13 @@ class Tally:
     def model_seconds(self) -> float:
         """Spent in the model's own stages."""
         return sum(self.metrics[f"{stage}_seconds"] for stage in STAGES)
+
+    def read(self, reading: Reading) -> None:
+        """Counts what was read of texts."""
+        self.metrics["tokens"] += int(reading.tokens.sum())
+        self.metrics["truncated_texts"] += int(reading.truncated.sum())
+        self.metrics["characters"] += reading.characters
+        self.metrics["lone_bytes"] += reading.lone_bytes
 
     def since(self, started: float, stage: str) -> float:
         """Books the time since `started` on a stage; the time now."""
@@ -105,7 +116,12 @@ def _on_rows_after(earlier: int, on_rows: OnRows, rows: int) -> None:
 
 
 def label_texts(
-    model: Labeller, texts: pa.Array, top: int, tally: Tally, on_rows: OnRows = _ignore
+    model: Labeller,
+    texts: pa.Array,
+    top: int,
+    tally: Tally,
+    on_rows: OnRows = _ignore,
+    known: Known | None = None,
 ) -> list[pa.StructArray]:
     """A struct array for each task of the labeller, in its order.
 
@@ -115,10 +131,20 @@ def label_texts(
         top: how many marked words to keep of a text and task.
         tally: receives counts of labels and metrics.
         on_rows: hears of the texts.
+        known: answers to some of the distinct texts, in the order in which these first appear.
     """
     encoded = texts.dictionary_encode()
     distinct, rows = encoded.dictionary, encoded.indices
+    tally.metrics["distinct_texts"] += len(distinct)
     parts: list[list[pa.StructArray]] = [[] for _ in model.tasks]
+    if known is not None and len(known.places):
+        for part, column in zip(parts, known.columns, strict=True):
+            part.append(column)
+        _count_known(model, distinct.take(pa.array(known.places)), tally)
+        tally.metrics["reused_rows"] += int(np.isin(rows.to_numpy(), known.places).sum())
+        order = known.before_others(len(distinct))
+        rows = pa.array(np.argsort(order)[rows.to_numpy()])
+        distinct = distinct.take(pa.array(order[len(known.places) :]))
     finished = 0
 
     def on_texts(count: int) -> None:
@@ -126,19 +152,15 @@ def label_texts(
         finished += count
         on_rows(len(texts) * finished // len(distinct))
 
-    for first in range(0, max(1, len(distinct)), model.max_texts):
+    for first in range(0, max(not parts[0], len(distinct)), model.max_texts):
         some = distinct.slice(first, model.max_texts)
         predictions = model.label(Texts(*_buffers(some)), top, on_texts)
         for i, task_predictions in enumerate(predictions.tasks):
             parts[i].append(_struct(task_predictions, some))
-        tally.metrics["tokens"] += int(predictions.tokens.sum())
-        tally.metrics["truncated_texts"] += int(predictions.truncated.sum())
+        tally.read(predictions)
         tally.metrics["padded_tokens"] += predictions.padded_tokens
-        tally.metrics["characters"] += predictions.characters
-        tally.metrics["lone_bytes"] += predictions.lone_bytes
         for stage, seconds in predictions.seconds.items():
             tally.metrics[f"{stage}_seconds"] += seconds  # type: ignore[assignment]
-    tally.metrics["distinct_texts"] += len(distinct)
     columns = [pa.concat_arrays(part).take(rows) for part in parts]
     for task, column in zip(model.tasks, columns, strict=True):
         shape = SHAPES[task.kind]
@@ -146,6 +168,12 @@ def label_texts(
         if sums := shape.sums(column):
             tally.sums.setdefault(task.name, Counter()).update(sums)
     return columns
+
+
+def _count_known(model: Labeller, texts: pa.Array, tally: Tally) -> None:
+    """Counts of texts that are not labelled what would be counted of them."""
+    for first in range(0, len(texts), model.max_texts):
+        tally.read(model.read(Texts(*_buffers(texts.slice(first, model.max_texts)))))
 
 
 def answered(labelling: Labelling, texts: pa.Array) -> dict[str, list[str]]:
@@ -185,11 +213,11 @@ def _label_pieces(
             clock = tally.since(clock, "read")
             before = tally.model_seconds
             after = partial(_on_rows_after, tally.rows, on_rows)
-            table, texts = _label_piece(piece, labelling, model, tally, after)
+            table, texts, digests = _label_piece(piece, labelling, model, tally, after)
             canaries += canary.drawn(table, texts, model.tasks, labelling.canaries_below)
             # of this, what the model did not take went into columns
             clock = tally.since(clock + tally.model_seconds - before, "arrow")
-            writer.write(piece, table)
+            writer.write(piece, table, digests)
             clock = tally.since(clock, "write")
             tally.rows += len(piece.text)
             on_rows(tally.rows)
@@ -208,18 +236,24 @@ def _label_piece(
     model: Labeller,
     tally: Tally,
     on_rows: OnRows,
-) -> tuple[pa.Table, pa.Array]:
-    """The labelled rows of a piece, and their texts."""
+) -> tuple[pa.Table, pa.Array, pa.Array | None]:
+    """The labelled rows of a piece, their texts and, where they are kept, the texts' digests."""
     kept = np.flatnonzero(~piece.rejected())
     texts = piece.text.take(pa.array(kept))
+    digests, known = None, None
+    if labelling.reuse is not None:
+        encoded = texts.dictionary_encode()
+        distinct = digests_of(encoded.dictionary, labelling.reuse)
+        digests = distinct.take(encoded.indices)
+        known = known_answers(distinct, labelling.before, labelling.names)
     columns = [
         *_taken(piece.keys, kept).columns,
         piece.source_file(kept),
         piece.source_row(kept),
-        *label_texts(model, texts, labelling.top, tally, on_rows),
+        *label_texts(model, texts, labelling.top, tally, on_rows, known),
     ]
     schema = output_schema(model.tasks, labelling.columns.keys, model.experts)
-    return pa.Table.from_arrays(columns, schema=schema), texts
+    return pa.Table.from_arrays(columns, schema=schema), texts, digests
 
 
 def _taken(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:

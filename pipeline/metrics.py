@@ -39,7 +39,8 @@ def measures(
         rejects: how many by reason.
         amounts: what labelling added up: `tokens`, `distinct_texts`, `truncated_texts`,
             `padded_tokens` (computed, padding included), `characters`, `lone_bytes`,
-            `carried_rows` (of splits that the run before had alike) and `<stage>_seconds`.
+            `carried_rows` (of splits that an earlier run had alike), `reused_rows` (whose texts
+            one had, in other splits) and `<stage>_seconds`.
     """
     sums = (
         "distinct_texts",
@@ -49,6 +50,7 @@ def measures(
         "characters",
         "lone_bytes",
         "carried_rows",
+        "reused_rows",
     )
     counters = {
         **rows,

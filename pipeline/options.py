@@ -65,7 +65,8 @@ class LabelOptions:
     lineage: str | None = None
     """A file or an http address for OpenLineage events; None for what its environment says."""
     reuse: bool = False
-    """Whether splits that were published for one of the last nights may be taken from there."""
+    """Whether splits and texts that were published for one of the last nights are taken from there,
+    and the texts' digests are kept for the next."""
     keep: str = "1d"
     """So long what was published before in the same place is kept, for those who read it: a number
     and `s`, `min`, `h` or `d`."""

@@ -83,13 +83,15 @@ def prepare(
         publish.check_output(output)
         _refuse_other_date(output, options.date)
     _check_beam_options(beam_options)
+    decides = identity(labelling.digest, labelling.names, options.top)
+    reuse = decides if options.reuse else None
     with reaching("input", ", ".join(options.inputs), begun=False):
         plan = when_there(
             lambda: make_plan(
                 options.inputs,
                 text=options.text,
                 keys=options.keys,
-                identity=identity(labelling.digest, labelling.names, options.top),
+                identity=decides,
                 strict=options.strict,
                 output=output,
                 table_files=options.table_files,
@@ -109,7 +111,12 @@ def prepare(
         output,
         plan.run_id,
         _of_splits(
-            labelling, plan, output, (output, *(before if options.reuse else ())), limits.canary
+            labelling,
+            plan,
+            output,
+            (output, *(before if options.reuse else ())),
+            limits.canary,
+            reuse,
         ),
         _described(options, labelling, plan),
         _versions(),
@@ -154,7 +161,12 @@ def _limits(options: LabelOptions) -> Limits:
 
 
 def _of_splits(
-    labelling: Labelling, plan: Plan, output: str, alike: Sequence[str], canaries: int
+    labelling: Labelling,
+    plan: Plan,
+    output: str,
+    alike: Sequence[str],
+    canaries: int,
+    reuse: str | None,
 ) -> SplitLabelling:
     """How splits are labelled; `alike` are outputs that may have some of them already."""
     staging = publish.staging(output, plan.run_id)
@@ -169,6 +181,7 @@ def _of_splits(
         staging=staging,
         locations=plan.locations,
         before=tuple(folder for folder in nights.folders(alike) if folder != staging),
+        reuse=reuse,
         canaries_below=below(canaries, sum(split.rows for split in plan.splits)),
     )
 

@@ -53,6 +53,8 @@ def lines(outcome: Outcome) -> list[str]:
     ]
     if same := manifest.metrics["counters"].get("carried_rows"):
         result.append(f"  not labelled anew: {same:,} rows of splits that did not change")
+    if known := manifest.metrics["counters"].get("reused_rows"):
+        result.append(f"  not labelled anew: {known:,} rows of texts that the last nights had")
     if manifest.skipped:
         result.append(f"  skipped in the input: {counted(manifest.skipped)}")
     if totals.rows_unreadable or totals.files_unreadable:

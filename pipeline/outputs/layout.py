@@ -24,6 +24,7 @@ from glossator.pipeline.outputs.current import CURRENT, RUNS
 from glossator.pipeline.outputs.manifest import MANIFEST
 from glossator.pipeline.outputs.staging import (
     CANARY,
+    DIGESTS,
     PACKED,
     PART_FILE,
     PLAN,
@@ -47,7 +48,7 @@ MARK = "_glossator.json"
 _MARK_FORMAT = "glossator-runs-1"
 _OF_OUTPUT = frozenset({CURRENT, LEASE, SUCCESS})
 _OF_WORK = frozenset({PLAN, REFUSAL, RECORDS, WORKERS})
-_OF_RUN = _OF_WORK | {CANARY, MANIFEST, REJECTS, REPORT, PACKED, TABLE}
+_OF_RUN = _OF_WORK | {CANARY, DIGESTS, MANIFEST, REJECTS, REPORT, PACKED, TABLE}
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def remove_unfinished(fs: Any, root: str, run_id: str) -> None:
     for folder in (
         f"{root}/{RUNS}",
         stage,
-        *(f"{stage}/{n}" for n in (RECORDS, REJECTS, WORKERS)),
+        *(f"{stage}/{n}" for n in (DIGESTS, RECORDS, REJECTS, WORKERS)),
     ):
         for name in filter(temporary_of, file_sizes(fs, folder)):
             remove_file(fs, f"{folder}/{name}")

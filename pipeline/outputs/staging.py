@@ -33,6 +33,8 @@ RECORDS = "_records"
 """The folder of the records, in staging."""
 PACKED = "_records.json"
 """The records of a run that was published, in one file."""
+DIGESTS = "_texts"
+"""The folder of the digests of labelled texts, where they are kept; see `reuse`."""
 WORKERS = "_workers"
 """The folder, in staging, in which each process that labels has a file."""
 REFUSAL = "_refused.json"
@@ -48,6 +50,11 @@ RUN_ID = r"[0-9a-f]{16}"
 PART_FILE = r"part-\d{5,}-[0-9a-f]{12}\.parquet"
 """The name of a part, and of a rejects file in its folder, as a regular expression."""
 _THREADS = 16
+
+
+def digests_path(part: str) -> str:
+    """Where the digests of a part's texts are, below the folder of the parts."""
+    return f"{DIGESTS}/{part}.bin"
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class SplitRecord:
     canaries: tuple[Canary, ...] = ()
     content: str = ""
     """The digest of what was read; empty where something could not be."""
+    sample: tuple[str, ...] = ()
+    """The smallest of the digests of its texts; none where they are not kept."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from glossator.model.store import atomic_write, open_store
+from glossator.model.store import atomic_write, open_store, put_bytes
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread
 from glossator.pipeline.outputs.schema import reject_schema
@@ -26,8 +26,10 @@ from glossator.pipeline.outputs.staging import (
     Canary,
     RangeRecord,
     SplitRecord,
+    digests_path,
     save_record,
 )
+from glossator.pipeline.outputs.text_digests import joined, sample
 
 _READ_REASONS = ("column", "key")
 """Reasons of rows that say something of how they were read, and not of their text."""
@@ -85,6 +87,7 @@ class SplitWriter:
         self._split = split
         self._keys = keys
         self._schema = schema
+        self._digests: list[bytes] = []
         self._stack = ExitStack()
         self._part: _Parquet
         self._rejects: _Parquet | None = None
@@ -96,13 +99,16 @@ class SplitWriter:
         self._part = self._open(f"{self._split.name}.parquet", self._schema)
         return self
 
-    def write(self, piece: Piece, labelled: pa.Table) -> None:
+    def write(self, piece: Piece, labelled: pa.Table, digests: pa.Array | None = None) -> None:
         """Add a piece: its labelled rows as one row group, its rejects as another.
 
         Args:
             piece: what was read.
             labelled: the rows of it that are not rejected, in the part's columns.
+            digests: of these rows' texts, where they are kept.
         """
+        if digests is not None:
+            self._digests.append(joined(digests))
         self._part.write(labelled)
         self._reject(rejects(piece))
         rejected = np.concatenate([[0], np.cumsum(piece.rejected())])
@@ -174,9 +180,17 @@ class SplitWriter:
             sums={task: dict(counts) for task, counts in (sums or {}).items()},
             canaries=tuple(canaries),
             content=content,
+            sample=self._save_digests(),
         )
         save_record(self._uri, record)
         return record
+
+    def _save_digests(self) -> tuple[str, ...]:
+        """Write the digests of the texts, if they are kept; a sample of them."""
+        content = b"".join(self._digests)
+        if content:
+            put_bytes(self._fs, f"{self._staging}/{digests_path(self._split.name)}", content)
+        return sample(content)
 
     def _range_record(self, range_: Range) -> RangeRecord:
         counts = self._counts[range_]

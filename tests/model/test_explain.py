@@ -41,7 +41,8 @@ def answers(
 
 def labelled(*given: TaskPredictions, cut: bool = False) -> Predictions:
     read = {"padded_tokens": 8, "characters": 20, "lone_bytes": 0}
-    return Predictions(tuple(given), np.array([7]), np.array([cut]), **read, seconds={})
+    tokens, truncated = np.array([7]), np.array([cut])
+    return Predictions(tokens, truncated, **read, tasks=tuple(given), seconds={})
 
 
 MOOD = Task("mood", "single", ("bad", "good"))

@@ -198,9 +198,9 @@ def test_five_nights(place: Place, bundle: Path, other_bundle: Path, stubborn: P
     line = night(late, other_bundle, 4, "--wait-minutes", "0.02").stderr.splitlines()[-1]
     assert "waited 1 s for it" in line and place.status(late)["state"] == "not an output"
     place.deliver(late, texts_of(5)[: (FILES - 1) * ROWS])
-    night(late, other_bundle, 0)
+    night(late, other_bundle, 0, "--reuse")
     place.deliver(late, texts_of(5)[(FILES - 1) * ROWS :], first_file=FILES - 1)
-    run = night(late, other_bundle, 0, "--json")
+    run = night(late, other_bundle, 0, "--json", "--reuse")
     assert json.loads(run.stdout)["metrics"]["counters"]["carried_rows"] > 0
     assert len(stand[late] or {}) == FILES * ROWS
 
@@ -208,6 +208,11 @@ def test_five_nights(place: Place, bundle: Path, other_bundle: Path, stubborn: P
     assert all(place.published(day) == labels for day, labels in stand.items())
     for day in days:
         assert "whole" in good(glossator("verify", place.output.replace("{date}", day), "--deep"))
+
+    again = "2026-11-06"
+    place.deliver(again, texts_of(5)[::-1])
+    run = night(again, other_bundle, 0, "--json", "--reuse")
+    assert json.loads(run.stdout)["metrics"]["counters"]["reused_rows"] == FILES * ROWS
 
 
 def backfill(place: Place, model: Path, days: list[str]) -> None:
