@@ -57,12 +57,12 @@ def audit(
         check_unreadable(found, limits),
         *checks.rejects(now, limits),
         *checks.rows(now, nights, limits),
-        *checks.texts(now, last, limits),
+        *checks.texts(now, nights, limits),
     ]
     for task in tasks:
         if task.kind != "regression":
             made += checks.labels(now, task, gates.references.get(task.name), limits)
-            made += checks.labels_night(now, last, task, limits)
+            made += checks.labels_night(now, nights, task, limits)
             if flips is not None:
                 made.append(checks.flips(flips.get(task.name, {}), last, task, limits))
     return replace(

@@ -7,7 +7,8 @@ model changes. What says too little, for there are too few rows, is said to be s
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -92,7 +93,21 @@ def rows(now: Manifest, nights: Nights, limits: Limits) -> Iterator[Check]:
         )
 
 
-def texts(now: Manifest, last: Night | None, limits: Limits) -> Iterator[Check]:
+def _beside(nights: Nights, check: Callable[[Night | None], Check]) -> Check:
+    """A check beside the last night.
+
+    Where that was another kind of night, as was accepted then, this one need not be of its kind:
+    it passes beside the last usual one as well.
+    """
+    found = check(nights.last)
+    if not found.passed and nights.usual is not None:
+        other = check(nights.usual)
+        if other.passed and other.value is not None:
+            return other
+    return found
+
+
+def texts(now: Manifest, nights: Nights, limits: Limits) -> Iterator[Check]:
     """What the texts are like: how many are distinct, and what they are to the tokenizer."""
     few = _few(now, limits)
     figures: tuple[tuple[str, float | None, Literal["most", "least"], str], ...] = (
@@ -107,20 +122,30 @@ def texts(now: Manifest, last: Night | None, limits: Limits) -> Iterator[Check]:
         else:
             yield checked(name, value, limit, of_what, bound)
     for name, figure in (("distinct", distinct), ("tokens", tokens)):
-        limit, night = getattr(limits, f"{name}_night"), f"{name}_night"
-        if last is None:
-            yield skipped(night, limit, _NO_NIGHT)
-        elif few or _few(last.manifest, limits):
-            yield skipped(night, limit, _FEW)
-        elif name == "tokens" and last.manifest.model != now.model:
-            yield skipped(night, limit, _OTHER_MODEL)
-        else:
-            value, before = figure(now), figure(last.manifest)
-            if value is None or not before:
-                yield skipped(night, limit, _NO_FIGURE)
-            else:
-                off = abs(value - before) / (before if name == "tokens" else 1)
-                yield checked(night, off, limit, f"off the {before:.3g} of {last.name}")
+        check = partial(_texts_night, now, name, figure, limits)
+        yield _beside(nights, check)
+
+
+def _texts_night(
+    now: Manifest,
+    what: str,
+    figure: Callable[[Manifest], float | None],
+    limits: Limits,
+    night: Night | None,
+) -> Check:
+    """One figure of the texts beside another night's."""
+    name, limit = f"{what}_night", getattr(limits, f"{what}_night")
+    if night is None:
+        return skipped(name, limit, _NO_NIGHT)
+    if _few(now, limits) or _few(night.manifest, limits):
+        return skipped(name, limit, _FEW)
+    if what == "tokens" and night.manifest.model != now.model:
+        return skipped(name, limit, _OTHER_MODEL)
+    value, before = figure(now), figure(night.manifest)
+    if value is None or not before:
+        return skipped(name, limit, _NO_FIGURE)
+    off = abs(value - before) / (before if what == "tokens" else 1)
+    return checked(name, off, limit, f"off the {before:.3g} of {night.name}")
 
 
 def labels(
@@ -153,32 +178,36 @@ def labels(
         )
 
 
-def labels_night(now: Manifest, last: Night | None, task: Task, limits: Limits) -> Iterator[Check]:
+def labels_night(now: Manifest, nights: Nights, task: Task, limits: Limits) -> Iterator[Check]:
     """How often a task's labels were given, and how surely, beside the last night."""
     kinds = ["labels_night"]
     if task.kind == "single":
         kinds += ["confidence_night", "accepted_night"]
     for kind in kinds:
-        name, limit = f"{kind}.{task.name}", getattr(limits, kind)
-        if last is None:
-            yield skipped(name, limit, _NO_NIGHT)
-        elif last.manifest.model != now.model:
-            yield skipped(name, limit, _OTHER_MODEL)
-        elif _few(now, limits) or _few(last.manifest, limits):
-            yield skipped(name, limit, _FEW)
-        elif kind == "labels_night":
-            given, before = _shares(now, task), _shares(last.manifest, task)
-            if given is None or before is None:
-                yield skipped(name, limit, _NO_FIGURE)
-            else:
-                yield checked(name, psi(given, before, task), limit, f"beside {last.name}")
-        else:
-            figure = kind.removesuffix("_night")
-            mine, own = (m.answers.get(task.name, {}).get(figure) for m in (now, last.manifest))
-            if mine is None or own is None:
-                yield skipped(name, limit, _NO_FIGURE)
-            else:
-                yield checked(name, abs(mine - own), limit, f"off the {own:.2%} of {last.name}")
+        yield _beside(nights, partial(_labels_night, now, kind, task, limits))
+
+
+def _labels_night(
+    now: Manifest, kind: str, task: Task, limits: Limits, night: Night | None
+) -> Check:
+    """One figure of a task's labels beside another night's."""
+    name, limit = f"{kind}.{task.name}", getattr(limits, kind)
+    if night is None:
+        return skipped(name, limit, _NO_NIGHT)
+    if night.manifest.model != now.model:
+        return skipped(name, limit, _OTHER_MODEL)
+    if _few(now, limits) or _few(night.manifest, limits):
+        return skipped(name, limit, _FEW)
+    if kind == "labels_night":
+        given, before = _shares(now, task), _shares(night.manifest, task)
+        if given is None or before is None:
+            return skipped(name, limit, _NO_FIGURE)
+        return checked(name, psi(given, before, task), limit, f"beside {night.name}")
+    figure = kind.removesuffix("_night")
+    mine, own = (m.answers.get(task.name, {}).get(figure) for m in (now, night.manifest))
+    if mine is None or own is None:
+        return skipped(name, limit, _NO_FIGURE)
+    return checked(name, abs(mine - own), limit, f"off the {own:.2%} of {night.name}")
 
 
 def flips(

@@ -28,6 +28,11 @@ class Night:
         """Its date, or where it is."""
         return str(self.manifest.options.get("date") or "the publication before")
 
+    @property
+    def let_through(self) -> bool:
+        """Whether it did not pass all checks, and was accepted."""
+        return any(check.accepted for check in self.manifest.checks)
+
 
 @dataclass(frozen=True)
 class Nights:
@@ -42,6 +47,12 @@ class Nights:
     def last(self) -> Night | None:
         """What the run is compared with."""
         return self.earlier[0] if self.earlier else self.here
+
+    @property
+    def usual(self) -> Night | None:
+        """The last night that passed all checks, if the last one of all did not."""
+        usual = next((night for night in self.earlier if not night.let_through), None)
+        return None if usual is self.last else usual
 
 
 def outputs_before(template: str, day: str | None) -> tuple[str, ...]:

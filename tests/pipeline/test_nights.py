@@ -48,10 +48,10 @@ def fifth(nights: Path, bundle: Path, tmp_path: Path) -> Label:
     """Labels texts as the 5th night, with more flags; the output is `fifth.out`."""
     shutil.copytree(nights / "out", tmp_path / "out")
 
-    def label(texts: Sequence[str | None] | None, *more: object) -> Any:
+    def label(texts: Sequence[str | None] | None, *more: object, day: str = "2026-11-05") -> Any:
         if texts is not None:
-            write_comments(tmp_path / "in" / "2026-11-05" / "a.parquet", list(texts))
-        return glossator(*arguments(tmp_path, bundle, "2026-11-05"), *more)
+            write_comments(tmp_path / "in" / day / "a.parquet", list(texts))
+        return glossator(*arguments(tmp_path, bundle, day), *more)
 
     label.out = tmp_path / "out" / "2026-11-05"  # type: ignore[attr-defined]
     return label
@@ -145,6 +145,31 @@ def test_labels_that_drift(fifth: Any) -> None:
     run = fifth(drifted, "--accept", "one_label.sentiment", "--accept", "accepted_night")
     refused(run, "labels_night.sentiment is ", "beside 2026-11-04, at most 0.25")
     assert "one_label" not in run.stderr and "accepted_night" not in run.stderr
+
+
+def test_the_night_after_an_event(fifth: Any) -> None:
+    """It may be like the event or like the nights before, and like nothing else."""
+    texts = make_comments(8 * ROWS, seed=5)
+    event = [t for t in texts if "good" in t or "很好" in t][:ROWS]
+    names = ("labels_night", "one_label", "accepted_night", "confidence_night")
+    accepted = [word for name in names for word in ("--accept", name)]
+    run = fifth(event, *accepted)
+    assert run.returncode == 0, run.stderr
+    found = checks(fifth.out)["labels_night.sentiment"]
+    assert found["accepted"] and found["against"] == "beside 2026-11-04"
+    plain = make_comments(ROWS, seed=6)
+    run = fifth(plain, day="2026-11-06")
+    assert run.returncode == 0, run.stderr
+    found = checks(fifth.out.parent / "2026-11-06")["labels_night.sentiment"]
+    assert found["passed"] and found["against"] == "beside 2026-11-04"
+    other = [t for t in texts if "bad" in t or "糟糕" in t][:ROWS]
+    shutil.rmtree(fifth.out.parent / "2026-11-06")
+    run = fifth(other, "--accept", "one_label", day="2026-11-06")
+    refused(run, "labels_night.sentiment is ", "beside 2026-11-05")
+    run = fifth(event[::-1], "--accept", "one_label", day="2026-11-06")
+    assert run.returncode == 0, run.stderr
+    found = checks(fifth.out.parent / "2026-11-06")["labels_night.sentiment"]
+    assert found["passed"] and found["against"] == "beside 2026-11-05"
 
 
 def test_all_empty_but_one(fifth: Any) -> None:
