@@ -84,7 +84,7 @@ def _patience(uri: str) -> dict[str, Any]:
 
 def is_local(fs: Any) -> bool:
     """Whether paths of this fsspec file system are paths of this machine."""
-    return "file" in protocols(fs)
+    return "file" in fs.protocol if isinstance(fs.protocol, tuple) else "file" in protocols(fs)
 
 
 def absolute_uri(uri: str) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
+_CONTAINERS = frozenset((dict, list))
 MAX_DEPTH = 32
 """Objects and lists within each other."""
 
@@ -55,16 +56,15 @@ def _float(text: str) -> float:
 
 
 def _check_depth(value: Any) -> None:
-    level = [value]
+    level = [value] if type(value) in _CONTAINERS else []
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
+            inner = item.values() if isinstance(item, dict) else item
+            if not _CONTAINERS.isdisjoint(map(type, inner)):  # as of most records it is
+                below += [one for one in inner if type(one) in _CONTAINERS]
         if not below:
             return
         level = below
-    if any(isinstance(item, (dict, list)) for item in level):
+    if level:
         raise ValueError(f"has more than {MAX_DEPTH} levels")

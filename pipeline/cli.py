@@ -28,6 +28,7 @@ from glossator.pipeline.flags import (
 if TYPE_CHECKING:
     from glossator.pipeline.prometheus import Meter
 
+_OBJECTS_PER_COLLECTION = 50_000
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -75,7 +76,10 @@ def label(
     from glossator.pipeline.options import LabelOptions, beam_options
     from glossator.pipeline.prometheus import Meter
 
-    gc.freeze()  # what was imported stays: a collection need not look through it, again and again
+    # what was imported stays: a collection need not look through it, again and again; and of tens
+    # of thousands of files more is there at once than after which one is usual
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
 
     report = _Reporter()
     meter = Meter(metrics_file, metrics_push, output, report)

@@ -229,15 +229,19 @@ def _empty(*shape: int) -> NDArray[np.float32]:
     return np.empty(shape, np.float32)
 
 
+def shared_library(path: Path) -> ctypes.CDLL | None:
+    """A library that was built with the package, by its path without a suffix; None without it."""
+    for suffix in EXTENSION_SUFFIXES:
+        if (found := path.with_name(path.name + suffix)).exists():
+            return ctypes.CDLL(str(found))
+    return None
+
+
 @cache
 def loaded() -> ctypes.CDLL | None:
     """The library, if it was built."""
-    folder = Path(__file__).parent
-    for suffix in EXTENSION_SUFFIXES:
-        if (path := folder / f"_native{suffix}").exists():
-            library = ctypes.CDLL(str(path))
-            break
-    else:
+    library = shared_library(Path(__file__).parent / "_native")
+    if library is None:
         return None
     library.glossator_lanes.argtypes = [_int64]
     library.glossator_affine.argtypes = [_int64, _pointer, *[_int64] * 3, *[_pointer] * 3]

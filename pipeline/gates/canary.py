@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -37,13 +37,20 @@ def below(texts: int, rows: int) -> int:
     return min(_HASHES - 1, 2 * texts * _HASHES // max(1, rows))
 
 
-def hashes(uri: str, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """[n] hashes of rows of a file, by their numbers: splitmix64 (Steele et al. 2014)."""
-    seed = int.from_bytes(hashlib.blake2b(uri.encode(), digest_size=8).digest(), "big")
+def hashes(
+    uris: Sequence[str], of: NDArray[np.integer[Any]], rows: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """[n] hashes of rows of files: splitmix64 (Steele et al. 2014).
+
+    Args:
+        uris: of the files.
+        of: [n] whose each row is, as a place among these.
+        rows: [n] their numbers in the files.
+    """
+    seeds = b"".join(hashlib.blake2b(uri.encode(), digest_size=8).digest() for uri in uris)
     with np.errstate(over="ignore"):
-        z = np.uint64(seed) + (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
+        z = np.frombuffer(seeds, ">u8").astype(np.uint64)[of]
+        z += (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ (z >> np.uint64(31)))
@@ -62,13 +69,7 @@ def drawn(table: pa.Table, texts: pa.Array, tasks: Sequence[Task], bound: int) -
         return []
     numbers = table.column("source_row").to_numpy()
     files = table.column("source_file").combine_chunks().dictionary_encode()
-    of_file = files.indices.to_numpy()
-    # rows of a file stand together
-    edges = np.flatnonzero(np.diff(of_file, prepend=-1, append=-1))
-    found = np.empty(len(numbers), np.uint64)
-    for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        uri = files.dictionary[int(of_file[first])].as_py()
-        found[first:last] = hashes(uri, numbers[first:last])
+    found = hashes(files.dictionary.to_pylist(), files.indices.to_numpy(), numbers)
     rows = np.flatnonzero(found < np.uint64(bound))
     rows = rows[np.argsort(found[rows])][:MOST_CANARIES]
     said = answers({task.name: table.column(task.name).take(rows) for task in tasks}, tasks)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -62,6 +63,12 @@ class FileColumns:
     """Of Hive, from the path: `date=2026-11-24`; None where it is the null partition."""
     error: str = ""
     """Why there is no schema."""
+
+    @cached_property
+    def alike(self) -> Hashable:
+        """The same for files of which all is the same that a check looks at."""
+        partitions = tuple(self.partitions.items())
+        return id(self.schema), id(self.nanoseconds), partitions, self.rows > 0, self.error
 
     @classmethod
     def of(

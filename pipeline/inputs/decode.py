@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from glossator.pipeline.inputs.bounds import (
 from glossator.pipeline.inputs.chunks import require_sound
 from glossator.pipeline.inputs.columns import Binding, Reader, aligned, reading_options
 from glossator.pipeline.inputs.footer import parse_footer, read_footer
+from glossator.pipeline.inputs.native.footers import Footer, as_one_file, leaves_of
 from glossator.pipeline.inputs.pages import Chunk
 from glossator.pipeline.inputs.ranges import Range
 from glossator.pipeline.inputs.remote import RemoteFile
@@ -41,6 +43,8 @@ _FETCHED_BYTES = 8 << 20
 """The same of a file on an object store, where each request has its price and takes its time."""
 _HARMLESS_BYTES = 16 << 20
 """A small file that can't take more is decoded at once."""
+_TOGETHER_BYTES = 64 << 20
+"""The same of several that are decoded at once."""
 _SMALL_FOOTER_BYTES = 64 << 10
 _OPTIONS = reading_options("us")
 _BOUNDED_CODECS = ("SNAPPY", "UNCOMPRESSED")
@@ -50,7 +54,7 @@ _BUFFER_BYTES = 4 << 20
 """Fetched at once and held for each column, instead of the column's whole row group."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # frozen, it would take three times as long to make
 class Opened:
     """A file that was found to be the one that was planned."""
 
@@ -71,9 +75,7 @@ class Opened:
         if self.content is None or not self.as_written or len(self.footer) > _SMALL_FOOTER_BYTES:
             return None
         try:
-            return pq.ParquetFile(
-                pa.BufferReader(self.content), page_checksum_verification=True, **_OPTIONS
-            )
+            return _in_small(self.content)
         except UnicodeDecodeError:  # of a column's name
             return None
 
@@ -100,11 +102,11 @@ def open_range(range_: Range, location: str) -> Opened:
         OSError: the store failed; a retry may succeed.
     """
     if location.startswith("/"):  # for tens of thousands of files, faster
-        footer, size, content, opener = _open_local(location)
+        footer, size, content, opener = _open_local(location, range_.file_bytes)
     else:
         fs, path = open_store(location)
-        opened = _open_local(path) if is_local(fs) else _open(fs, path, range_.file_bytes)
-        footer, size, content, opener = opened
+        opens = _open_local if is_local(fs) else partial(_open, fs)
+        footer, size, content, opener = opens(path, range_.file_bytes)
     if hashlib.sha256(footer).hexdigest() != range_.footer_sha256:
         raise SourceChangedError(
             f"{range_.source}: it was replaced after this run was planned: run again"
@@ -116,10 +118,11 @@ _File = tuple[bytes, int, bytes | None, Callable[[], Any]]
 """A file's footer, its size, its content if it is small, and how to open it."""
 
 
-def _open_local(path: str) -> _File:
+def _open_local(path: str, planned: int | None) -> _File:
+    """Of a file that has another size than was planned, the footer is another one, too."""
     file = os.open(path, os.O_RDONLY)  # of tens of thousands of files a file object costs more
     try:
-        size = os.fstat(file).st_size
+        size = os.fstat(file).st_size if planned is None else planned
         if size <= SMALL_BYTES:
             return _in_memory(os.pread(file, size, 0))
         length = int.from_bytes(os.pread(file, 4, size - 8), "little") + 8
@@ -146,6 +149,16 @@ def _open(fs: Any, path: str, planned: int | None) -> _File:
 def _in_memory(data: bytes) -> _File:
     length = int.from_bytes(data[-8:-4], "little") + 8
     return data[-length:], len(data), data, lambda: io.BytesIO(data)
+
+
+def _in_small(content: bytes) -> pq.ParquetFile:
+    """A file that is wholly in memory."""
+    return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True, **_OPTIONS)
+
+
+def _most_bytes(rows: int, size: int) -> int:
+    """What so many rows of a file can take, each as long as all the file's bytes decompressed."""
+    return (rows + 4) * _MAX_RATIO * size
 
 
 def decode_rows(range_: Range, location: str, readers: Sequence[Reader]) -> Iterator[Batches]:
@@ -190,6 +203,8 @@ class SmallFiles:
         self._leaves = _leaves(metadata, binding.readers[0])
         self._width = sum(leaf.width for leaf in self._leaves)
         self._repeated = any(leaf.repetition for leaf in self._leaves)
+        self._reads_plainly = self._reader is not None and self._reader.options == _OPTIONS
+        self._plain_leaves = leaves_of(metadata.schema, {leaf.number for leaf in self._leaves})
 
     def decode(self, opened: Opened) -> pa.RecordBatch | None:
         """All rows of a file's range; None if another way has to be tried, for whatever reason."""
@@ -198,12 +213,46 @@ class SmallFiles:
             return None
         if rows != metadata.num_rows or not self._is_harmless(opened.content, opened):
             return None
-        if opened.small is None or self._reader.options != _OPTIONS:
+        if opened.small is None or not self._reads_plainly:
             return None
         try:
             table = opened.small.read(self._reader.projection, use_threads=False)
         except (pa.ArrowException, OSError, MemoryError):
             return None
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if len(batches) == 1 and table.num_rows == rows else None
+
+    def weight(self, opened: Opened, plain: Footer) -> float:
+        """What a file adds to those that are decoded together, as a part of what they may have.
+
+        It is infinite of one that is not to be decoded with others.
+        """
+        rows, content = opened.range_.rows, opened.content
+        if content is None or not opened.as_written or not 0 < rows <= MAX_BATCH_ROWS:
+            return math.inf
+        if opened.range_.start or rows != sum(plain.group_rows):
+            return math.inf
+        if self._repeated or not self._reads_plainly or len(opened.footer) > _SMALL_FOOTER_BYTES:
+            return math.inf
+        most = max(rows * self._width, _most_bytes(rows, len(content)))
+        return math.inf if most > _HARMLESS_BYTES else most / _TOGETHER_BYTES
+
+    def decode_together(self, files: Sequence[Opened]) -> pa.RecordBatch | None:
+        """All rows of files with plain footers; None if each has to be decoded by itself.
+
+        Args:
+            files: whose weights are not more than 1 together.
+        """
+        contents = [opened.content for opened in files if opened.content is not None]
+        sizes = [len(opened.footer) for opened in files]
+        content = as_one_file(contents, sizes, self._plain_leaves)
+        if content is None or self._reader is None:
+            return None
+        try:
+            table = _in_small(content).read(self._reader.projection, use_threads=False)
+        except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError):
+            return None
+        rows = sum(opened.range_.rows for opened in files)
         batches = table.combine_chunks().to_batches()
         return batches[0] if len(batches) == 1 and table.num_rows == rows else None
 
@@ -217,7 +266,7 @@ class SmallFiles:
         rows = metadata.num_rows
         if reader is None or self._repeated or rows * self._width > _HARMLESS_BYTES:
             return False
-        if (rows + 4) * _MAX_RATIO * len(content) > _HARMLESS_BYTES:
+        if _most_bytes(rows, len(content)) > _HARMLESS_BYTES:
             return False
         numbers = range(metadata.num_row_groups)
         try:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted, uri_below
@@ -44,8 +44,7 @@ _OURS = "output of Glossator"
 _THREADS = 16
 
 
-@dataclass(frozen=True)
-class InputFile:
+class InputFile(NamedTuple):
     """One file to read, as it was listed."""
 
     uri: str
@@ -305,7 +304,8 @@ class _Input:
         for name, entry in sorted(names.items()):
             if entry.kind != "folder" and glob.may_end(folder.state):
                 self._note(entry)
-            state = glob.step(folder.state, name)
+            # a step costs more than all else that is done for a file
+            state = folder.state if glob is EVERYTHING else glob.step(folder.state, name)
             if not state:
                 continue
             if is_hidden(name) and not glob.names_hidden:

@@ -31,5 +31,8 @@ def partition_scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
 
 def partitions_of(uri: str) -> dict[str, str | None]:
     """The partitions in a path: `.../date=2026-11-24/x.parquet`."""
-    pairs = [part.split("=", 1) for part in uri.split("/")[:-1] if "=" in part]
+    folder = uri.rpartition("/")[0]
+    if "=" not in folder:
+        return {}
+    pairs = [part.split("=", 1) for part in folder.split("/") if "=" in part]
     return {key: None if value == NULL_PARTITION else unquote(value) for key, value in pairs}

@@ -21,6 +21,7 @@ from glossator.pipeline.inputs.columns import Columns, FileColumns, Reader
 from glossator.pipeline.inputs.decode import SMALL_BYTES, Batches, decode_rows
 from glossator.pipeline.inputs.discover import InputFile, discover
 from glossator.pipeline.inputs.footer import parse_footer, read_footer
+from glossator.pipeline.inputs.native.footers import Footer, read_footers
 from glossator.pipeline.inputs.partitions import partitions_of
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.resolve import resolve
@@ -41,8 +42,10 @@ MAX_FILES_PER_SPLIT = 8192
 
 _THREADS = 16
 _FILES_PER_TASK = 8
-_HELD_BYTES = 64 << 10
+_HELD_BYTES = 128 << 10
 """Of footers that are held until they are parsed together."""
+_KNOWN_FOOTERS = 64
+"""Kinds of plain footers that are remembered."""
 _QUICK_SECS = 5e-4
 """For a footer: where it takes longer than this, it is the store that does."""
 
@@ -81,8 +84,7 @@ class Plan:
     """How to open the sources whose URI does not say it, by URI: never written anywhere."""
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     source: Source
     columns: FileColumns | None
     row_groups: tuple[int, ...]
@@ -169,7 +171,7 @@ def _read_footers(found: Sequence[InputFile]) -> list[_File]:
         files += _files(some, described)
         seconds = time.monotonic() - started
     if seconds < _QUICK_SECS * _FILES_PER_TASK:  # threads would only take longer
-        return files + [file for some in tasks[2:] for file in _files(some, described)]
+        return files + _files(found[2 * _FILES_PER_TASK :], described)
     with ThreadPoolExecutor(_THREADS) as pool:
         for read in pool.map(lambda some: _files(some, described), tasks[2:]):
             files += read
@@ -177,27 +179,46 @@ def _read_footers(found: Sequence[InputFile]) -> list[_File]:
 
 
 class _Described:
-    """What files' footers say of their columns: of files of one schema it is found out once."""
+    """What files' footers say: what many have in common is found out once."""
 
     def __init__(self) -> None:
         self._known: deque[tuple[Any, pq.ParquetSchema, FileColumns]] = deque(maxlen=8)
+        self._plain: dict[bytes, tuple[FileColumns, int]] = {}
+        """By what plain footers share: columns, and how many there are in a row group."""
 
-    def columns(self, uri: str, footer: bytes, metadata: pq.FileMetaData) -> FileColumns:
+    def file(
+        self, uri: str, footer: bytes, plain: Footer | None
+    ) -> tuple[FileColumns, tuple[int, ...]]:
+        """A file's columns, and the rows of its row groups.
+
+        Raises:
+            pa.ArrowException, OSError: its footer can't be read.
+        """
+        if plain is not None and plain.shared in self._plain:
+            columns, count = self._plain[plain.shared]
+            if count == plain.columns:
+                return self._alike(columns, uri, sum(plain.group_rows)), plain.group_rows
+        metadata = parse_footer(footer)
+        columns = self._columns(uri, footer, metadata)
+        if plain is not None and len(self._plain) < _KNOWN_FOOTERS:
+            self._plain[plain.shared] = columns, metadata.num_columns
+        groups = range(metadata.num_row_groups)
+        return columns, tuple(metadata.row_group(i).num_rows for i in groups)
+
+    def _columns(self, uri: str, footer: bytes, metadata: pq.FileMetaData) -> FileColumns:
         """As `FileColumns.of`; files of one schema share its objects."""
         schema, arrow = metadata.schema, (metadata.metadata or {}).get(b"ARROW:schema")
         for known_arrow, known, columns in list(self._known):
             if known_arrow == arrow and known.equals(schema):
-                return FileColumns(
-                    uri,
-                    metadata.num_rows,
-                    columns.schema,
-                    columns.nanoseconds,
-                    partitions_of(uri),
-                    columns.error,
-                )
+                return self._alike(columns, uri, metadata.num_rows)
         columns = FileColumns.of(uri, footer, metadata)
         self._known.appendleft((arrow, schema, columns))
         return columns
+
+    @staticmethod
+    def _alike(known: FileColumns, uri: str, rows: int) -> FileColumns:
+        partitions = partitions_of(uri)
+        return FileColumns(uri, rows, known.schema, known.nanoseconds, partitions, known.error)
 
 
 def _files(some: Sequence[InputFile], described: _Described) -> list[_File]:
@@ -213,9 +234,17 @@ def _files(some: Sequence[InputFile], described: _Described) -> list[_File]:
         held.append((file, _fetched(file)))
         size += len(held[-1][1].footer)
         if size > _HELD_BYTES:
-            files += [_file(*one, described) for one in held]
+            files += _parsed(held, described)
             held, size = [], 0
-    return files + [_file(*one, described) for one in held]
+    return files + _parsed(held, described)
+
+
+def _parsed(held: Sequence[tuple[InputFile, _Fetched]], described: _Described) -> list[_File]:
+    plain = read_footers([fetched.footer for _, fetched in held])
+    return [
+        _file(file, fetched, footer, described)
+        for (file, fetched), footer in zip(held, plain, strict=True)
+    ]
 
 
 class _Fetched(NamedTuple):
@@ -240,18 +269,16 @@ def _fetched(file: InputFile) -> _Fetched:
     return _Fetched(footer, fingerprint)
 
 
-def _file(file: InputFile, fetched: _Fetched, described: _Described) -> _File:
+def _file(file: InputFile, fetched: _Fetched, plain: Footer | None, described: _Described) -> _File:
     footer, fingerprint = fetched
     if file.error is not None:
         return _unreadable(file, fingerprint, file.error)
     try:
         if not footer:
             raise pa.ArrowInvalid("no Parquet footer at its end (truncated, or not Parquet)")
-        metadata = parse_footer(footer)
-        columns = described.columns(file.uri, footer, metadata)
+        columns, groups = described.file(file.uri, footer, plain)
     except (pa.ArrowException, OSError) as error:  # from bytes in memory: no store is to blame
         return _unreadable(file, fingerprint, " ".join(str(error).split()))
-    groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     digest = hashlib.sha256(footer).hexdigest()
     source = Source(file.uri, file.size, fingerprint, sum(groups), digest)
     return _File(source, columns, groups)

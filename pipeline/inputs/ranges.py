@@ -20,6 +20,10 @@ class Range:
     file_bytes: int | None = None
     """The file's size when it was planned, so that no store is asked again; None if not known."""
 
+    def __hash__(self) -> int:
+        """Of what tells ranges of one plan apart: there are tens of thousands of them."""
+        return hash((self.source, self.start))
+
     @property
     def rows(self) -> int:
         """How many rows are planned."""

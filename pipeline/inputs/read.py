@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.check import check, cut
 from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
 from glossator.pipeline.inputs.decode import Batches, Opened, SmallFiles, decode, open_range
+from glossator.pipeline.inputs.native.footers import Footer, read_footers
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.values import row_bytes, without
 
@@ -35,9 +38,11 @@ _CHECKED_BYTES = 4 << 20
 """Batches are checked together up to this: of many small files there are many batches."""
 _HELD_BYTES = 4 << 20
 """A small file that decodes to no more is held until all of it is decoded."""
-_BOUND_FILES = 16
-_BOUND_BYTES = 64 << 10
+_BOUND_FILES = 128
+_BOUND_BYTES = 256 << 10
 """Of small files, which are bound to the columns together."""
+_KNOWN_KINDS = 64
+"""Kinds of plain footers that are remembered."""
 _THREADS = 16
 """Small files that are fetched from a remote store at the same time."""
 _TURN = threading.Lock()
@@ -155,9 +160,17 @@ def _in_turn(pieces: Iterator[Piece | Unread]) -> Iterator[Piece | Unread]:
 
 
 class _Decoded(NamedTuple):
-    span: Span
+    spans: tuple[Span, ...]
     batches: Batches
     binding: Binding
+
+    def by_span(self) -> Iterator[_Decoded]:
+        """The same, each span by itself."""
+        row = 0
+        for span in self.spans:
+            batches = tuple(batch.slice(row, span.rows) for batch in self.batches)
+            yield _Decoded((span,), batches, self.binding)
+            row += span.rows
 
 
 class _Misfit(NamedTuple):
@@ -179,29 +192,48 @@ def _decoded(
     split: Split, columns: Columns, locations: Mapping[str, str], known: Mapping[Range, Unread]
 ) -> Iterator[_Decoded | _Misfit | Unread]:
     """The rows of all ranges as they come from the files."""
-    binder = _Binder(columns)
     alone = len(split.ranges) == 1
-    for range_, opened, bound in _bound(_opened(split.ranges, locations, known), binder):
-        if opened is None:
-            yield known[range_]
+    for files in _together(_bound(_opened(split.ranges, locations, known), _Binder(columns))):
+        together = _decoded_together(files) if len(files) > 1 else None
+        if together is not None:
+            yield together
             continue
-        if isinstance(bound, str):
-            yield from _misfit(range_, bound)
-            continue
-        row = range_.start
-        try:
-            decoded = decode(opened, bound.binding) if alone else _decode_whole(opened, bound)
-            for some in decoded:
-                span = Span(range_, row, some[0].num_rows)
-                yield _Decoded(span, some, bound.binding)
-                row += span.rows
-        except CorruptRange as error:
-            if row > range_.start:
-                raise
-            yield Unread(range_, error.reason, error.detail)
-        except Exception:
-            with reaching("input", range_.source):
-                raise
+        for file in files:
+            if file.opened is None:
+                yield known[file.range_]
+            elif isinstance(file.bound, str):
+                yield from _misfit(file.range_, file.bound)
+            else:
+                yield from _decoded_file(file.range_, file.opened, file.bound, alone)
+
+
+def _decoded_together(files: Sequence[_File]) -> _Decoded | None:
+    bound, opened = files[0].bound, [file.opened for file in files if file.opened is not None]
+    assert isinstance(bound, _Bound)
+    batch = bound.small.decode_together(opened)
+    if batch is None:
+        return None
+    spans = tuple(Span(file.range_, 0, file.range_.rows) for file in files)
+    return _Decoded(spans, (batch,), bound.binding)
+
+
+def _decoded_file(
+    range_: Range, opened: Opened, bound: _Bound, alone: bool
+) -> Iterator[_Decoded | Unread]:
+    row = range_.start
+    try:
+        decoded = decode(opened, bound.binding) if alone else _decode_whole(opened, bound)
+        for some in decoded:
+            span = Span(range_, row, some[0].num_rows)
+            yield _Decoded((span,), some, bound.binding)
+            row += span.rows
+    except CorruptRange as error:
+        if row > range_.start:
+            raise
+        yield Unread(range_, error.reason, error.detail)
+    except Exception:
+        with reaching("input", range_.source):
+            raise
 
 
 def _bytes(item: _Decoded | _Misfit | Unread) -> int:
@@ -237,7 +269,7 @@ def _opened(
     """The files of ranges, in order; None of those that can't be read."""
 
     def opened(range_: Range) -> Opened | None:
-        if range_ in known:
+        if known and range_ in known:  # a range's hash is dear, and most are not
             return None
         try:
             return open_range(range_, locations.get(range_.source, range_.source))
@@ -260,10 +292,18 @@ def _opened(
         yield from ((range_, future.result()) for range_, future in ahead)
 
 
-def _bound(
-    files: Iterable[tuple[Range, Opened | None]], binder: _Binder
-) -> Iterator[tuple[Range, Opened | None, _Bound | str]]:
-    """The files with how to read them, or why their columns don't fit.
+class _File(NamedTuple):
+    range_: Range
+    opened: Opened | None
+    """None of one that can't be read."""
+    bound: _Bound | str
+    """How to read it, or why its columns don't fit."""
+    weight: float
+    """Of `SmallFiles.weight`."""
+
+
+def _bound(files: Iterable[tuple[Range, Opened | None]], binder: _Binder) -> Iterator[list[_File]]:
+    """The files with how to read them, some at a time.
 
     A few small ones are opened, and then bound: what a step needs is still in the processor's
     caches when the next file's turn comes, so that they take two thirds of the time.
@@ -274,9 +314,24 @@ def _bound(
         held.append((range_, opened))
         size += len(opened.content or b"") if opened else 0
         if len(held) == _BOUND_FILES or size > _BOUND_BYTES:
-            yield from [(one, *binder.bind(file)) for one, file in held]
+            yield binder.bind_all(held)
             held, size = [], 0
-    yield from [(one, *binder.bind(file)) for one, file in held]
+    yield binder.bind_all(held)
+
+
+def _together(files: Iterable[list[_File]]) -> Iterator[list[_File]]:
+    """The files in order, those together that can be decoded at once."""
+    for some in files:
+        run: list[_File] = []
+        weight = 0.0
+        for file in some:
+            weight += file.weight
+            if run and (weight > 1 or file.bound is not run[0].bound):
+                yield run
+                run, weight = [], file.weight
+            run.append(file)
+        if run:
+            yield run
 
 
 def _is_local(range_: Range, locations: Mapping[str, str]) -> bool:
@@ -304,22 +359,47 @@ class _Binder:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self._known: deque[_Known] = deque(maxlen=8)
+        self._plain: dict[tuple[Any, ...], _Known] = {}
+        """By what plain footers share, and the folder."""
 
-    def bind(self, opened: Opened | None) -> tuple[Opened | None, _Bound | str]:
-        """The file to read, and how, or why its columns don't fit."""
+    def bind_all(self, files: Sequence[tuple[Range, Opened | None]]) -> list[_File]:
+        """How to read files, as they stand here."""
+        footers = [opened.footer if opened else b"" for _, opened in files]
+        plain = read_footers(footers if len(files) > 1 else [])
+        found = zip_longest(files, plain)
+        return [self._file(range_, opened, footer) for (range_, opened), footer in found]
+
+    def _file(self, range_: Range, opened: Opened | None, plain: Footer | None) -> _File:
         if opened is None:
-            return None, ""
+            return _File(range_, None, "", math.inf)
+        if plain is None or not sum(plain.group_rows):
+            known = self._known_of(opened)
+        else:
+            folder = range_.source.rpartition("/")[0]
+            about = (plain.shared, plain.columns, folder)
+            if about not in self._plain:
+                if len(self._plain) == _KNOWN_KINDS:
+                    self._plain.clear()
+                self._plain[about] = self._known_of(opened)
+            known = self._plain[about]
+        if known.has_dictionaries:
+            opened = opened.without_arrow_schema()
+        bound, weight = known.bound, math.inf
+        if plain is not None and isinstance(bound, _Bound):
+            weight = bound.small.weight(opened, plain)
+        return _File(range_, opened, bound, weight)
+
+    def _known_of(self, opened: Opened) -> _Known:
         metadata = opened.metadata
         # a path holds partitions; Arrow's own schema is beside that of Parquet
         folder = opened.range_.source.rpartition("/")[0]
         about = (metadata.metadata, folder, metadata.num_rows > 0)
         for known in self._known:
             if known.about == about and metadata.schema.equals(known.schema):
-                break
-        else:
-            known = _Known(about, metadata.schema, *self._bind(opened))
-            self._known.appendleft(known)
-        return opened.without_arrow_schema() if known.has_dictionaries else opened, known.bound
+                return known
+        known = _Known(about, metadata.schema, *self._bind(opened))
+        self._known.appendleft(known)
+        return known
 
     def _bind(self, opened: Opened) -> tuple[_Bound | str, bool]:
         try:
@@ -353,7 +433,7 @@ def _checked(
             group, rows, size = [], 0, 0
         if isinstance(item, _Decoded):
             group.append(item)
-            rows, size = rows + item.span.rows, size + more
+            rows, size = rows + item.batches[0].num_rows, size + more
             if size > _CHECKED_BYTES:  # it is not to be held while the next is decoded
                 del item
                 yield from _check_group(group, columns)
@@ -368,12 +448,14 @@ def _check_group(group: Sequence[_Decoded], columns: Columns) -> Iterator[_Rows]
     try:
         yield _check(group, columns)
     except pa.ArrowException as error:
-        if len(group) > 1:  # which of them, or none: dictionaries within lists can't be joined
-            for item in group:
-                yield from _check_group([item], columns)
+        # which of them, or none: dictionaries within lists can't be joined
+        parts = [part for item in group for part in item.by_span()]
+        if len(parts) > 1:
+            for part in parts:
+                yield from _check_group([part], columns)
             return
         why = " ".join(str(error).split())
-        raise CorruptRange(group[0].span.range_, "corrupt", why) from error
+        raise CorruptRange(parts[0].spans[0].range_, "corrupt", why) from error
 
 
 def _check(group: Sequence[_Decoded], columns: Columns) -> _Rows:
@@ -391,7 +473,9 @@ def _check(group: Sequence[_Decoded], columns: Columns) -> _Rows:
     reason = pc.if_else(lost, pa.scalar("key"), checked.reason)
     detail = pc.if_else(lost, key_detail, checked.detail)
     table = pa.table([text, *keys, reason, detail], names=_names(columns.keys))
-    return _Rows(tuple(item.span for item in group), table, sizes + row_bytes(text))
+    return _Rows(
+        tuple(span for item in group for span in item.spans), table, sizes + row_bytes(text)
+    )
 
 
 def _add_detail(detail: pa.Array, sizes: NDArray[np.int64], rows: NDArray[np.int64]) -> pa.Array:

@@ -132,11 +132,14 @@ def _guess(files: Sequence[FileColumns], keys: Sequence[str]) -> str:
     rows: Counter[str] = Counter()
     fields: dict[str, pa.Field] = {}
     total = sum(file.rows for file in known)
+    counts: Counter[int] = Counter()
     for file in known:
-        for field in file.known_schema:
+        counts[id(file.schema)] += file.rows if total else 1
+    for schema in {id(file.schema): file.known_schema for file in known}.values():
+        for field in schema:
             if _may_be_text(field):
                 fields.setdefault(field.name, field)
-                rows[field.name] += file.rows if total else 1
+                rows[field.name] += counts[id(schema)]
     most = max(rows.values(), default=0)
     half = (total or len(known)) / 2
     usual = [field for name, field in fields.items() if rows[name] > min(half, most - 1)]
@@ -154,10 +157,9 @@ def _fitting(
     fit, misfits = [], []
     found: dict[Hashable, str | None] = {}
     for file in files:
-        alike = _alike(file)
-        if alike not in found:
-            found[alike] = _misfit(file, check)
-        if (why := found[alike]) is None:
+        if file.alike not in found:
+            found[file.alike] = _misfit(file, check)
+        if (why := found[file.alike]) is None:
             fit.append(file)
         else:
             misfits.append(f"{file.uri}: {why}")
@@ -168,12 +170,6 @@ def _fitting(
     if misfits and (strict or not fit):
         raise UsageError(misfits[0], parameter=parameter)
     return fit
-
-
-def _alike(file: FileColumns) -> Hashable:
-    """The same for files of which all is the same that a check looks at."""
-    partitions = tuple(file.partitions.items())
-    return id(file.schema), id(file.nanoseconds), partitions, file.rows > 0, file.error
 
 
 def _misfit(file: FileColumns, check: Callable[[FileColumns], object]) -> str | None:
@@ -189,7 +185,7 @@ def _with_types(columns: Columns, files: Sequence[FileColumns], keys: Sequence[s
     fields = []
     groups: dict[Hashable, list[FileColumns]] = {}
     for file in files:
-        groups.setdefault(_alike(file), []).append(file)
+        groups.setdefault(file.alike, []).append(file)
     for key in keys:
         rows: dict[pa.DataType, int] = {}
         partitions = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from glossator.pipeline.errors import ReconcileError
 from glossator.pipeline.inputs.plan import Plan, Source
 from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.metrics import of_split, summed
+from glossator.pipeline.outputs.remembered import Remembered
 from glossator.pipeline.outputs.staging import PART_FILE, REJECTS, RUN_ID, SplitRecord
 
 MANIFEST = "_manifest.json"
@@ -152,13 +152,20 @@ class Manifest:
         return dumps(content)
 
 
-@functools.lru_cache(maxsize=2)  # of tens of thousands of inputs it takes a while
-def parse(text: str | bytes, where: str) -> Manifest:
+MANIFESTS: Remembered[Manifest] = Remembered(2)
+"""The last manifests of this process."""
+
+
+def parse(text: bytes, where: str) -> Manifest:
     """Read the text of a manifest; `where` is its place, for the message.
 
     Raises:
         UsageError: it is damaged, or forged, or not of the format known here.
     """
+    return MANIFESTS.of(text) or MANIFESTS.keep(text, _parse(text, where))
+
+
+def _parse(text: bytes, where: str) -> Manifest:
     try:
         fields = loads(text)
         found = fields.pop("format", None)

@@ -27,7 +27,7 @@ from glossator.pipeline.outputs.current import (
     utc_now,
 )
 from glossator.pipeline.outputs.layout import SUCCESS
-from glossator.pipeline.outputs.manifest import MANIFEST, Manifest, Version, parse
+from glossator.pipeline.outputs.manifest import MANIFEST, MANIFESTS, Manifest, Version, parse
 from glossator.pipeline.outputs.staging import (
     PACKED,
     RECORDS,
@@ -218,7 +218,9 @@ def publish(
     pack_records(staging(out, run_id), sorted(records, key=lambda record: record.index))
     # what is said to be published has to be there even if the power fails
     sync(fs, [f"{folder}/{file.name}" for file in manifest.files])
-    put_bytes(fs, f"{folder}/{MANIFEST}", manifest.to_json().encode(), durable=True)
+    text = manifest.to_json().encode()
+    put_bytes(fs, f"{folder}/{MANIFEST}", text, durable=True)
+    MANIFESTS.keep(text, manifest)
     rejects = [f"{folder}/{REJECTS}"] if manifest.rejects else []
     sync(fs, [*rejects, folder, f"{root}/{RUNS}", root])
     switch(out, run_id, manifest.published, token)

@@ -7,8 +7,6 @@ sees what was to be done.
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from glossator.pipeline.errors import JobError
 from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.plan import Plan, Source
 from glossator.pipeline.inputs.ranges import Split
+from glossator.pipeline.outputs.remembered import Remembered
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"
@@ -155,7 +154,15 @@ def save_plan(plan: Plan, staging: str) -> None:
         ],
     }
     fs, root = open_store(staging)
-    put_bytes(fs, f"{root}/{PLAN}", dumps(content).encode())
+    text = dumps(content).encode()
+    put_bytes(fs, f"{root}/{PLAN}", text)
+    PLANS.keep(text, replace(plan, locations={}))
+
+
+PLANS: Remembered[Plan] = Remembered(1)
+"""The last plan of this process."""
+_SPLIT_RECORDS: Remembered[SplitRecord] = Remembered(32)
+"""Those that were written last."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +188,12 @@ def load_plan(staging: str) -> Plan:
     text = read_bytes(fs, f"{root}/{PLAN}")
     if text is None:
         raise JobError(f"{where}: is not there any more: run it again")
-    return _parse_plan(text, where, PurePosixPath(root).name)
+    known, run_id = PLANS.of(text), PurePosixPath(root).name
+    if known is not None and known.run_id == run_id:
+        return known
+    return PLANS.keep(text, _parse_plan(text, where, run_id))
 
 
-@functools.lru_cache(maxsize=1)  # of tens of thousands of files it takes a while
 def _parse_plan(text: bytes, where: str, run_id: str) -> Plan:
     try:
         content = from_json(_PlanFile, loads(text))
@@ -228,8 +237,9 @@ def completed_records(staging: str) -> dict[str, SplitRecord]:
 def save_record(staging: str, record: SplitRecord) -> None:
     """Write the record of a split, which makes it done: its files have to be there."""
     fs, root = open_store(staging)
-    text = json.dumps(record.to_json(), ensure_ascii=False, indent=1)
-    put_bytes(fs, f"{root}/{RECORDS}/{record.part}.json", text.encode())
+    text = dumps(record.to_json()).encode()
+    put_bytes(fs, f"{root}/{RECORDS}/{record.part}.json", text)
+    _SPLIT_RECORDS.keep(text, record)
 
 
 def pack_records(staging: str, records: Iterable[SplitRecord]) -> None:
@@ -267,7 +277,7 @@ def completed_record(staging: str, part: str) -> SplitRecord | None:
 def _whole(part: str, text: bytes, sizes: Mapping[str, int]) -> SplitRecord | None:
     """The record in `text` if it is one of that part, and its files are there in full size."""
     try:
-        record = SplitRecord.from_json(loads(text))
+        record = _SPLIT_RECORDS.of(text) or SplitRecord.from_json(loads(text))
     except TypedJsonError:
         return None
     return record if record.part == part and _is_whole(record, sizes) else None

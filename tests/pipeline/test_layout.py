@@ -25,7 +25,7 @@ from glossator.pipeline.outputs.publish import (
     settle,
     staging,
 )
-from glossator.pipeline.outputs.staging import completed_records, load_plan, save_plan
+from glossator.pipeline.outputs.staging import PLANS, completed_records, load_plan, save_plan
 
 
 @pytest.fixture
@@ -206,6 +206,7 @@ def test_the_runs_carry_our_mark(tmp_path: Path, plan: Any) -> None:
         assert begin(out, plan) == []
         mark = json.loads(fs.cat_file(f"{root}/_runs/_glossator.json"))
         assert mark == {"format": "glossator-runs-1", "owner": "glossator"}
+        PLANS.forget()  # what is written is read
         assert load_plan(staging(out, plan.run_id)) == plan
         check_output(out)
         publish(out, plan.run_id, manifest(plan.run_id, {}))

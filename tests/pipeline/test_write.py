@@ -298,7 +298,7 @@ def test_manifest_sums_up_and_is_read_back(tmp_path: Path) -> None:
     manifest = build(
         plan, records[::-1], model="m", options={"a": 1}, timings={"s": 1.5}, versions={"v": "1"}
     )
-    assert parse(manifest.to_json(), "here") == manifest
+    assert parse(manifest.to_json().encode(), "here") == manifest
     assert json.loads(manifest.to_json())["format"] == "glossator-output-2"
     assert [part.rows for part in manifest.parts] == [13, 3]
     assert [file.rows for file in manifest.rejects] == [1, 1]
