@@ -88,6 +88,8 @@ class FileColumns:
         leaves = [metadata.schema.column(i) for i in range(len(metadata.schema))]
         same = all(leaf.physical_type != "INT96" for leaf in leaves)
         try:
+            for leaf in leaves:  # Arrow's own schema, if there is one, may not show a name
+                leaf.path.encode()
             schema = _named_enums(_schema(footer, metadata, "us"), leaves)
             nanoseconds = schema if same else _named_enums(_schema(footer, metadata, "ns"), leaves)
         except UnicodeDecodeError as error:

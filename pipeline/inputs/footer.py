@@ -78,13 +78,24 @@ def _parse(footer: bytes) -> pq.FileMetaData:
     ).metadata
 
 
+def paths_of(schema: pq.ParquetSchema) -> list[bytes]:
+    """The names of a footer's columns from the outermost on, with dots between.
+
+    Schemas that are equal to Arrow may differ in those of lists.
+    """
+    return [_path(schema.column(i)) for i in range(len(schema))]
+
+
+def _path(column: pq.ColumnSchema) -> bytes:
+    try:
+        return str(column.path).encode()
+    except UnicodeDecodeError as error:
+        return bytes(error.object)
+
+
 def _checked(metadata: pq.FileMetaData) -> pq.FileMetaData:
-    schema = metadata.schema
-    for i in range(metadata.num_columns):
-        try:
-            levels = schema.column(i).path.count(".")
-        except UnicodeDecodeError as error:
-            levels = error.object.count(b".")
+    for path in paths_of(metadata.schema):
+        levels = path.count(b".")
         if levels > _MAX_NESTING:
             raise pa.ArrowInvalid(f"its schema is nested {levels} levels deep")
     for i in range(metadata.num_row_groups):

@@ -20,7 +20,7 @@ from glossator.pipeline.errors import NotYetError
 from glossator.pipeline.inputs.columns import Columns, FileColumns, Reader
 from glossator.pipeline.inputs.decode import SMALL_BYTES, Batches, decode_rows
 from glossator.pipeline.inputs.discover import InputFile, discover
-from glossator.pipeline.inputs.footer import parse_footer, read_footer
+from glossator.pipeline.inputs.footer import parse_footer, paths_of, read_footer
 from glossator.pipeline.inputs.native.footers import Footer, read_footers
 from glossator.pipeline.inputs.partitions import partitions_of
 from glossator.pipeline.inputs.ranges import Range, Split
@@ -183,6 +183,7 @@ class _Described:
 
     def __init__(self) -> None:
         self._known: deque[tuple[Any, pq.ParquetSchema, FileColumns]] = deque(maxlen=8)
+        """Beside what else Arrow looks at in a footer."""
         self._plain: dict[bytes, tuple[FileColumns, int]] = {}
         """By what plain footers share: columns, and how many there are in a row group."""
 
@@ -207,12 +208,13 @@ class _Described:
 
     def _columns(self, uri: str, footer: bytes, metadata: pq.FileMetaData) -> FileColumns:
         """As `FileColumns.of`; files of one schema share its objects."""
-        schema, arrow = metadata.schema, (metadata.metadata or {}).get(b"ARROW:schema")
-        for known_arrow, known, columns in list(self._known):
-            if known_arrow == arrow and known.equals(schema):
+        schema = metadata.schema
+        about = (metadata.metadata or {}).get(b"ARROW:schema"), paths_of(schema)
+        for known_about, known, columns in list(self._known):
+            if known_about == about and known.equals(schema):
                 return self._alike(columns, uri, metadata.num_rows)
         columns = FileColumns.of(uri, footer, metadata)
-        self._known.appendleft((arrow, schema, columns))
+        self._known.appendleft((about, schema, columns))
         return columns
 
     @staticmethod

@@ -23,6 +23,7 @@ from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.check import check, cut
 from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
 from glossator.pipeline.inputs.decode import Batches, Opened, SmallFiles, decode, open_range
+from glossator.pipeline.inputs.footer import paths_of
 from glossator.pipeline.inputs.native.footers import Footer, read_footers
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.values import row_bytes, without
@@ -393,7 +394,7 @@ class _Binder:
         metadata = opened.metadata
         # a path holds partitions; Arrow's own schema is beside that of Parquet
         folder = opened.range_.source.rpartition("/")[0]
-        about = (metadata.metadata, folder, metadata.num_rows > 0)
+        about = (metadata.metadata, paths_of(metadata.schema), folder, metadata.num_rows > 0)
         for known in self._known:
             if known.about == about and metadata.schema.equals(known.schema):
                 return known

@@ -20,6 +20,7 @@ enum { BYTE_ = 3, I16, I32, I64, DOUBLE_, BINARY_, LIST_, SET_, MAP_, STRUCT_ };
 enum { MOST_GROUPS = 16, MOST_ELEMENTS = 1000, MOST_LEVELS = 32, TAIL = 8 };
 enum { DATA_PAGE, INDEX_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 };
 enum { UNCOMPRESSED, SNAPPY };
+enum { BYTE_ARRAY = 6 };
 
 typedef struct {
     const uint8_t *at, *end;
@@ -35,7 +36,7 @@ typedef struct {
 } span;
 
 typedef struct {
-    int64_t repetition, definition, bytes, wanted;
+    int64_t repetition, definition, type, wanted;
 } leaf;
 
 /* What a footer says of a column chunk. */
@@ -163,11 +164,11 @@ static int pass(reader *r, int kind, int levels) {
 }
 
 static int pass_statistics(reader *r) {
-    static const int kinds[] = {0, BINARY_, BINARY_, I64, I64, BINARY_, BINARY_, 1, 1};
+    static const int kinds[] = {0, BINARY_, BINARY_, I64, I64, BINARY_, BINARY_, 1, 1, I64};
     int number = 0, kind, more;
     int64_t unused;
     while ((more = next_field(r, &number, &kind)) > 0) {
-        if (number > 8 || (kind == 2 ? 1 : kind) != kinds[number]) return 0;
+        if (number > 9 || (kind == 2 ? 1 : kind) != kinds[number]) return 0;
         if (kind == BINARY_ && !pass_binary(r)) return 0;
         if (kind == I64 && !read_i64(r, &unused)) return 0;
     }
@@ -377,12 +378,13 @@ static int can_be_joined(const chunk *c, int64_t number, const joining *j) {
     /* of other counts Arrow would end the process */
     if (c->repetitions && c->repetitions != l->repetition + 1) return 0;
     if (c->definitions && c->definitions != l->definition + 1) return 0;
-    if (c->lengths && !l->bytes) return 0;
+    if (c->lengths && l->type != BYTE_ARRAY) return 0;
     const int64_t begin =
         c->dictionary > 0 && c->dictionary < c->data ? c->dictionary : c->data;
     if (begin < 4 || begin > j->data_end || c->compressed > j->data_end - begin) return 0;
     if (c->data >= begin + c->compressed || c->dictionary > j->data_end) return 0;
     if (!l->wanted) return 1;
+    if (c->type != l->type) return 0;
     if (l->repetition || (c->codec != SNAPPY && c->codec != UNCOMPRESSED)) return 0;
     const uint8_t *data = j->content + j->base + begin;
     return has_all_pages(data, data + c->compressed, c->values);
@@ -537,8 +539,8 @@ EXPORT void glossator_footers(const uint8_t *content, const int64_t *offsets, in
  *
  * content, offsets: the files, whole; [count + 1].
  * sizes: [count] of their footers. All have to say the same but for their rows and row groups.
- * leaves: [columns, 4] of each column its highest repetition and definition level, whether it holds
- *     byte arrays, and whether it will be read.
+ * leaves: [columns, 4] of each column its highest repetition and definition level, its physical
+ *     type, and whether it will be read.
  * out: receives the footer, to the file's end.
  * Returns its bytes, or -1 if they can't be joined, or `room` is too small.
  */

@@ -22,6 +22,11 @@ _TAIL_BYTES = 8
 """Behind a footer's fields: their size, and the mark of Parquet."""
 _MORE_BYTES = 32
 """That a column chunk may take in a footer of several files, beyond what it takes in its own."""
+_TYPES = (
+    *("BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY"),
+    "FIXED_LEN_BYTE_ARRAY",
+)
+"""In the order of the format's numbers."""
 _INT64 = ctypes.c_int64
 _BYTES, _NUMBERS = (
     np.ctypeslib.ndpointer(kind, ndim=1, flags="C_CONTIGUOUS") for kind in (np.uint8, np.int64)
@@ -81,7 +86,7 @@ def leaves_of(schema: pq.ParquetSchema, wanted: Collection[int]) -> NDArray[np.i
             (
                 column.max_repetition_level,
                 column.max_definition_level,
-                column.physical_type == "BYTE_ARRAY",
+                _TYPES.index(column.physical_type),
                 number in wanted,
             )
             for number, column in enumerate(columns)
