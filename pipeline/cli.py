@@ -28,7 +28,7 @@ from glossator.pipeline.flags import (
 if TYPE_CHECKING:
     from glossator.pipeline.prometheus import Meter
 
-_OBJECTS_PER_COLLECTION = 50_000
+_OBJECTS_PER_COLLECTION = 250_000
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
