@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from glossator.model.store import is_local, open_store
 from glossator.pipeline.causes import reaching
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.check import check, cut
-from glossator.pipeline.inputs.columns import Binding, Columns, FileColumns, MisfitError, bind
-from glossator.pipeline.inputs.decode import Batches, Opened, SmallFiles, decode, open_range
-from glossator.pipeline.inputs.footer import paths_of
-from glossator.pipeline.inputs.native.footers import Footer, read_footers
+from glossator.pipeline.inputs.columns import Binding, Columns
+from glossator.pipeline.inputs.decode import Batches, Opened, decode
+from glossator.pipeline.inputs.files import Bound, File, files_of, is_on_this_machine
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.values import row_bytes, without
 
@@ -39,19 +32,10 @@ _CHECKED_BYTES = 4 << 20
 """Batches are checked together up to this: of many small files there are many batches."""
 _HELD_BYTES = 4 << 20
 """A small file that decodes to no more is held until all of it is decoded."""
-_BOUND_FILES = 128
-_BOUND_BYTES = 256 << 10
-"""Of small files, which are bound to the columns together."""
-_KNOWN_KINDS = 64
-"""Kinds of plain footers that are remembered."""
-_THREADS = 16
-"""Small files that are fetched from a remote store at the same time."""
 _TURN = threading.Lock()
 """Of this process's threads, the one that reads many small files has it."""
 _MAX_TURN_SECS = 2.0
 """Where a disk is slow, or there are many threads, they do not wait for each other for longer."""
-_MAX_DETAIL = 300
-"""Characters of a reason that is repeated in every row of a file."""
 
 
 class Span(NamedTuple):
@@ -138,7 +122,7 @@ def read(
     known |= given_up or {}
     items = _decoded(split, columns, locations or {}, known)
     pieces = _pieces(_checked(items, columns), columns.keys, max_rows, max_bytes)
-    several = len(split.ranges) > 1 and _is_local(split.ranges[0], locations or {})
+    several = len(split.ranges) > 1 and is_on_this_machine(split.ranges[0], locations or {})
     yield from _in_turn(pieces) if several else pieces
 
 
@@ -194,7 +178,7 @@ def _decoded(
 ) -> Iterator[_Decoded | _Misfit | Unread]:
     """The rows of all ranges as they come from the files."""
     alone = len(split.ranges) == 1
-    for files in _together(_bound(_opened(split.ranges, locations, known), _Binder(columns))):
+    for files in files_of(split.ranges, columns, locations, known):
         together = _decoded_together(files) if len(files) > 1 else None
         if together is not None:
             yield together
@@ -208,9 +192,9 @@ def _decoded(
                 yield from _decoded_file(file.range_, file.opened, file.bound, alone)
 
 
-def _decoded_together(files: Sequence[_File]) -> _Decoded | None:
+def _decoded_together(files: Sequence[File]) -> _Decoded | None:
     bound, opened = files[0].bound, [file.opened for file in files if file.opened is not None]
-    assert isinstance(bound, _Bound)
+    assert isinstance(bound, Bound)
     batch = bound.small.decode_together(opened)
     if batch is None:
         return None
@@ -219,7 +203,7 @@ def _decoded_together(files: Sequence[_File]) -> _Decoded | None:
 
 
 def _decoded_file(
-    range_: Range, opened: Opened, bound: _Bound, alone: bool
+    range_: Range, opened: Opened, bound: Bound, alone: bool
 ) -> Iterator[_Decoded | Unread]:
     row = range_.start
     try:
@@ -244,7 +228,7 @@ def _bytes(item: _Decoded | _Misfit | Unread) -> int:
     return sum(batch.get_total_buffer_size() for batch in item.batches)
 
 
-def _decode_whole(opened: Opened, bound: _Bound) -> Iterable[Batches]:
+def _decode_whole(opened: Opened, bound: Bound) -> Iterable[Batches]:
     """As `decode`, but nothing is given of a range that can't be decoded to its end."""
     at_once = bound.small.decode(opened)
     if at_once is not None:
@@ -262,161 +246,6 @@ def _misfit(range_: Range, detail: str) -> Iterator[_Misfit]:
     for start in range(range_.start, range_.stop, _CHECKED_ROWS):
         rows = min(_CHECKED_ROWS, range_.stop - start)
         yield _Misfit(Span(range_, start, rows), detail)
-
-
-def _opened(
-    ranges: Sequence[Range], locations: Mapping[str, str], known: Mapping[Range, Unread]
-) -> Iterator[tuple[Range, Opened | None]]:
-    """The files of ranges, in order; None of those that can't be read."""
-
-    def opened(range_: Range) -> Opened | None:
-        if known and range_ in known:  # a range's hash is dear, and most are not
-            return None
-        try:
-            return open_range(range_, locations.get(range_.source, range_.source))
-        except Exception:
-            with reaching("input", range_.source):
-                raise
-
-    if not ranges:  # of an empty day
-        return
-    if len(ranges) == 1 or _is_local(ranges[0], locations):
-        yield from ((range_, opened(range_)) for range_ in ranges)
-        return
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead: deque[tuple[Range, Future[Opened | None]]] = deque()
-        for range_ in ranges:
-            ahead.append((range_, pool.submit(opened, range_)))
-            if len(ahead) > _THREADS:
-                done, future = ahead.popleft()
-                yield done, future.result()
-        yield from ((range_, future.result()) for range_, future in ahead)
-
-
-class _File(NamedTuple):
-    range_: Range
-    opened: Opened | None
-    """None of one that can't be read."""
-    bound: _Bound | str
-    """How to read it, or why its columns don't fit."""
-    weight: float
-    """Of `SmallFiles.weight`."""
-
-
-def _bound(files: Iterable[tuple[Range, Opened | None]], binder: _Binder) -> Iterator[list[_File]]:
-    """The files with how to read them, some at a time.
-
-    A few small ones are opened, and then bound: what a step needs is still in the processor's
-    caches when the next file's turn comes, so that they take two thirds of the time.
-    """
-    held: list[tuple[Range, Opened | None]] = []
-    size = 0
-    for range_, opened in files:
-        held.append((range_, opened))
-        size += len(opened.content or b"") if opened else 0
-        if len(held) == _BOUND_FILES or size > _BOUND_BYTES:
-            yield binder.bind_all(held)
-            held, size = [], 0
-    yield binder.bind_all(held)
-
-
-def _together(files: Iterable[list[_File]]) -> Iterator[list[_File]]:
-    """The files in order, those together that can be decoded at once."""
-    for some in files:
-        run: list[_File] = []
-        weight = 0.0
-        for file in some:
-            weight += file.weight
-            if run and (weight > 1 or file.bound is not run[0].bound):
-                yield run
-                run, weight = [], file.weight
-            run.append(file)
-        if run:
-            yield run
-
-
-def _is_local(range_: Range, locations: Mapping[str, str]) -> bool:
-    return is_local(open_store(locations.get(range_.source, range_.source))[0])
-
-
-class _Known(NamedTuple):
-    """What was found of files of a schema."""
-
-    about: tuple[Any, ...]
-    schema: pq.ParquetSchema
-    bound: _Bound | str
-    """If their columns don't fit, why."""
-    has_dictionaries: bool
-
-
-class _Bound(NamedTuple):
-    binding: Binding
-    small: SmallFiles
-
-
-class _Binder:
-    """Binds files, of which many have the same schema."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        self._known: deque[_Known] = deque(maxlen=8)
-        self._plain: dict[tuple[Any, ...], _Known] = {}
-        """By what plain footers share, and the folder."""
-
-    def bind_all(self, files: Sequence[tuple[Range, Opened | None]]) -> list[_File]:
-        """How to read files, as they stand here."""
-        footers = [opened.footer if opened else b"" for _, opened in files]
-        plain = read_footers(footers if len(files) > 1 else [])
-        found = zip_longest(files, plain)
-        return [self._file(range_, opened, footer) for (range_, opened), footer in found]
-
-    def _file(self, range_: Range, opened: Opened | None, plain: Footer | None) -> _File:
-        if opened is None:
-            return _File(range_, None, "", math.inf)
-        if plain is None or not sum(plain.group_rows):
-            known = self._known_of(opened)
-        else:
-            folder = range_.source.rpartition("/")[0]
-            about = (plain.shared, plain.columns, folder)
-            if about not in self._plain:
-                if len(self._plain) == _KNOWN_KINDS:
-                    self._plain.clear()
-                self._plain[about] = self._known_of(opened)
-            known = self._plain[about]
-        if known.has_dictionaries:
-            opened = opened.without_arrow_schema()
-        bound, weight = known.bound, math.inf
-        if plain is not None and isinstance(bound, _Bound):
-            weight = bound.small.weight(opened, plain)
-        return _File(range_, opened, bound, weight)
-
-    def _known_of(self, opened: Opened) -> _Known:
-        metadata = opened.metadata
-        # a path holds partitions; Arrow's own schema is beside that of Parquet
-        folder = opened.range_.source.rpartition("/")[0]
-        about = (metadata.metadata, paths_of(metadata.schema), folder, metadata.num_rows > 0)
-        for known in self._known:
-            if known.about == about and metadata.schema.equals(known.schema):
-                return known
-        known = _Known(about, metadata.schema, *self._bind(opened))
-        self._known.appendleft(known)
-        return known
-
-    def _bind(self, opened: Opened) -> tuple[_Bound | str, bool]:
-        try:
-            # of these Arrow would collect a row group's distinct values, however many they are
-            kinds = opened.metadata.schema.to_arrow_schema().types
-            has_dictionaries = any("dictionary<" in str(kind) for kind in kinds)
-        except UnicodeDecodeError:  # of a column's name
-            has_dictionaries = False
-        if has_dictionaries:
-            opened = opened.without_arrow_schema()
-        try:
-            file = FileColumns.of(opened.range_.source, opened.footer, opened.metadata)
-            binding = bind(self._columns, file)
-            return _Bound(binding, SmallFiles(opened.metadata, binding)), has_dictionaries
-        except MisfitError as error:
-            return str(error)[:_MAX_DETAIL], has_dictionaries
 
 
 def _checked(
