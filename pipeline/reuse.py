@@ -27,6 +27,8 @@ WORTH = 0.05
 it costs about what labelling so many does (`tests/benchmarks/carrying.py`)."""
 _LIKELY = WORTH / 2
 """Its digests are read where so many of its sample are there."""
+MAX_PART_BYTES = 32 << 20
+"""A larger part is not read: decoded, it would take ten times as much."""
 _Integers = NDArray[np.int64]
 _NONE = np.empty(0, np.int64)
 
@@ -58,6 +60,8 @@ def known_answers(digests: pa.Array, folders: tuple[str, ...], tasks: tuple[str,
     tables: list[pa.Table] = []
     unknown = np.ones(len(digests), bool)
     for folder, record in _alike(digests, folders):
+        if record.part_bytes > MAX_PART_BYTES:
+            continue
         rows, of = _rows(folder, record, digests)
         rows, of = rows[unknown[of]], of[unknown[of]]
         of, first = np.unique(of, return_index=True)

@@ -14,6 +14,9 @@ from labelled_outputs import data, good
 from outputs import current
 from sample_comments import make_comments, write_comments
 
+from glossator.pipeline import reuse
+from glossator.pipeline.outputs.text_digests import parted
+
 ROWS = 1200
 BEFORE, TODAY = "2026-11-01", "2026-11-02"
 
@@ -117,6 +120,20 @@ def test_what_was_damaged_is_not_taken(days: Days, damage: str) -> None:
         path.unlink()
     days.deliver(TODAY, [old[::-1]])
     assert days.reused(TODAY) == 0
+
+
+def test_a_part_that_is_too_large_is_not_read(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = make_comments(ROWS, seed=1)
+    days.deliver(BEFORE, [old])
+    days.label(BEFORE, "--reuse")
+    (part,) = current(days.folder / "out" / BEFORE).glob("part-*.parquet")
+    monkeypatch.setattr(reuse, "MAX_PART_BYTES", part.stat().st_size - 1)
+    folders = (str(current(days.folder / "out" / BEFORE)),)
+    kept = json.loads((current(days.folder / "out" / BEFORE) / "_records.json").read_text())
+    digests = parted(bytes.fromhex("".join(kept["records"][0]["sample"])))
+    assert len(reuse.known_answers(digests, folders, ("sentiment",)).places) == 0
+    monkeypatch.setattr(reuse, "MAX_PART_BYTES", part.stat().st_size)
+    assert len(reuse.known_answers(digests, folders, ("sentiment",)).places) == len(digests)
 
 
 def test_a_carried_split_hands_its_digests_on(days: Days) -> None:
