@@ -71,7 +71,8 @@ _BY_NUMBER = {
     errno.ECONNREFUSED: _DOWN,
 }
 
-_NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|/b/[^/]+/o$")
+NO_BUCKET = "there is no such bucket: create it, or check its spelling"
+_NO_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|(?:^|/)b/[^/]+/o$")
 """How clients say it; that of Google Cloud Storage gives the address of the bucket's objects."""
 _NOTHING = "nothing was published"
 _SAID = (_NOTHING, "is published, but", "what is published is")
@@ -133,12 +134,17 @@ def _why(error: BaseException, uri: str) -> str | None:
     if remote and number in (errno.ENOSPC, errno.EDQUOT):
         folder = tempfile.gettempdir()  # where what is sent to a remote store is written first
         return f"the folder for temporary files, {folder}, is full: make room, or set TMPDIR"
-    if _NO_BUCKET.search(str(error)):
-        return "there is no such bucket: create it, or check its spelling"
+    if is_no_bucket(error):
+        return NO_BUCKET
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_NAME:
             return _BY_NAME[kind.__name__]
     return _BY_NUMBER.get(number) if number is not None else None
+
+
+def is_no_bucket(error: BaseException) -> bool:
+    """Whether an object store says that it has not even the bucket."""
+    return _NO_BUCKET.search(str(error)) is not None
 
 
 def _local(uri: str) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from glossator.model.errors import UsageError
 from glossator.model.store import is_local, open_store, redacted, uri_below
+from glossator.pipeline.causes import NO_BUCKET, is_no_bucket
 from glossator.pipeline.errors import NotYetError
 from glossator.pipeline.inputs.globs import EVERYTHING, Glob, State, split_glob
 from glossator.pipeline.inputs.listing import (
@@ -218,14 +219,25 @@ class _Input:
         self._search.skipped.update(self._skipped)
         if not self._found:
             if not self._success or self._others:
+                self._require_bucket()
                 why = f" (skipped: {counted(self._skipped)})" if self._skipped else ""
-                bucket = "" if is_local(self._fs) else ", and that the bucket is there"
                 raise _not_yet(
                     self._given,
-                    f"no Parquet file is there{why}: check the spelling{bucket}, or run again once"
-                    " it has come",
+                    f"no Parquet file is there{why}: check the spelling, or run again once it has"
+                    " come",
                 )
             self._search.empty.append(shown(self._given))
+
+    def _require_bucket(self) -> None:
+        """Looks once more where nothing was found: some clients list a lost bucket as empty."""
+        if is_local(self._fs):
+            return
+        folder = split_glob(self._path)
+        try:
+            self._fs.ls(folder[0] if folder else self._path, detail=False)
+        except OSError as error:
+            if is_no_bucket(error):
+                raise self._refusal(NO_BUCKET) from error
 
     def _refusal(self, what: str) -> UsageError:
         return _refusal(self._given, what)

@@ -171,9 +171,8 @@ def test_a_bucket_that_is_not_there(
 ) -> None:
     scheme = request.getfixturevalue(store).uri.partition("://")[0]
     run = labelled(here, **{flag.strip("-"): f"{scheme}://not-there/x"})
-    # of an input that is nowhere it is not known that it will never come
-    refused(run, flag, f"{scheme}://not-there/x", code=4 if flag == "--input" else 2)
-    if flag == "--output":
+    refused(run, flag, f"{scheme}://not-there/x", code=2)
+    if flag != "--model":
         assert "there is no such bucket: create it" in run.stderr
 
 
