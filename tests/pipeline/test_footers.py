@@ -26,6 +26,10 @@ needs_library = pytest.mark.skipif(not footers.available(), reason="no compiler"
 FILES = 6
 
 
+def test_where_there_is_a_compiler_the_library_was_built() -> None:
+    assert footers.available() or not shutil.which("cc")
+
+
 def footer_of(content: bytes) -> bytes:
     return content[-(int.from_bytes(content[-8:-4], "little") + 8) :]
 
