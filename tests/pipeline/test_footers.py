@@ -172,7 +172,7 @@ def test_of_damaged_files_the_same_is_read(
     writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is damaged in one or two of some files, all rows are as without the library."""
-    rounds = 60
+    rounds = 40
     whole = tmp_path / "whole"
     whole.mkdir()
     for i in range(FILES):
