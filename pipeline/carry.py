@@ -12,6 +12,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
 from glossator.model.store import copy, open_store, sha256
 from glossator.pipeline.errors import CorruptRange
 from glossator.pipeline.inputs.content import Content
@@ -22,9 +24,10 @@ from glossator.pipeline.outputs.staging import (
     REJECTS,
     SplitRecord,
     completed_records,
-    digests_path,
     save_record,
+    with_digests,
 )
+from glossator.pipeline.outputs.text_digests import digests_of, joined
 
 
 def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRecord | None:
@@ -40,7 +43,8 @@ def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRe
     folder, old = _earlier(labelling.before).get(_digest_of(split.name), ("", None))
     if old is None or not old.content or not _same_ranges(old, split):
         return None
-    if _content(split, labelling, on_rows) != old.content:
+    read_now = _read(split, labelling, on_rows)
+    if read_now is None or read_now[0] != old.content:
         return None
     if not _copied(old, folder, split.name, labelling.staging):
         return None
@@ -50,8 +54,8 @@ def carried(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> SplitRe
         index=split.index,
         part=split.name,
         metrics={**facts, "carried_rows": old.rows_read, "reused_rows": 0},
-        sample=_copied_digests(old, folder, split.name, labelling),
     )
+    record = with_digests(record, labelling.staging, read_now[1])
     save_record(labelling.staging, record)
     return record
 
@@ -74,34 +78,25 @@ def _copied(old: SplitRecord, folder: str, name: str, staging: str) -> bool:
     return True
 
 
-def _copied_digests(
-    old: SplitRecord, folder: str, name: str, labelling: SplitLabelling
-) -> tuple[str, ...]:
-    """The sample of its texts, if their digests are to be kept and were copied."""
-    if labelling.reuse is None or not old.sample:
-        return ()
-    fs, source = open_store(folder)
-    _, target = open_store(labelling.staging)
-    try:
-        copy(fs, f"{source}/{digests_path(old.part)}", f"{target}/{digests_path(name)}")
-    except FileNotFoundError:
-        return ()
-    return old.sample
+def _read(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> tuple[str, bytes] | None:
+    """The digest of what is read of a split, and those of its texts if they are to be kept.
 
-
-def _content(split: Split, labelling: SplitLabelling, on_rows: OnRows) -> str | None:
-    """The digest of what is read of a split; None if not all of it can be read."""
-    content, rows = Content(), 0
+    None if not all of it can be read.
+    """
+    content, rows, of_texts = Content(), 0, []
     try:
         for piece in read(split, labelling.columns, locations=labelling.locations):
             if isinstance(piece, Unread):
                 return None
             content.add(piece)
+            if labelling.reuse is not None:
+                texts = piece.text.filter(pa.array(~piece.rejected()))
+                of_texts.append(joined(digests_of(texts, labelling.reuse)))
             rows += len(piece.text)
             on_rows(rows)
     except CorruptRange:
         return None
-    return content.hexdigest()
+    return content.hexdigest(), b"".join(of_texts)
 
 
 @functools.lru_cache(maxsize=2)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from glossator.model.store import open_store, read_bytes
 from glossator.pipeline.outputs.staging import SplitRecord, completed_records, digests_path
-from glossator.pipeline.outputs.text_digests import BYTES, parted
+from glossator.pipeline.outputs.text_digests import parted
 
 WORTH = 0.05
 """A part is read where so many of its rows, as a share, can be taken: to read it and to take from
@@ -117,8 +117,8 @@ def _rows(folder: str, record: SplitRecord, digests: pa.Array) -> tuple[_Integer
     """The rows of a part whose texts are among those, and which each is."""
     fs, root = open_store(folder)
     content = read_bytes(fs, f"{root}/{digests_path(record.part)}")
-    if content is None or len(content) != BYTES * record.rows_labelled:
-        return _NONE, _NONE  # one that is damaged in another way is at worst of no use
+    if content is None or hashlib.sha256(content).hexdigest() != record.digests_sha256:
+        return _NONE, _NONE
     places = pc.fill_null(pc.index_in(parted(content), value_set=digests), -1).to_numpy()
     rows = np.flatnonzero(places >= 0)
     return rows, places[rows].astype(np.int64)

@@ -92,7 +92,7 @@ def came_in(facts: Facts) -> list[tuple[str, str]]:
     if same := manifest.metrics.get("counters", {}).get("carried_rows"):
         found.append(("not labelled anew", f"{same:,} rows of splits that did not change"))
     if known := manifest.metrics.get("counters", {}).get("reused_rows"):
-        found.append(("nor these", f"{known:,} rows of texts that the last nights had"))
+        found.append(("texts taken over", f"{known:,} rows, from the parts of the last nights"))
     if manifest.empty:
         found.append(("empty, with _SUCCESS", ", ".join(manifest.empty)))
     return found

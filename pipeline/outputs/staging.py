@@ -7,6 +7,7 @@ sees what was to be done.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from glossator.pipeline.inputs.columns import Columns
 from glossator.pipeline.inputs.plan import Plan, Source
 from glossator.pipeline.inputs.ranges import Split
 from glossator.pipeline.outputs.remembered import Remembered
+from glossator.pipeline.outputs.text_digests import sample
 
 PLAN = "_plan.json"
 REJECTS = "_rejects"
@@ -114,6 +116,8 @@ class SplitRecord:
     """The digest of what was read; empty where something could not be."""
     sample: tuple[str, ...] = ()
     """The smallest of the digests of its texts; none where they are not kept."""
+    digests_sha256: str | None = None
+    """Of the file of them all; None where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as its file holds it."""
@@ -240,6 +244,22 @@ def save_record(staging: str, record: SplitRecord) -> None:
     text = dumps(record.to_json()).encode()
     put_bytes(fs, f"{root}/{RECORDS}/{record.part}.json", text)
     _SPLIT_RECORDS.keep(text, record)
+
+
+def with_digests(record: SplitRecord, staging: str, digests: bytes) -> SplitRecord:
+    """The record of a split, beside which the digests of its texts are written, if there are any.
+
+    Args:
+        record: without them.
+        staging: where its part lies.
+        digests: one after the other, in the order of the part's rows.
+    """
+    if not digests:
+        return replace(record, sample=(), digests_sha256=None)
+    fs, root = open_store(staging)
+    put_bytes(fs, f"{root}/{digests_path(record.part)}", digests)
+    digest = hashlib.sha256(digests).hexdigest()
+    return replace(record, sample=sample(digests), digests_sha256=digest)
 
 
 def pack_records(staging: str, records: Iterable[SplitRecord]) -> None:

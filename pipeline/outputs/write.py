@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from glossator.model.store import atomic_write, open_store, put_bytes
+from glossator.model.store import atomic_write, open_store
 from glossator.pipeline.inputs.ranges import Range, Split
 from glossator.pipeline.inputs.read import Piece, Unread
 from glossator.pipeline.outputs.schema import reject_schema
@@ -26,10 +26,10 @@ from glossator.pipeline.outputs.staging import (
     Canary,
     RangeRecord,
     SplitRecord,
-    digests_path,
     save_record,
+    with_digests,
 )
-from glossator.pipeline.outputs.text_digests import joined, sample
+from glossator.pipeline.outputs.text_digests import joined
 
 _READ_REASONS = ("column", "key")
 """Reasons of rows that say something of how they were read, and not of their text."""
@@ -180,17 +180,10 @@ class SplitWriter:
             sums={task: dict(counts) for task, counts in (sums or {}).items()},
             canaries=tuple(canaries),
             content=content,
-            sample=self._save_digests(),
         )
+        record = with_digests(record, self._uri, b"".join(self._digests))
         save_record(self._uri, record)
         return record
-
-    def _save_digests(self) -> tuple[str, ...]:
-        """Write the digests of the texts, if they are kept; a sample of them."""
-        content = b"".join(self._digests)
-        if content:
-            put_bytes(self._fs, f"{self._staging}/{digests_path(self._split.name)}", content)
-        return sample(content)
 
     def _range_record(self, range_: Range) -> RangeRecord:
         counts = self._counts[range_]

@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 from throughput import processor
 
 from glossator.model import bundle as bundles
+from glossator.pipeline.inputs.plan import make_plan
+from glossator.pipeline.inputs.read import read
 
 
 def main() -> None:
@@ -45,10 +47,12 @@ def main() -> None:
             rows = table.slice(i * options.rows, options.rows)
             pq.write_table(rows, tiny / f"{i:06d}.parquet")
         pq.write_table(table, one / "all.parquet")
+        planning, reading = by_file(tiny, options)
         rates: dict[Path, list[float]] = {tiny: [], one: []}
         for _ in range(options.rounds):
             for source, found in rates.items():
                 found.append(count / label(source, count, options))
+    print(f"a file, of one thread's time: planning {planning:.0f} us, reading {reading:.0f} us")
     medians = [statistics.median(found) for found in rates.values()]
     for source, found in rates.items():
         print(f"{source.name}: {', '.join(f'{rate:,.0f}' for rate in found)} rows/s")
@@ -56,6 +60,21 @@ def main() -> None:
         f"{options.files:,} files of {options.rows} rows: {medians[0]:,.0f} rows/s;"
         f" one file of {count:,}: {medians[1]:,.0f} rows/s; ratio {medians[0] / medians[1]:.2f}"
     )
+
+
+def by_file(folder: Path, options: argparse.Namespace) -> tuple[float, float]:
+    """Microseconds of planning and of reading a file, the best of three."""
+    found: list[tuple[float, float]] = []
+    for _ in range(3):
+        started = time.process_time()
+        plan = make_plan([str(folder)], text=options.text, keys=[], identity="small")
+        planned = time.process_time()
+        for split in plan.splits:
+            for _ in read(split, plan.columns):
+                pass
+        found.append((planned - started, time.process_time() - planned))
+    planning, reading = (min(times) * 1e6 / options.files for times in zip(*found, strict=True))
+    return planning, reading
 
 
 def given(source: str, column: str, count: int) -> pa.Table:

@@ -76,13 +76,19 @@ WRITERS = {
 JOINED = WRITERS.keys() - {"arrow, gzip"}
 
 
+def written(writer: str, path: Path) -> list[bytes]:
+    """Files of three and of four rows, in turn."""
+    contents = []
+    for i in range(FILES):
+        WRITERS[writer](table(i, 3 + i % 2), path)
+        contents.append(path.read_bytes())
+    return contents
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 @needs_library
 def test_footers_say_what_arrow_reads_in_them(writer: str, tmp_path: Path) -> None:
-    contents = []
-    for i in range(FILES):
-        WRITERS[writer](table(i, 3 + i % 2), tmp_path / "x.parquet")
-        contents.append((tmp_path / "x.parquet").read_bytes())
+    contents = written(writer, tmp_path / "x.parquet")
     found = footers.read_footers([footer_of(content) for content in contents])
     for content, footer in zip(contents, found, strict=True):
         metadata = pq.read_metadata(pa.BufferReader(content))
@@ -98,10 +104,7 @@ def test_footers_say_what_arrow_reads_in_them(writer: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("writer", WRITERS)
 @needs_library
 def test_files_as_one_have_the_rows_of_all(writer: str, tmp_path: Path) -> None:
-    contents = []
-    for i in range(FILES):
-        WRITERS[writer](table(i, 3 + i % 2), tmp_path / "x.parquet")
-        contents.append((tmp_path / "x.parquet").read_bytes())
+    contents = written(writer, tmp_path / "x.parquet")
     schema = pq.read_metadata(pa.BufferReader(contents[0])).schema
     names = [schema.column(i).name for i in range(len(schema))]
     leaves = footers.leaves_of(schema, {names.index("id"), names.index("text")})

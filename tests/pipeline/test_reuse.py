@@ -103,7 +103,7 @@ def test_without_the_digests_all_is_labelled(days: Days) -> None:
     assert days.reused(TODAY) == 0
 
 
-@pytest.mark.parametrize("damage", ["part", "digests", "gone"])
+@pytest.mark.parametrize("damage", ["part", "digests", "swapped", "gone"])
 def test_what_was_damaged_is_not_taken(days: Days, damage: str) -> None:
     old = make_comments(ROWS, seed=1)
     days.deliver(BEFORE, [old])
@@ -116,6 +116,8 @@ def test_what_was_damaged_is_not_taken(days: Days, damage: str) -> None:
         path.write_bytes(content)
     elif damage == "digests":
         path.write_bytes(content[:-1])
+    elif damage == "swapped":  # each is one of the part's digests, and not in its place
+        path.write_bytes(content[16:] + content[:16])
     else:
         path.unlink()
     days.deliver(TODAY, [old[::-1]])
@@ -136,12 +138,13 @@ def test_a_part_that_is_too_large_is_not_read(days: Days, monkeypatch: pytest.Mo
     assert len(reuse.known_answers(digests, folders, ("sentiment",)).places) == len(digests)
 
 
-def test_a_carried_split_hands_its_digests_on(days: Days) -> None:
+@pytest.mark.parametrize("first", [("--reuse",), ()])
+def test_a_carried_split_has_digests(days: Days, first: tuple[str, ...]) -> None:
     """One file every night: of three the second is like the first, the third in another order."""
     old = make_comments(ROWS, seed=1)
     days.input = "same"
     days.deliver("same", [old])
-    days.label(BEFORE, "--reuse")
+    days.label(BEFORE, *first)
     said = days.label(TODAY, "--reuse")
     assert said["metrics"]["counters"]["carried_rows"] == ROWS
     (days.folder / "out" / BEFORE / "_current.json").unlink()

@@ -8,12 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
+#include "../../../model/native/export.h"
 
 /* types of fields; that of a boolean is its value, 1 or 2 */
 enum { BYTE_ = 3, I16, I32, I64, DOUBLE_, BINARY_, LIST_, SET_, MAP_, STRUCT_ };

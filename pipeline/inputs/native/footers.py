@@ -127,7 +127,7 @@ def as_one_file(
         footer,
         room,
     )
-    return None if size < 0 else content.tobytes() + footer[:size].tobytes()
+    return None if size < 0 else b"".join([*files, footer[:size].tobytes()])
 
 
 def _joined(parts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
